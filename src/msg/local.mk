@@ -1,0 +1,6 @@
+# The records between processes, and the messages of clients.
+noinst_LIBRARIES += libmsg.a
+libmsg_a_SOURCES = \
+	src/msg/audience.c src/msg/audience.h \
+	src/msg/msg.c src/msg/msg.def src/msg/msg.h
+include src/msg/envelope.mk
