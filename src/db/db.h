@@ -1,0 +1,214 @@
+/*
+ * db.h: the store: one small interface over engines.
+ *
+ * Callers see structs, 64-bit times in milliseconds and 16-byte ids, and
+ * never SQL.  Only the storage process opens one, after its fork: a handle is
+ * never carried across fork().
+ *
+ * Every operation returns an enum db_result.  After DB_FAILED the transaction
+ * can't be committed: the caller rolls back and refuses or keeps what it ran
+ * (db_error() says why).  Texts that come back point into the `text` buffer of
+ * the struct that holds them, or, in callbacks, are valid until the callback
+ * returns.
+ */
+#ifndef BELAY_DB_DB_H
+#define BELAY_DB_DB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/slice.h"
+#include "base/uuid.h"
+
+enum db_result {
+	DB_OK,
+	DB_NONE,		/* there is no such row (or nothing was changed) */
+	DB_EXISTS,		/* it is there already; nothing was changed */
+	DB_FAILED
+};
+
+#define DB_TRANSPORTS 2		/* 0 WebSocket, 1 MQTT, as in shm/directory.h */
+
+struct db_device {
+	int64_t pk, tenant_pk;
+	struct slice tenant, id, owner;
+	uint8_t online;			/* bit per transport */
+	int64_t epoch;			/* of the newest connection */
+	int64_t epoch_of[DB_TRANSPORTS];
+	/* reference of the holder; means nothing after the instance ended */
+	uint64_t conn[DB_TRANSPORTS];
+	uint64_t replaced;		/* the holder that the newest connection replaced */
+	int64_t since, last_seen;
+	struct slice gone_reason;
+	struct slice audience;		/* msg/audience.h */
+	int64_t created_at, updated_at, state_at;
+	struct slice type, name;
+	struct slice state_json;	/* empty: never told */
+	struct slice tags_json, metadata_json, settings_json;
+	bool whole;			/* everything from created_at on was read too */
+	struct buf text;
+};
+
+enum db_permission { DB_VIEW, DB_CONTROL, DB_ADMIN };	/* as AUDIENCE_VIEW … */
+
+struct db_share {
+	struct slice user;
+	enum db_permission permission;
+	int64_t expires_at;		/* 0: never */
+	struct slice commands_json;	/* array of names; empty: any command */
+	int64_t created_at;
+	struct buf text;
+};
+
+enum command_status {
+	COMMAND_QUEUED, COMMAND_SENT, COMMAND_ACCEPTED,
+	COMMAND_EXECUTED, COMMAND_FAILED, COMMAND_TIMEOUT, COMMAND_EXPIRED, COMMAND_CANCELLED
+};
+enum command_outcome { OUTCOME_NOT_SENT, OUTCOME_UNCONFIRMED, OUTCOME_CONFIRMED };
+
+struct db_command {
+	int64_t pk;			/* order of acceptance */
+	uint8_t id[UUID_LEN];
+	int64_t device_pk;
+	enum command_status status;
+	enum command_outcome outcome;
+	bool open;			/* the device may still tell us its result */
+	bool late;
+	int64_t attempt;		/* how often it was sent */
+	int64_t sent_epoch;		/* connection that it was sent to last */
+	int64_t created_at, sent_at, accepted_at, finished_at;
+	int64_t timeout_ms, queue_ms;
+	int64_t queue_until;		/* wall clock; 0: it may not wait */
+	uint64_t asker;			/* reference of the connection that asked … */
+	int64_t asker_boot;		/* … and of which run of which instance it is */
+	struct slice command, requested_by;
+	struct slice params_json, only_if_json;	/* only_if empty: no condition */
+	struct slice trace_json;	/* elements, joined by commas */
+	struct slice result_json, error_json;	/* empty: null */
+	struct buf text;
+};
+
+struct db_event {
+	int64_t seq;			/* the cursor */
+	uint8_t id[UUID_LEN];
+	int64_t tenant_pk, device_pk;
+	struct slice device;		/* read only */
+	int64_t epoch, at;
+	struct slice event, actor, data_json;
+};
+
+enum visitor_status { VISITOR_PENDING, VISITOR_APPROVED, VISITOR_DENIED };
+
+struct db_visitor {
+	int64_t pk;
+	uint8_t id[UUID_LEN];
+	int64_t tenant_pk, device_pk;
+	struct slice device;		/* read only */
+	enum visitor_status status;
+	int64_t created_at, decided_at;
+	struct slice decided_by;
+	bool has_command;
+	uint8_t command_id[UUID_LEN];
+	struct slice name, snapshot_url, data_json;	/* empty: null */
+	struct buf text;
+};
+
+struct db_ticket {
+	int64_t until, expires_at;
+	uint8_t role;
+	bool any_tenant;
+	struct slice tenant, user, role_name;
+	struct buf text;
+};
+
+/* Whose devices: all of the tenant, or those that the user owns or has a share of. */
+struct db_scope {
+	int64_t tenant_pk;
+	bool all;
+	struct slice user;
+	int64_t now;			/* shares that ended before do not count */
+};
+
+struct db_device_filter {
+	struct db_scope scope;
+	int online;			/* -1: either */
+	/* empty: any; q: part of id or name, without regard to ASCII case */
+	struct slice type, tag, q;
+	struct slice after_id;		/* in the order of ids; empty: from the first */
+	unsigned limit;
+};
+
+struct db_event_filter {
+	struct db_scope scope;
+	int64_t device_pk;		/* 0: all of the scope */
+	struct slice event;		/* empty: any */
+	int64_t since, until;		/* 0: open; since inclusive, until exclusive */
+	int64_t before_seq;		/* 0: from the newest, downwards */
+	int64_t after_seq;		/* with ascending: upwards from there */
+	bool ascending;
+	unsigned limit;
+};
+
+struct db_visitor_filter {
+	struct db_scope scope;
+	int status;			/* -1: any */
+	int64_t before_pk;		/* 0: from the newest */
+	unsigned limit;
+};
+
+/* Callbacks of lists: false ends the list. */
+typedef bool db_device_cb(void *arg, const struct db_device *device);
+typedef bool db_share_cb(void *arg, const struct db_share *share);
+typedef bool db_command_cb(void *arg, const struct db_command *command);
+typedef bool db_event_cb(void *arg, const struct db_event *event);
+typedef bool db_event_id_cb(void *arg, int64_t seq, const uint8_t id[UUID_LEN]);
+typedef bool db_visitor_cb(void *arg, const struct db_visitor *visitor);
+typedef bool db_type_cb(void *arg, struct slice type, int64_t count);
+
+struct db_stats {
+	int64_t total, owned, online;
+};
+
+struct db;
+
+struct db_ops {
+	const char *engine;
+#define OP(name, ...) enum db_result (*name)(struct db *db, ##__VA_ARGS__);
+#include "db/ops.def"
+#undef OP
+	const char *(*error)(struct db *db);
+	void (*close)(struct db *db);
+};
+
+/* What every engine's own struct begins with. */
+struct db {
+	const struct db_ops *ops;
+};
+
+#define DB(db, op, ...) ((db)->ops->op((db), ##__VA_ARGS__))
+
+/*
+ * "sqlite:///path", "sqlite::memory:" or "memory:" (see memory.c).  Creates the
+ * file (mode 0600) and its folder, and brings the schema up to date.  NULL with a sentence in err,
+ * which never holds a password.
+ */
+struct db *db_open(const char *url, char *err, size_t errlen);
+void db_close(struct db **db);
+static inline const char *db_error(struct db *db) { return db->ops->error(db); }
+
+/* Engines. */
+struct db *db_sqlite_open(const char *path, char *err, size_t errlen);	/* path or ":memory:" */
+struct db *db_memory_open(void);
+
+/* Copies what the slices show to the buffer (emptied first) and points them there. */
+void db_keep(struct buf *text, struct slice **slices, size_t n);
+
+void db_device_fini(struct db_device *d);
+void db_share_fini(struct db_share *s);
+void db_command_fini(struct db_command *c);
+void db_visitor_fini(struct db_visitor *v);
+void db_ticket_fini(struct db_ticket *t);
+
+#endif

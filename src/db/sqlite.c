@@ -1,0 +1,498 @@
+/*
+ * sqlite.c: the SQLite engine: opening, schema, statements, transactions and
+ * check-points.  Only the storage process; it owns the one connection to the
+ * file, opened after the fork and never carried over one.
+ *
+ * The file is in WAL mode with synchronous=FULL: a commit that returned
+ * survives the loss of power.  Check-points are ours (sqlite_idle), not
+ * SQLite's, which would make them inside a commit that somebody waits for.
+ */
+#include <sys/stat.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/must.h"
+#include "db/migration.h"
+#include "db/sqlite.h"
+
+#define APPLICATION_ID	0x42656c79	/* "Bely" in the file's head: file(1) shows it */
+#define BUSY_MS		1000		/* someone else (a backup, a shell) holds the write lock */
+#define BUSY_AGAIN_MS	20
+#define CACHE_KIB	16384
+#define WAL_IDLE_PAGES	1000		/* 4 MB: worth a check-point when there is nothing else to do */
+#define WAL_BUSY_PAGES	8000		/* 32 MB: must be one now */
+
+static const char *const statement_text[STMT_COUNT] = {
+#define STMT(name, sql) [STMT_##name] = sql,
+#include "db/sqlite_statements.def"
+#undef STMT
+};
+
+static struct sqlite_db *
+self(struct db *db)
+{
+	return (struct sqlite_db *)db;
+}
+
+enum db_result
+sqlite_failed(struct sqlite_db *s, const char *what)
+{
+	buf_clear(&s->error);
+	buf_printf(&s->error, "%s: %s (%d)", what, sqlite3_errmsg(s->handle),
+	    sqlite3_extended_errcode(s->handle));
+	buf_putc(&s->error, '\0');
+	return DB_FAILED;
+}
+
+sqlite3_stmt *
+sqlite_use(struct sqlite_db *s, enum sqlite_statement which)
+{
+	if (s->stmt[which] == NULL &&
+	    sqlite3_prepare_v3(s->handle, statement_text[which], -1, SQLITE_PREPARE_PERSISTENT,
+	    &s->stmt[which], NULL) != SQLITE_OK) {
+		sqlite_failed(s, "prepare");
+		return NULL;
+	}
+	return s->stmt[which];
+}
+
+enum db_result
+sqlite_run(struct sqlite_db *s, sqlite3_stmt *st, int *changes)
+{
+	enum db_result result = DB_OK;
+	int rc;
+
+	if (st == NULL)
+		return DB_FAILED;
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_DONE) {
+		if (changes != NULL)
+			*changes = sqlite3_changes(s->handle);
+	} else if (rc == SQLITE_CONSTRAINT) {
+		rc = sqlite3_extended_errcode(s->handle);
+		result = rc == SQLITE_CONSTRAINT_UNIQUE || rc == SQLITE_CONSTRAINT_PRIMARYKEY ?
+		    DB_EXISTS : sqlite_failed(s, "constraint");
+	} else {
+		result = sqlite_failed(s, "write");
+	}
+	sqlite3_reset(st);
+	return result;
+}
+
+enum db_result
+sqlite_row(struct sqlite_db *s, sqlite3_stmt *st)
+{
+	int rc;
+
+	if (st == NULL)
+		return DB_FAILED;
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW)
+		return DB_OK;
+	if (rc != SQLITE_DONE)
+		sqlite_failed(s, "read");
+	sqlite3_reset(st);
+	return rc == SQLITE_DONE ? DB_NONE : DB_FAILED;
+}
+
+static void tenants_forget(struct sqlite_db *s);
+
+/* Transactions */
+
+/* Somebody who holds the lock is waited for once; after that, until it was had again, hardly: others wait for us. */
+enum db_result
+sqlite_begin(struct db *db)
+{
+	struct sqlite_db *s = self(db);
+	enum db_result result = sqlite_run(s, sqlite_use(s, STMT_begin), NULL);
+
+	if (s->impatient != (result != DB_OK)) {
+		s->impatient = result != DB_OK;
+		sqlite3_busy_timeout(s->handle, s->impatient ? BUSY_AGAIN_MS : BUSY_MS);
+	}
+	return result;
+}
+
+enum db_result
+sqlite_commit(struct db *db)
+{
+	return sqlite_run(self(db), sqlite_use(self(db), STMT_commit), NULL);
+}
+
+enum db_result
+sqlite_rollback(struct db *db)
+{
+	struct sqlite_db *s = self(db);
+
+	tenants_forget(s);
+	/* Some failures (a full disk) have rolled it back already. */
+	if (sqlite3_get_autocommit(s->handle))
+		return DB_OK;
+	return sqlite_run(s, sqlite_use(s, STMT_rollback), NULL);
+}
+
+enum db_result
+sqlite_probe(struct db *db, int64_t now)
+{
+	return sqlite_meta_set(db, "probe", now);
+}
+
+static int
+note_wal(void *arg, sqlite3 *handle, const char *name, int pages)
+{
+	struct sqlite_db *s = arg;
+
+	(void)handle, (void)name;
+	s->wal_pages = pages;
+	return SQLITE_OK;
+}
+
+enum db_result
+sqlite_idle(struct db *db, bool busy)
+{
+	struct sqlite_db *s = self(db);
+	int rc;
+
+	if (s->wal_pages < (busy ? WAL_BUSY_PAGES : WAL_IDLE_PAGES))
+		return DB_OK;
+	rc = sqlite3_wal_checkpoint_v2(s->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+	if (rc == SQLITE_BUSY)
+		return DB_OK;	/* a reader is in the way: next time */
+	if (rc != SQLITE_OK)
+		return sqlite_failed(s, "checkpoint");
+	s->wal_pages = 0;
+	return DB_OK;
+}
+
+enum db_result
+sqlite_meta_get(struct db *db, const char *name, int64_t *value)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_meta_get);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_text(st, 1, slice_of(name));
+	result = sqlite_row(s, st);
+	if (result == DB_OK) {
+		*value = col_i64(st, 0);
+		sqlite3_reset(st);
+	}
+	return result;
+}
+
+enum db_result
+sqlite_meta_set(struct db *db, const char *name, int64_t value)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_meta_set);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_text(st, 1, slice_of(name));
+	bind_i64(st, 2, value);
+	return sqlite_run(s, st, NULL);
+}
+
+/* Tenants */
+
+static uint32_t
+name_hash(struct slice name)
+{
+	uint32_t h = 2166136261u;
+
+	for (size_t i = 0; i < name.len; i++)
+		h = (h ^ (unsigned char)name.p[i]) * 16777619u;
+	return h;
+}
+
+static void
+tenant_link(struct sqlite_db *s, struct sqlite_tenant *t)
+{
+	struct sqlite_tenant **b = &s->by_name[name_hash((struct slice){ t->name,
+	    t->len }) & (s->tenant_buckets - 1)];
+
+	t->next_by_name = *b;
+	*b = t;
+	b = &s->by_pk[(uint64_t)t->pk & (s->tenant_buckets - 1)];
+	t->next_by_pk = *b;
+	*b = t;
+}
+
+static struct sqlite_tenant *
+tenant_remember(struct sqlite_db *s, struct slice name, int64_t pk)
+{
+	struct sqlite_tenant *t;
+
+	if (s->tenant_count >= s->tenant_buckets) {
+		struct sqlite_tenant **old = s->by_pk;
+		uint32_t n = s->tenant_buckets;
+
+		s->tenant_buckets = n == 0 ? 64 : n * 2;
+		free(s->by_name);
+		s->by_name = must_alloc(s->tenant_buckets * sizeof(*s->by_name));
+		s->by_pk = must_alloc(s->tenant_buckets * sizeof(*s->by_pk));
+		for (uint32_t i = 0; i < n; i++) {
+			struct sqlite_tenant *next;
+
+			for (t = old[i]; t != NULL; t = next) {
+				next = t->next_by_pk;
+				tenant_link(s, t);
+			}
+		}
+		free(old);
+	}
+	t = must_alloc(sizeof(*t) + name.len);
+	t->pk = pk;
+	t->len = name.len;
+	memcpy(t->name, name.p, name.len);
+	tenant_link(s, t);
+	s->tenant_count++;
+	return t;
+}
+
+/* After a rollback a number may be given to another tenant. */
+static void
+tenants_forget(struct sqlite_db *s)
+{
+	for (uint32_t i = 0; i < s->tenant_buckets; i++) {
+		struct sqlite_tenant *t = s->by_pk[i], *next;
+
+		for (; t != NULL; t = next) {
+			next = t->next_by_pk;
+			free(t);
+		}
+	}
+	free(s->by_name);
+	free(s->by_pk);
+	s->by_name = s->by_pk = NULL;
+	s->tenant_buckets = s->tenant_count = 0;
+}
+
+enum db_result
+sqlite_tenant(struct db *db, struct slice name, bool create, int64_t *pk)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st;
+	enum db_result result;
+
+	if (s->tenant_buckets > 0) {
+		struct sqlite_tenant *t = s->by_name[name_hash(name) & (s->tenant_buckets - 1)];
+
+		for (; t != NULL; t = t->next_by_name) {
+			if (t->len == name.len && memcmp(t->name, name.p, name.len) == 0) {
+				*pk = t->pk;
+				return DB_OK;
+			}
+		}
+	}
+	if ((st = sqlite_use(s, STMT_tenant_find)) == NULL)
+		return DB_FAILED;
+	bind_text(st, 1, name);
+	result = sqlite_row(s, st);
+	if (result == DB_OK) {
+		*pk = col_i64(st, 0);
+		sqlite3_reset(st);
+	} else if (result == DB_NONE && create) {
+		if ((st = sqlite_use(s, STMT_tenant_insert)) == NULL)
+			return DB_FAILED;
+		bind_text(st, 1, name);
+		result = sqlite_run(s, st, NULL);
+		*pk = sqlite3_last_insert_rowid(s->handle);
+	}
+	if (result == DB_OK)
+		tenant_remember(s, name, *pk);
+	return result;
+}
+
+enum db_result
+sqlite_tenant_name(struct sqlite_db *s, int64_t pk, struct slice *name)
+{
+	sqlite3_stmt *st;
+	enum db_result result;
+	struct sqlite_tenant *t = NULL;
+
+	if (s->tenant_buckets > 0)
+		for (t = s->by_pk[(uint64_t)pk & (s->tenant_buckets - 1)];
+		    t != NULL && t->pk != pk; t = t->next_by_pk)
+			;
+	if (t == NULL) {
+		if ((st = sqlite_use(s, STMT_tenant_name)) == NULL)
+			return DB_FAILED;
+		bind_i64(st, 1, pk);
+		if ((result = sqlite_row(s, st)) != DB_OK)
+			return result;
+		t = tenant_remember(s, col_slice(st, 0), pk);
+		sqlite3_reset(st);
+	}
+	*name = (struct slice){ t->name, t->len };
+	return DB_OK;
+}
+
+/* Opening */
+
+static const char *
+error_text(struct db *db)
+{
+	struct sqlite_db *s = self(db);
+
+	return s->error.len > 0 ? s->error.data : "no error";
+}
+
+static void
+close_handle(struct db *db)
+{
+	struct sqlite_db *s = self(db);
+
+	for (unsigned i = 0; i < STMT_COUNT; i++)
+		sqlite3_finalize(s->stmt[i]);
+	sqlite3_close(s->handle);
+	tenants_forget(s);
+	buf_fini(&s->error);
+	free(s);
+}
+
+static const struct db_ops ops = {
+	.engine = "sqlite",
+#define OP(name, ...) .name = sqlite_##name,
+#include "db/ops.def"
+#undef OP
+	.error = error_text,
+	.close = close_handle,
+};
+
+/* Makes the file, readable by nobody else, and the folders that lead to it.  -1 with errno. */
+static int
+make_file(const char *path)
+{
+	char folder[4096];
+	int fd;
+
+	for (const char *slash = strchr(path + 1, '/'); slash != NULL;
+	    slash = strchr(slash + 1, '/')) {
+		if ((size_t)(slash - path) >= sizeof(folder)) {
+			errno = ENAMETOOLONG;
+			return -1;
+		}
+		memcpy(folder, path, (size_t)(slash - path));
+		folder[slash - path] = '\0';
+		if (mkdir(folder, 0750) == -1 && errno != EEXIST && errno != EISDIR &&
+		    errno != EROFS && errno != EACCES)
+			return -1;
+	}
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd == -1)
+		return -1;
+	close(fd);
+	return 0;
+}
+
+static int
+pragma_int(sqlite3 *handle, const char *sql, int64_t *out)
+{
+	sqlite3_stmt *st;
+	int rc;
+
+	if (sqlite3_prepare_v2(handle, sql, -1, &st, NULL) != SQLITE_OK)
+		return -1;
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW)
+		*out = sqlite3_column_int64(st, 0);
+	sqlite3_finalize(st);
+	return rc == SQLITE_ROW ? 0 : -1;
+}
+
+/* 0, or -1 with a sentence. */
+static int
+migrate(struct sqlite_db *s, char *err, size_t errlen)
+{
+	int64_t version, application, tables;
+	int known = migrations_sqlite[migrations_sqlite_count - 1].number;
+
+	if (pragma_int(s->handle, "PRAGMA user_version", &version) == -1 ||
+	    pragma_int(s->handle, "PRAGMA application_id", &application) == -1 ||
+	    pragma_int(s->handle, "SELECT count(*) FROM sqlite_master", &tables) == -1) {
+		snprintf(err, errlen, "%s", sqlite3_errmsg(s->handle));
+		return -1;
+	}
+	if (application != APPLICATION_ID && (version != 0 || tables != 0)) {
+		snprintf(err, errlen, "the file is a database of another program");
+		return -1;
+	}
+	if (version > known) {
+		snprintf(err, errlen, "the database has schema %d, made by a newer belayd; this "
+		    "one knows up to %d", (int)version, known);
+		return -1;
+	}
+	for (size_t i = 0; i < migrations_sqlite_count; i++) {
+		const struct migration *m = &migrations_sqlite[i];
+		char stamp[96];
+
+		if (m->number <= version)
+			continue;
+		snprintf(stamp, sizeof(stamp), "PRAGMA user_version = %d; PRAGMA application_id = "
+		    "%d; COMMIT", m->number, APPLICATION_ID);
+		if (sqlite3_exec(s->handle, "BEGIN EXCLUSIVE", NULL, NULL, NULL) != SQLITE_OK ||
+		    sqlite3_exec(s->handle, m->sql, NULL, NULL, NULL) != SQLITE_OK ||
+		    sqlite3_exec(s->handle, stamp, NULL, NULL, NULL) != SQLITE_OK) {
+			snprintf(err, errlen, "migration %d (%s): %s", m->number, m->name,
+			    sqlite3_errmsg(s->handle));
+			sqlite3_exec(s->handle, "ROLLBACK", NULL, NULL, NULL);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+struct db *
+db_sqlite_open(const char *path, char *err, size_t errlen)
+{
+	struct sqlite_db *s;
+	bool in_memory = strcmp(path, ":memory:") == 0;
+	char why[256];
+	char setup[256];
+
+	/*
+	 * One thread uses it; its own accounting and locks would only cost. Refused when it was
+	 * used in this process before: no harm.
+	 */
+	sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+
+	if (!in_memory && make_file(path) == -1) {
+		snprintf(err, errlen, "%s: %s", path, strerror(errno));
+		return NULL;
+	}
+	s = must_alloc(sizeof(*s));
+	s->db.ops = &ops;
+	if (sqlite3_open_v2(path, &s->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
+	    SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+		snprintf(err, errlen, "%s: %s", path, sqlite3_errmsg(s->handle));
+		goto fail;
+	}
+	sqlite3_extended_result_codes(s->handle, 0);
+	sqlite3_busy_timeout(s->handle, BUSY_MS);
+	snprintf(setup, sizeof(setup), "PRAGMA journal_mode = %s; PRAGMA synchronous = FULL; "
+	    "PRAGMA wal_autocheckpoint = 0; "
+	    "PRAGMA cache_size = -%d; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF",
+	    in_memory ? "MEMORY" : "WAL", CACHE_KIB);
+	if (sqlite3_exec(s->handle, setup, NULL, NULL, NULL) != SQLITE_OK) {
+		snprintf(err, errlen, "%s: %s", path, sqlite3_errmsg(s->handle));
+		goto fail;
+	}
+	if (migrate(s, why, sizeof(why)) == -1) {
+		snprintf(err, errlen, "%s: %s", path, why);
+		goto fail;
+	}
+	sqlite3_wal_hook(s->handle, note_wal, s);
+	return &s->db;
+fail:
+	close_handle(&s->db);
+	return NULL;
+}

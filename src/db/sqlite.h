@@ -1,0 +1,102 @@
+/*
+ * sqlite.h: the inside of the SQLite engine: the handle, its prepared statements, binding and
+ * reading.
+ */
+#ifndef BELAY_DB_SQLITE_H
+#define BELAY_DB_SQLITE_H
+
+#include <sqlite3.h>
+
+#include "db/db.h"
+
+enum sqlite_statement {
+#define STMT(name, sql) STMT_##name,
+#include "db/sqlite_statements.def"
+#undef STMT
+	STMT_COUNT
+};
+
+struct sqlite_tenant {
+	int64_t pk;
+	struct sqlite_tenant *next_by_name, *next_by_pk;
+	size_t len;
+	char name[];
+};
+
+struct sqlite_db {
+	struct db db;			/* first */
+	sqlite3 *handle;
+	sqlite3_stmt *stmt[STMT_COUNT];	/* NULL until first used */
+	struct buf error;		/* of the last DB_FAILED */
+	bool impatient;			/* the last transaction could not be begun */
+	int wal_pages;			/* in the log, as of the last commit */
+	int64_t retain_from;		/* commands up to here were looked at in this round */
+	/* Tenants never change their number: they are remembered. */
+	struct sqlite_tenant **by_name, **by_pk;
+	uint32_t tenant_buckets, tenant_count;
+};
+
+/* The statement, ready to be bound.  NULL: it can't be prepared; the error is set. */
+sqlite3_stmt *sqlite_use(struct sqlite_db *s, enum sqlite_statement which);
+/*
+ * Runs a statement that gives no rows and resets it; *changes may be NULL.  DB_EXISTS for a broken
+ * unique index.
+ */
+enum db_result sqlite_run(struct sqlite_db *s, sqlite3_stmt *st, int *changes);
+/*
+ * One step: DB_OK a row is there, DB_NONE it ended, DB_FAILED; the statement is reset by the latter
+ * two.
+ */
+enum db_result sqlite_row(struct sqlite_db *s, sqlite3_stmt *st);
+enum db_result sqlite_failed(struct sqlite_db *s, const char *what);
+/* valid as long as the handle */
+enum db_result sqlite_tenant_name(struct sqlite_db *s, int64_t pk, struct slice *name);
+
+static inline void
+bind_i64(sqlite3_stmt *st, int n, int64_t v)
+{
+	sqlite3_bind_int64(st, n, v);
+}
+
+/* The bytes must stay until the statement is reset. */
+static inline void
+bind_text(sqlite3_stmt *st, int n, struct slice v)
+{
+	sqlite3_bind_text(st, n, v.p != NULL ? v.p : "", (int)v.len, SQLITE_STATIC);
+}
+
+static inline void
+bind_blob(sqlite3_stmt *st, int n, const void *p, size_t len)
+{
+	sqlite3_bind_blob(st, n, p != NULL ? p : "", (int)len, SQLITE_STATIC);
+}
+
+static inline int64_t
+col_i64(sqlite3_stmt *st, int n)
+{
+	return sqlite3_column_int64(st, n);
+}
+
+static inline struct slice
+col_slice(sqlite3_stmt *st, int n)
+{
+	const void *p = sqlite3_column_blob(st, n);	/* of a TEXT: its bytes as they are */
+
+	return slice_bytes(p, (size_t)sqlite3_column_bytes(st, n));
+}
+
+static inline void
+col_id(sqlite3_stmt *st, int n, uint8_t id[UUID_LEN])
+{
+	struct slice v = col_slice(st, n);
+
+	memset(id, 0, UUID_LEN);
+	if (v.len == UUID_LEN)
+		memcpy(id, v.p, UUID_LEN);
+}
+
+#define OP(name, ...) enum db_result sqlite_##name(struct db *db, ##__VA_ARGS__);
+#include "db/ops.def"
+#undef OP
+
+#endif

@@ -1,0 +1,281 @@
+/*
+ * sqlite_command.c: commands and idempotency keys in SQLite.  Only the
+ * storage process.
+ */
+#include "db/sqlite.h"
+
+static struct sqlite_db *
+self(struct db *db)
+{
+	return (struct sqlite_db *)db;
+}
+
+enum db_result
+sqlite_command_insert(struct db *db, struct db_command *c)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_insert);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_blob(st, 1, c->id, UUID_LEN);
+	bind_i64(st, 2, c->device_pk);
+	bind_i64(st, 3, c->status);
+	bind_i64(st, 4, c->open);
+	bind_i64(st, 5, c->outcome);
+	bind_i64(st, 6, c->late);
+	bind_i64(st, 7, c->attempt);
+	bind_i64(st, 8, c->sent_epoch);
+	bind_i64(st, 9, c->created_at);
+	bind_i64(st, 10, c->sent_at);
+	bind_i64(st, 11, c->accepted_at);
+	bind_i64(st, 12, c->finished_at);
+	bind_i64(st, 13, c->timeout_ms);
+	bind_i64(st, 14, c->queue_ms);
+	bind_i64(st, 15, c->queue_until);
+	bind_i64(st, 16, (int64_t)c->asker);
+	bind_i64(st, 17, c->asker_boot);
+	bind_text(st, 18, c->command);
+	bind_text(st, 19, c->requested_by);
+	bind_text(st, 20, c->params_json);
+	bind_text(st, 21, c->only_if_json);
+	bind_text(st, 22, c->trace_json);
+	bind_text(st, 23, c->result_json);
+	bind_text(st, 24, c->error_json);
+	result = sqlite_run(s, st, NULL);
+	if (result == DB_OK)
+		c->pk = sqlite3_last_insert_rowid(s->handle);
+	return result;
+}
+
+static void
+read_command(sqlite3_stmt *st, struct db_command *c)
+{
+	c->pk = col_i64(st, 0);
+	col_id(st, 1, c->id);
+	c->device_pk = col_i64(st, 2);
+	c->status = (enum command_status)col_i64(st, 3);
+	c->open = col_i64(st, 4) != 0;
+	c->outcome = (enum command_outcome)col_i64(st, 5);
+	c->late = col_i64(st, 6) != 0;
+	c->attempt = col_i64(st, 7);
+	c->sent_epoch = col_i64(st, 8);
+	c->created_at = col_i64(st, 9);
+	c->sent_at = col_i64(st, 10);
+	c->accepted_at = col_i64(st, 11);
+	c->finished_at = col_i64(st, 12);
+	c->timeout_ms = col_i64(st, 13);
+	c->queue_ms = col_i64(st, 14);
+	c->queue_until = col_i64(st, 15);
+	c->asker = (uint64_t)col_i64(st, 16);
+	c->asker_boot = col_i64(st, 17);
+	c->command = col_slice(st, 18);
+	c->requested_by = col_slice(st, 19);
+	c->params_json = col_slice(st, 20);
+	c->only_if_json = col_slice(st, 21);
+	c->trace_json = col_slice(st, 22);
+	c->result_json = col_slice(st, 23);
+	c->error_json = col_slice(st, 24);
+}
+
+static enum db_result
+one_command(struct sqlite_db *s, sqlite3_stmt *st, struct db_command *out)
+{
+	struct slice *all[] = { &out->command, &out->requested_by, &out->params_json,
+	    &out->only_if_json, &out->trace_json, &out->result_json, &out->error_json };
+	enum db_result result = sqlite_row(s, st);
+
+	if (result == DB_OK) {
+		read_command(st, out);
+		db_keep(&out->text, all, 7);
+		sqlite3_reset(st);
+	}
+	return result;
+}
+
+static enum db_result
+each_command(struct sqlite_db *s, sqlite3_stmt *st, db_command_cb *cb, void *arg)
+{
+	struct db_command c = { .text = BUF_INIT };
+	enum db_result result;
+
+	while ((result = sqlite_row(s, st)) == DB_OK) {
+		read_command(st, &c);
+		if (!cb(arg, &c)) {
+			sqlite3_reset(st);
+			return DB_OK;
+		}
+	}
+	return result == DB_NONE ? DB_OK : result;
+}
+
+enum db_result
+sqlite_command_get(struct db *db, const uint8_t id[UUID_LEN], struct db_command *out)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_get);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_blob(st, 1, id, UUID_LEN);
+	return one_command(s, st, out);
+}
+
+enum db_result
+sqlite_command_update(struct db *db, const struct db_command *c, enum command_status was)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_update);
+	enum db_result result;
+	int changes = 0;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, c->pk);
+	bind_i64(st, 2, was);
+	bind_i64(st, 3, c->status);
+	bind_i64(st, 4, c->open);
+	bind_i64(st, 5, c->outcome);
+	bind_i64(st, 6, c->late);
+	bind_i64(st, 7, c->attempt);
+	bind_i64(st, 8, c->sent_epoch);
+	bind_i64(st, 9, c->sent_at);
+	bind_i64(st, 10, c->accepted_at);
+	bind_i64(st, 11, c->finished_at);
+	bind_text(st, 12, c->trace_json);
+	bind_text(st, 13, c->result_json);
+	bind_text(st, 14, c->error_json);
+	result = sqlite_run(s, st, &changes);
+	return result == DB_OK && changes == 0 ? DB_NONE : result;
+}
+
+enum db_result
+sqlite_command_list(struct db *db, int64_t device_pk, int64_t before_pk, unsigned limit,
+    db_command_cb *cb, void *arg)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_list);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, device_pk);
+	bind_i64(st, 2, before_pk);
+	bind_i64(st, 3, limit);
+	return each_command(s, st, cb, arg);
+}
+
+enum db_result
+sqlite_command_open(struct db *db, int64_t device_pk, int64_t after_pk, unsigned limit,
+    db_command_cb *cb, void *arg)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, device_pk != 0 ? STMT_command_open_device :
+	    STMT_command_open_all);
+	int n = 1;
+
+	if (st == NULL)
+		return DB_FAILED;
+	if (device_pk != 0)
+		bind_i64(st, n++, device_pk);
+	bind_i64(st, n++, after_pk);
+	bind_i64(st, n, limit);
+	return each_command(s, st, cb, arg);
+}
+
+enum db_result
+sqlite_command_queued_first(struct db *db, int64_t device_pk, struct db_command *out)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_queued_first);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, device_pk);
+	return one_command(s, st, out);
+}
+
+enum db_result
+sqlite_command_queued_count(struct db *db, int64_t device_pk, int64_t *count)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_queued_count);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, device_pk);
+	if (sqlite_row(s, st) != DB_OK)
+		return DB_FAILED;
+	*count = col_i64(st, 0);
+	sqlite3_reset(st);
+	return DB_OK;
+}
+
+enum db_result
+sqlite_command_queue_due(struct db *db, int64_t now, unsigned limit, db_command_cb *cb, void *arg,
+    int64_t *next)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_queue_due);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, now);
+	bind_i64(st, 2, limit);
+	if ((result = each_command(s, st, cb, arg)) != DB_OK)
+		return result;
+	if ((st = sqlite_use(s, STMT_command_queue_next)) == NULL)
+		return DB_FAILED;
+	*next = 0;
+	result = sqlite_row(s, st);
+	if (result == DB_OK) {
+		*next = col_i64(st, 0);
+		sqlite3_reset(st);
+	}
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
+enum db_result
+sqlite_idempotency_get(struct db *db, int64_t tenant_pk, struct slice user, struct slice key,
+    int64_t now, uint8_t command_id[UUID_LEN], uint8_t params_hash[SHA256_LEN])
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_idempotency_get);
+	enum db_result result;
+	struct slice hash;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, tenant_pk);
+	bind_text(st, 2, user);
+	bind_text(st, 3, key);
+	bind_i64(st, 4, now);
+	if ((result = sqlite_row(s, st)) != DB_OK)
+		return result;
+	col_id(st, 0, command_id);
+	hash = col_slice(st, 1);
+	memset(params_hash, 0, SHA256_LEN);
+	if (hash.len == SHA256_LEN)
+		memcpy(params_hash, hash.p, SHA256_LEN);
+	sqlite3_reset(st);
+	return DB_OK;
+}
+
+enum db_result
+sqlite_idempotency_put(struct db *db, int64_t tenant_pk, struct slice user, struct slice key,
+    int64_t expires_at, const uint8_t command_id[UUID_LEN], const uint8_t params_hash[SHA256_LEN])
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_idempotency_put);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, tenant_pk);
+	bind_text(st, 2, user);
+	bind_text(st, 3, key);
+	bind_i64(st, 4, expires_at);
+	bind_blob(st, 5, command_id, UUID_LEN);
+	bind_blob(st, 6, params_hash, SHA256_LEN);
+	return sqlite_run(s, st, NULL);
+}

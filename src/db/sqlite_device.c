@@ -1,0 +1,479 @@
+/*
+ * sqlite_device.c: devices and shares in SQLite.  Only the storage process.
+ */
+#include "base/must.h"
+#include "db/sqlite.h"
+
+static struct sqlite_db *
+self(struct db *db)
+{
+	return (struct sqlite_db *)db;
+}
+
+/* Reads a row of DEVICE_HEAD or DEVICE_WHOLE; its texts are the row's own. */
+static enum db_result
+read_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_device *d)
+{
+	d->pk = col_i64(st, 0);
+	d->tenant_pk = col_i64(st, 1);
+	d->id = col_slice(st, 2);
+	d->owner = col_slice(st, 3);
+	d->online = (uint8_t)col_i64(st, 4);
+	d->epoch = col_i64(st, 5);
+	d->epoch_of[0] = col_i64(st, 6);
+	d->epoch_of[1] = col_i64(st, 7);
+	d->conn[0] = (uint64_t)col_i64(st, 8);
+	d->conn[1] = (uint64_t)col_i64(st, 9);
+	d->replaced = (uint64_t)col_i64(st, 10);
+	d->since = col_i64(st, 11);
+	d->last_seen = col_i64(st, 12);
+	d->gone_reason = col_slice(st, 13);
+	d->audience = col_slice(st, 14);
+	d->whole = whole;
+	if (whole) {
+		d->created_at = col_i64(st, 15);
+		d->updated_at = col_i64(st, 16);
+		d->type = col_slice(st, 17);
+		d->name = col_slice(st, 18);
+		d->state_at = col_i64(st, 19);
+		d->state_json = col_slice(st, 20);
+		d->tags_json = col_slice(st, 21);
+		d->metadata_json = col_slice(st, 22);
+		d->settings_json = col_slice(st, 23);
+	} else {
+		d->created_at = d->updated_at = d->state_at = 0;
+		d->type = d->name = d->state_json = d->tags_json = d->metadata_json =
+		    d->settings_json = SLICE_NONE;
+	}
+	return sqlite_tenant_name(s, d->tenant_pk, &d->tenant);
+}
+
+/* One device, with texts of its own. */
+static enum db_result
+one_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_device *out)
+{
+	enum db_result result = sqlite_row(s, st);
+	struct slice *all[] = { &out->tenant, &out->id, &out->owner, &out->gone_reason,
+	    &out->audience, &out->type, &out->name, &out->state_json, &out->tags_json,
+	    &out->metadata_json, &out->settings_json };
+
+	if (result != DB_OK)
+		return result;
+	result = read_device(s, st, whole, out);
+	if (result == DB_OK)
+		db_keep(&out->text, all, whole ? 11 : 5);
+	sqlite3_reset(st);
+	return result;
+}
+
+/* Calls cb for each row. */
+static enum db_result
+each_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, db_device_cb *cb, void *arg)
+{
+	struct db_device d = { .text = BUF_INIT };
+	enum db_result result;
+
+	while ((result = sqlite_row(s, st)) == DB_OK) {
+		result = read_device(s, st, whole, &d);
+		if (result != DB_OK || !cb(arg, &d)) {
+			sqlite3_reset(st);
+			return result;
+		}
+	}
+	return result == DB_NONE ? DB_OK : result;
+}
+
+enum db_result
+sqlite_device_by_id(struct db *db, struct slice tenant, struct slice id, bool whole,
+    struct db_device *out)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, whole ? STMT_device_by_id_whole : STMT_device_by_id);
+	enum db_result result;
+	int64_t tenant_pk;
+
+	if (st == NULL)
+		return DB_FAILED;
+	if ((result = sqlite_tenant(db, tenant, false, &tenant_pk)) != DB_OK)
+		return result;
+	bind_i64(st, 1, tenant_pk);
+	bind_text(st, 2, id);
+	return one_device(s, st, whole, out);
+}
+
+enum db_result
+sqlite_device_by_pk(struct db *db, int64_t pk, bool whole, struct db_device *out)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, whole ? STMT_device_by_pk_whole : STMT_device_by_pk);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	return one_device(s, st, whole, out);
+}
+
+enum db_result
+sqlite_device_by_token(struct db *db, const uint8_t hash[SHA256_LEN], struct db_device *out)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_by_token);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_blob(st, 1, hash, SHA256_LEN);
+	return one_device(s, st, false, out);
+}
+
+enum db_result
+sqlite_device_token_is(struct db *db, int64_t pk, const uint8_t hash[SHA256_LEN])
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_token_is);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	bind_blob(st, 2, hash, SHA256_LEN);
+	result = sqlite_row(s, st);
+	sqlite3_reset(st);
+	return result;
+}
+
+enum db_result
+sqlite_device_insert(struct db *db, struct db_device *d, const uint8_t hash[SHA256_LEN])
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st;
+	enum db_result result;
+
+	if ((result = sqlite_tenant(db, d->tenant, true, &d->tenant_pk)) != DB_OK)
+		return result;
+	if ((st = sqlite_use(s, STMT_device_last_epoch)) == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, d->tenant_pk);
+	bind_text(st, 2, d->id);
+	if ((result = sqlite_row(s, st)) != DB_OK)
+		return DB_FAILED;
+	d->epoch = col_i64(st, 0);
+	sqlite3_reset(st);
+
+	if ((st = sqlite_use(s, STMT_device_insert)) == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, d->tenant_pk);
+	bind_text(st, 2, d->id);
+	bind_text(st, 3, d->owner);
+	bind_blob(st, 4, hash, SHA256_LEN);
+	bind_i64(st, 5, d->epoch);
+	bind_blob(st, 6, d->audience.p, d->audience.len);
+	bind_i64(st, 7, d->created_at);
+	bind_text(st, 8, d->type);
+	bind_text(st, 9, d->name);
+	bind_text(st, 10, d->tags_json);
+	bind_text(st, 11, d->metadata_json);
+	bind_text(st, 12, d->settings_json);
+	result = sqlite_run(s, st, NULL);
+	if (result == DB_OK)
+		d->pk = sqlite3_last_insert_rowid(s->handle);
+	return result;
+}
+
+/* An update that must find its row. */
+static enum db_result
+update(struct sqlite_db *s, sqlite3_stmt *st)
+{
+	int changes = 0;
+	enum db_result result = sqlite_run(s, st, &changes);
+
+	return result == DB_OK && changes == 0 ? DB_NONE : result;
+}
+
+enum db_result
+sqlite_device_connected(struct db *db, int64_t pk, unsigned transport, int64_t epoch, uint64_t ref,
+    uint64_t replaced, int64_t now)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, transport == 0 ? STMT_device_connected_ws :
+	    STMT_device_connected_mqtt);
+
+	must(transport < DB_TRANSPORTS);
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	bind_i64(st, 2, epoch);
+	bind_i64(st, 3, (int64_t)ref);
+	bind_i64(st, 4, (int64_t)replaced);
+	bind_i64(st, 5, now);
+	return update(s, st);
+}
+
+enum db_result
+sqlite_device_gone(struct db *db, int64_t pk, unsigned transport, int64_t epoch, int64_t now,
+    int64_t last_seen, struct slice reason)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, transport == 0 ? STMT_device_gone_ws :
+	    STMT_device_gone_mqtt);
+
+	must(transport < DB_TRANSPORTS);
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	bind_i64(st, 2, epoch);
+	bind_i64(st, 3, now);
+	bind_i64(st, 4, last_seen);
+	bind_text(st, 5, reason);
+	return update(s, st);
+}
+
+enum db_result
+sqlite_device_set_state(struct db *db, int64_t pk, int64_t epoch, struct slice state_json,
+    int64_t now)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_set_state);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	bind_text(st, 2, state_json);
+	bind_i64(st, 3, now);
+	bind_i64(st, 4, epoch);
+	return update(s, st);
+}
+
+enum db_result
+sqlite_device_set_info(struct db *db, int64_t pk, struct slice name, struct slice tags_json,
+    struct slice metadata_json, struct slice settings_json, int64_t now)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_set_info);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	bind_text(st, 2, name);
+	bind_text(st, 3, tags_json);
+	bind_text(st, 4, metadata_json);
+	bind_text(st, 5, settings_json);
+	bind_i64(st, 6, now);
+	return update(s, st);
+}
+
+enum db_result
+sqlite_device_set_token(struct db *db, int64_t pk, const uint8_t hash[SHA256_LEN], int64_t now)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_set_token);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	bind_blob(st, 2, hash, SHA256_LEN);
+	bind_i64(st, 3, now);
+	return update(s, st);
+}
+
+enum db_result
+sqlite_device_set_audience(struct db *db, int64_t pk, struct slice audience)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_set_audience);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	bind_blob(st, 2, audience.p, audience.len);
+	return update(s, st);
+}
+
+enum db_result
+sqlite_device_delete(struct db *db, int64_t pk, int64_t now)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_delete_shares);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	if ((result = sqlite_run(s, st, NULL)) != DB_OK)
+		return result;
+	if ((st = sqlite_use(s, STMT_device_delete)) == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	bind_i64(st, 2, now);
+	return update(s, st);
+}
+
+static void
+bind_scope(sqlite3_stmt *st, const struct db_scope *scope)
+{
+	bind_i64(st, 1, scope->tenant_pk);
+	bind_text(st, 2, scope->user);
+	bind_i64(st, 3, scope->now);
+}
+
+enum db_result
+sqlite_device_list(struct db *db, const struct db_device_filter *filter, db_device_cb *cb,
+    void *arg)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, filter->scope.all ? STMT_device_list_all :
+	    STMT_device_list_user);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_scope(st, &filter->scope);
+	bind_text(st, 4, filter->after_id);
+	bind_i64(st, 5, filter->online);
+	bind_text(st, 6, filter->type);
+	bind_text(st, 7, filter->tag);
+	bind_text(st, 8, filter->q);
+	bind_i64(st, 9, filter->limit);
+	return each_device(s, st, true, cb, arg);
+}
+
+enum db_result
+sqlite_device_stats(struct db *db, const struct db_scope *scope, struct db_stats *out,
+    db_type_cb *cb, void *arg)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, scope->all ? STMT_device_stats_all :
+	    STMT_device_stats_user);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	*out = (struct db_stats){ 0, 0, 0 };
+	bind_scope(st, scope);
+	while ((result = sqlite_row(s, st)) == DB_OK) {
+		out->total += col_i64(st, 1);
+		out->owned += col_i64(st, 2);
+		out->online += col_i64(st, 3);
+		if (!cb(arg, col_slice(st, 0), col_i64(st, 1))) {
+			sqlite3_reset(st);
+			return DB_OK;
+		}
+	}
+	return result == DB_NONE ? DB_OK : result;
+}
+
+enum db_result
+sqlite_device_count_mqtt(struct db *db, int64_t tenant_pk, int64_t *count)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_count_mqtt);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, tenant_pk);
+	if (sqlite_row(s, st) != DB_OK)
+		return DB_FAILED;
+	*count = col_i64(st, 0);
+	sqlite3_reset(st);
+	return DB_OK;
+}
+
+enum db_result
+sqlite_device_online(struct db *db, int64_t after_pk, int64_t up_to_pk, int64_t *last,
+    db_device_cb *cb, void *arg)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_last);
+
+	if (st == NULL || sqlite_row(s, st) != DB_OK)
+		return DB_FAILED;
+	*last = col_i64(st, 0);
+	sqlite3_reset(st);
+	if ((st = sqlite_use(s, STMT_device_online)) == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, after_pk);
+	bind_i64(st, 2, up_to_pk);
+	return each_device(s, st, false, cb, arg);
+}
+
+/* Shares */
+
+enum db_result
+sqlite_share_put(struct db *db, int64_t device_pk, int64_t tenant_pk, const struct db_share *share)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_share_put);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, device_pk);
+	bind_text(st, 2, share->user);
+	bind_i64(st, 3, tenant_pk);
+	bind_i64(st, 4, share->permission);
+	bind_i64(st, 5, share->expires_at);
+	bind_text(st, 6, share->commands_json);
+	bind_i64(st, 7, share->created_at);
+	return sqlite_run(s, st, NULL);
+}
+
+enum db_result
+sqlite_share_delete(struct db *db, int64_t device_pk, struct slice user)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_share_delete);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, device_pk);
+	bind_text(st, 2, user);
+	return update(s, st);
+}
+
+static void
+read_share(sqlite3_stmt *st, struct db_share *share)
+{
+	share->user = col_slice(st, 0);
+	share->permission = (enum db_permission)col_i64(st, 1);
+	share->expires_at = col_i64(st, 2);
+	share->commands_json = col_slice(st, 3);
+	share->created_at = col_i64(st, 4);
+}
+
+enum db_result
+sqlite_share_get(struct db *db, int64_t device_pk, struct slice user, struct db_share *out)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_share_get);
+	struct slice *all[] = { &out->user, &out->commands_json };
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, device_pk);
+	bind_text(st, 2, user);
+	if ((result = sqlite_row(s, st)) != DB_OK)
+		return result;
+	read_share(st, out);
+	db_keep(&out->text, all, 2);
+	sqlite3_reset(st);
+	return DB_OK;
+}
+
+enum db_result
+sqlite_share_list(struct db *db, int64_t device_pk, db_share_cb *cb, void *arg)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_share_list);
+	struct db_share share = { .text = BUF_INIT };
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, device_pk);
+	while ((result = sqlite_row(s, st)) == DB_OK) {
+		read_share(st, &share);
+		if (!cb(arg, &share)) {
+			sqlite3_reset(st);
+			return DB_OK;
+		}
+	}
+	return result == DB_NONE ? DB_OK : result;
+}

@@ -1,0 +1,387 @@
+/*
+ * sqlite_event.c: events, visitors and tickets in SQLite, and the end of old things.
+ * Only the storage process.
+ */
+#include "db/sqlite.h"
+
+#define DAY_MS (24 * 3600 * INT64_C(1000))
+#define FEW_DEVICES 200		/* of a user: see event_list_user */
+
+static struct sqlite_db *
+self(struct db *db)
+{
+	return (struct sqlite_db *)db;
+}
+
+enum db_result
+sqlite_event_insert(struct db *db, struct db_event *e)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_event_insert);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_blob(st, 1, e->id, UUID_LEN);
+	bind_i64(st, 2, e->tenant_pk);
+	bind_i64(st, 3, e->device_pk);
+	bind_i64(st, 4, e->epoch);
+	bind_i64(st, 5, e->at);
+	bind_text(st, 6, e->event);
+	bind_text(st, 7, e->actor);
+	bind_text(st, 8, e->data_json);
+	result = sqlite_run(s, st, NULL);
+	if (result == DB_OK)
+		e->seq = sqlite3_last_insert_rowid(s->handle);
+	return result;
+}
+
+enum db_result
+sqlite_event_bounds(struct db *db, int64_t *oldest, int64_t *newest)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_event_bounds);
+
+	if (st == NULL || sqlite_row(s, st) != DB_OK)
+		return DB_FAILED;
+	*oldest = col_i64(st, 0);
+	*newest = col_i64(st, 1);
+	sqlite3_reset(st);
+	return DB_OK;
+}
+
+enum db_result
+sqlite_event_newest(struct db *db, unsigned limit, db_event_id_cb *cb, void *arg)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_event_newest);
+	enum db_result result;
+	uint8_t id[UUID_LEN];
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, limit);
+	while ((result = sqlite_row(s, st)) == DB_OK) {
+		col_id(st, 1, id);
+		if (!cb(arg, col_i64(st, 0), id)) {
+			sqlite3_reset(st);
+			return DB_OK;
+		}
+	}
+	return result == DB_NONE ? DB_OK : result;
+}
+
+static void
+bind_scope(sqlite3_stmt *st, const struct db_scope *scope)
+{
+	bind_i64(st, 1, scope->tenant_pk);
+	bind_text(st, 2, scope->user);
+	bind_i64(st, 3, scope->now);
+}
+
+/* Which statement lists what the filter asks for. */
+static enum db_result
+choose_events(struct sqlite_db *s, const struct db_event_filter *f, enum sqlite_statement *which)
+{
+	sqlite3_stmt *st;
+	int64_t devices;
+
+	if (f->device_pk != 0) {
+		*which = f->ascending ? STMT_event_list_device_up : STMT_event_list_device;
+	} else if (f->scope.all) {
+		*which = f->ascending ? STMT_event_list_tenant_up : STMT_event_list_tenant;
+	} else {
+		if ((st = sqlite_use(s, STMT_scope_count)) == NULL)
+			return DB_FAILED;
+		bind_scope(st, &f->scope);
+		if (sqlite_row(s, st) != DB_OK)
+			return DB_FAILED;
+		devices = col_i64(st, 0);
+		sqlite3_reset(st);
+		if (devices <= FEW_DEVICES)
+			*which = f->ascending ? STMT_event_list_user_up : STMT_event_list_user;
+		else
+			*which = f->ascending ? STMT_event_list_many_up : STMT_event_list_many;
+	}
+	return DB_OK;
+}
+
+enum db_result
+sqlite_event_list(struct db *db, const struct db_event_filter *f, db_event_cb *cb, void *arg)
+{
+	struct sqlite_db *s = self(db);
+	enum sqlite_statement which;
+	sqlite3_stmt *st;
+	enum db_result result;
+	struct db_event e;
+
+	if ((result = choose_events(s, f, &which)) != DB_OK)
+		return result;
+	if ((st = sqlite_use(s, which)) == NULL)
+		return DB_FAILED;
+	if (f->device_pk != 0)
+		bind_i64(st, 1, f->device_pk);
+	else
+		bind_scope(st, &f->scope);
+	bind_text(st, 4, f->event);
+	bind_i64(st, 5, f->since);
+	bind_i64(st, 6, f->until);
+	bind_i64(st, 7, f->ascending ? f->after_seq : f->before_seq);
+	bind_i64(st, 8, f->limit);
+	while ((result = sqlite_row(s, st)) == DB_OK) {
+		e.seq = col_i64(st, 0);
+		col_id(st, 1, e.id);
+		e.tenant_pk = col_i64(st, 2);
+		e.device_pk = col_i64(st, 3);
+		e.epoch = col_i64(st, 4);
+		e.at = col_i64(st, 5);
+		e.event = col_slice(st, 6);
+		e.actor = col_slice(st, 7);
+		e.data_json = col_slice(st, 8);
+		e.device = col_slice(st, 9);
+		if (!cb(arg, &e)) {
+			sqlite3_reset(st);
+			return DB_OK;
+		}
+	}
+	return result == DB_NONE ? DB_OK : result;
+}
+
+/* Visitors */
+
+enum db_result
+sqlite_visitor_insert(struct db *db, struct db_visitor *v)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_visitor_insert);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_blob(st, 1, v->id, UUID_LEN);
+	bind_i64(st, 2, v->tenant_pk);
+	bind_i64(st, 3, v->device_pk);
+	bind_i64(st, 4, v->created_at);
+	bind_text(st, 5, v->name);
+	bind_text(st, 6, v->snapshot_url);
+	bind_text(st, 7, v->data_json);
+	result = sqlite_run(s, st, NULL);
+	if (result == DB_OK)
+		v->pk = sqlite3_last_insert_rowid(s->handle);
+	return result;
+}
+
+static void
+read_visitor(sqlite3_stmt *st, struct db_visitor *v)
+{
+	v->pk = col_i64(st, 0);
+	col_id(st, 1, v->id);
+	v->tenant_pk = col_i64(st, 2);
+	v->device_pk = col_i64(st, 3);
+	v->status = (enum visitor_status)col_i64(st, 4);
+	v->created_at = col_i64(st, 5);
+	v->decided_at = col_i64(st, 6);
+	v->decided_by = col_slice(st, 7);
+	v->has_command = sqlite3_column_bytes(st, 8) == UUID_LEN;
+	col_id(st, 8, v->command_id);
+	v->name = col_slice(st, 9);
+	v->snapshot_url = col_slice(st, 10);
+	v->data_json = col_slice(st, 11);
+	v->device = col_slice(st, 12);
+}
+
+enum db_result
+sqlite_visitor_get(struct db *db, int64_t tenant_pk, const uint8_t id[UUID_LEN],
+    struct db_visitor *out)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_visitor_get);
+	struct slice *all[] = { &out->decided_by, &out->name, &out->snapshot_url, &out->data_json,
+	    &out->device };
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, tenant_pk);
+	bind_blob(st, 2, id, UUID_LEN);
+	if ((result = sqlite_row(s, st)) != DB_OK)
+		return result;
+	read_visitor(st, out);
+	db_keep(&out->text, all, 5);
+	sqlite3_reset(st);
+	return DB_OK;
+}
+
+enum db_result
+sqlite_visitor_decide(struct db *db, const struct db_visitor *v)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_visitor_decide);
+	enum db_result result;
+	int changes = 0;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, v->pk);
+	bind_i64(st, 2, v->status);
+	bind_i64(st, 3, v->decided_at);
+	bind_text(st, 4, v->decided_by);
+	if (v->has_command)
+		bind_blob(st, 5, v->command_id, UUID_LEN);
+	else
+		sqlite3_bind_null(st, 5);
+	result = sqlite_run(s, st, &changes);
+	return result == DB_OK && changes == 0 ? DB_NONE : result;
+}
+
+enum db_result
+sqlite_visitor_list(struct db *db, const struct db_visitor_filter *f, db_visitor_cb *cb, void *arg)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, f->scope.all ? STMT_visitor_list_all :
+	    STMT_visitor_list_user);
+	struct db_visitor v = { .text = BUF_INIT };
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_scope(st, &f->scope);
+	bind_i64(st, 4, f->status);
+	bind_i64(st, 5, f->before_pk);
+	bind_i64(st, 6, f->limit);
+	while ((result = sqlite_row(s, st)) == DB_OK) {
+		read_visitor(st, &v);
+		if (!cb(arg, &v)) {
+			sqlite3_reset(st);
+			return DB_OK;
+		}
+	}
+	return result == DB_NONE ? DB_OK : result;
+}
+
+/* Tickets */
+
+enum db_result
+sqlite_ticket_put(struct db *db, const uint8_t hash[SHA256_LEN], const struct db_ticket *t)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_ticket_put);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_blob(st, 1, hash, SHA256_LEN);
+	bind_i64(st, 2, t->until);
+	bind_i64(st, 3, t->expires_at);
+	bind_i64(st, 4, t->role);
+	bind_i64(st, 5, t->any_tenant);
+	bind_text(st, 6, t->tenant);
+	bind_text(st, 7, t->user);
+	bind_text(st, 8, t->role_name);
+	return sqlite_run(s, st, NULL);
+}
+
+enum db_result
+sqlite_ticket_take(struct db *db, const uint8_t hash[SHA256_LEN], struct db_ticket *out)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_ticket_get);
+	struct slice *all[] = { &out->tenant, &out->user, &out->role_name };
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_blob(st, 1, hash, SHA256_LEN);
+	if ((result = sqlite_row(s, st)) != DB_OK)
+		return result;
+	out->until = col_i64(st, 0);
+	out->expires_at = col_i64(st, 1);
+	out->role = (uint8_t)col_i64(st, 2);
+	out->any_tenant = col_i64(st, 3) != 0;
+	out->tenant = col_slice(st, 4);
+	out->user = col_slice(st, 5);
+	out->role_name = col_slice(st, 6);
+	db_keep(&out->text, all, 3);
+	sqlite3_reset(st);
+	if ((st = sqlite_use(s, STMT_ticket_delete)) == NULL)
+		return DB_FAILED;
+	bind_blob(st, 1, hash, SHA256_LEN);
+	return sqlite_run(s, st, NULL);
+}
+
+/* Retention */
+
+/* One deletion of at most limit rows. */
+static enum db_result
+trim(struct sqlite_db *s, enum sqlite_statement which, int64_t before, unsigned limit, bool *more)
+{
+	sqlite3_stmt *st = sqlite_use(s, which);
+	enum db_result result;
+	int changes = 0;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, before);
+	bind_i64(st, 2, limit);
+	result = sqlite_run(s, st, &changes);
+	if (result == DB_OK && changes > 0 && (unsigned)changes == limit)
+		*more = true;
+	return result;
+}
+
+/*
+ * Commands in windows of limit rows: open ones among them stay, so that the window must move on by
+ * number.
+ */
+static enum db_result
+trim_commands(struct sqlite_db *s, int64_t keep_after, unsigned limit, bool *more)
+{
+	sqlite3_stmt *st = sqlite_use(s, STMT_retain_command_window);
+	int64_t last, newest, count;
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, s->retain_from);
+	bind_i64(st, 2, limit);
+	if (sqlite_row(s, st) != DB_OK)
+		return DB_FAILED;
+	last = col_i64(st, 0);
+	newest = col_i64(st, 1);
+	count = col_i64(st, 2);
+	sqlite3_reset(st);
+	if (count == 0) {
+		s->retain_from = 0;
+		return DB_OK;
+	}
+	if ((st = sqlite_use(s, STMT_retain_commands)) == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, s->retain_from);
+	bind_i64(st, 2, last);
+	bind_i64(st, 3, keep_after);
+	if ((result = sqlite_run(s, st, NULL)) != DB_OK)
+		return result;
+	if (newest < keep_after && count == (int64_t)limit) {
+		s->retain_from = last;
+		*more = true;
+	} else {
+		s->retain_from = 0;
+	}
+	return DB_OK;
+}
+
+enum db_result
+sqlite_retain(struct db *db, int64_t now, int64_t keep_after, unsigned limit, bool *more)
+{
+	struct sqlite_db *s = self(db);
+
+	*more = false;
+	if (trim(s, STMT_retain_events, keep_after, limit, more) == DB_FAILED ||
+	    trim(s, STMT_retain_stale, now - DAY_MS, limit, more) == DB_FAILED ||
+	    trim_commands(s, keep_after, limit, more) == DB_FAILED ||
+	    trim(s, STMT_retain_visitors, keep_after, limit, more) == DB_FAILED ||
+	    trim(s, STMT_retain_idempotency, now, limit, more) == DB_FAILED ||
+	    trim(s, STMT_retain_tickets, now, limit, more) == DB_FAILED ||
+	    trim(s, STMT_retain_devices, keep_after, limit, more) == DB_FAILED)
+		return DB_FAILED;
+	return DB_OK;
+}
