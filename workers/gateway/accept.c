@@ -1,0 +1,206 @@
+/*
+ * accept.c: takes connections from the sockets that the master opened.
+ *
+ * All gateways listen on the same sockets.  Left alone, the process that is
+ * woken first takes most; so one that already holds more than its fair share
+ * takes few at a time and leaves the rest to the others.
+ */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/must.h"
+#include "gateway/accept.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/http.h"
+#include "gateway/peer.h"
+#include "gateway/tls_conn.h"
+
+#define BATCH		64		/* connections taken in one turn */
+#define BUSY_RETRY_MS	5000
+#define REST_MS		500		/* after running out of descriptors */
+#define SLACK		16		/* connections above the mean that nobody minds */
+
+struct listener {
+	struct event ev;
+	struct gateway *gateway;
+	bool admin, tls;
+	bool resting;			/* no handshake can begin now */
+};
+
+/* Connections of all gateways together, and how many gateways there are. */
+static uint64_t
+mean_open(const struct gateway *g)
+{
+	unsigned n = gateway_role.count(g->conf);
+
+	return stats_sum(g->w->shm, STAT_CONNECTIONS_OPEN) / (n > 0 ? n : 1);
+}
+
+static bool
+at_limit(const struct gateway *g)
+{
+	return g->conf->limits_connections > 0 &&
+	    stats_sum(g->w->shm, STAT_CONNECTIONS_OPEN) >= g->conf->limits_connections;
+}
+
+/*
+ * A word in HTTP that is understood by browsers and load balancers alike; a WebSocket was not
+ * agreed on yet.
+ */
+static void
+turn_away(struct gateway *g, const struct listener *l, int fd, int status, int64_t retry_after_ms)
+{
+	char text[160];
+	int n;
+
+	if (!l->tls) {
+		n = snprintf(text, sizeof(text), "HTTP/1.1 %s\r\nRetry-After: %lld\r\n"
+		    "Content-Length: 0\r\nConnection: close\r\n\r\n",
+		    status == 429 ? "429 Too Many Requests" : "503 Service Unavailable",
+		    (long long)(retry_after_ms + 999) / 1000);
+		(void)send(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+		/* Closing with bytes unread sends a reset, which could overtake the answer. */
+		(void)shutdown(fd, SHUT_WR);
+		(void)recv(fd, g->read_buf, GATEWAY_READ_SIZE, MSG_DONTWAIT);
+	}
+	close(fd);
+}
+
+static void
+take(struct gateway *g, const struct listener *l, int fd, const struct sockaddr_storage *ss)
+{
+	struct conn *c;
+	uint8_t ip[16];
+	bool counted = false, trusted;
+	int64_t retry_after_ms;
+	int status;
+
+	peer_address(ss, ip);
+	trusted = !l->admin && peer_is_trusted(g, ip);
+	if (!l->admin && !trusted && !peer_admit(g, ip, &counted, &status, &retry_after_ms)) {
+		turn_away(g, l, fd, status, retry_after_ms);
+		return;
+	}
+	if ((!l->admin && at_limit(g)) || (c = conn_new(g, fd)) == NULL) {
+		if (counted)
+			peer_give_back(g, ip);
+		gateway_count(g, CONNECTIONS_REFUSED, 1);
+		turn_away(g, l, fd, 503, BUSY_RETRY_MS);
+		return;
+	}
+	peer_set(c, ip);
+	c->admin = l->admin;
+	c->over_tls = l->tls;
+	c->counted = counted;
+	c->by_proxy = trusted;
+	c->awaits_proxy = trusted && g->conf->server_proxy_protocol;
+	http_begin(g, c);
+	memcpy(c->http->peer, ip, sizeof(ip));
+	if (l->tls && !c->awaits_proxy && tls_conn_begin(g, c) == -1)
+		conn_drop(g, c);
+}
+
+/* Too many handshakes are in hand: whoever comes waits in the kernel until the next tick. */
+static bool
+rests(struct listener *l)
+{
+	if (!l->tls || !tls_conn_full(l->gateway))
+		return false;
+	event_del(&l->ev);
+	return l->resting = true;
+}
+
+static void
+on_acceptable(evutil_socket_t listen_fd, short what, void *arg)
+{
+	struct listener *l = arg;
+	struct gateway *g = l->gateway;
+	int batch = g->conns.open > mean_open(g) + SLACK ? 1 : BATCH;
+
+	(void)what;
+	for (int i = 0; i < batch && !rests(l); i++) {
+		struct sockaddr_storage ss = { .ss_family = AF_UNIX };
+		socklen_t len = sizeof(ss);
+		int fd = accept4(listen_fd, (struct sockaddr *)&ss, &len,
+		    SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd >= 0) {
+			take(g, l, fd, &ss);
+			continue;
+		}
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			log_error("no connection can be taken: %s", strerror(errno));
+			accept_stop(g);
+			g->accept_again_ms = g->w->mono_ms + REST_MS;
+		}
+		if (errno != ECONNABORTED && errno != EINTR)
+			return;
+	}
+}
+
+static int
+listen_on_all(struct gateway *g)
+{
+	for (unsigned i = 0; i < g->w->listener_count; i++)
+		if (event_add(&g->listeners[i].ev, NULL) == -1)
+			return -1;
+	g->accept_again_ms = 0;
+	return 0;
+}
+
+int
+accept_start(struct gateway *g)
+{
+	g->listeners = must_alloc((g->w->listener_count + 1) * sizeof(*g->listeners));
+	for (unsigned i = 0; i < g->w->listener_count; i++) {
+		struct listener *l = &g->listeners[i];
+		int on = 1;
+
+		/*
+		 * Accepted sockets inherit it, which saves a call for each; of a Unix socket it is
+		 * refused.
+		 */
+		(void)setsockopt(g->w->listeners[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		l->gateway = g;
+		l->admin = g->conf->server_admin_listen[0] != '\0' && i == g->w->listener_count - 1;
+		l->tls = i >= g->conf->server_listen.n &&
+		    i - g->conf->server_listen.n < g->conf->server_tls_listen.n;
+		if (event_assign(&l->ev, g->w->base, g->w->listeners[i], EV_READ | EV_PERSIST,
+		    on_acceptable, l) == -1)
+			return -1;
+	}
+	return listen_on_all(g);
+}
+
+void
+accept_stop(struct gateway *g)
+{
+	if (g->listeners == NULL)
+		return;
+	for (unsigned i = 0; i < g->w->listener_count; i++)
+		event_del(&g->listeners[i].ev);
+	g->accept_again_ms = 0;
+}
+
+void
+accept_tick(struct gateway *g)
+{
+	if (g->accept_again_ms != 0 && g->w->mono_ms >= g->accept_again_ms && !g->w->draining &&
+	    listen_on_all(g) == -1)
+		g->accept_again_ms = g->w->mono_ms + REST_MS;
+	for (unsigned i = 0; i < g->w->listener_count; i++) {
+		struct listener *l = &g->listeners[i];
+
+		if (!l->resting || tls_conn_full(g))
+			continue;
+		l->resting = false;
+		if (g->accept_again_ms == 0 && !g->w->draining && event_add(&l->ev, NULL) == -1)
+			l->resting = true;
+	}
+}

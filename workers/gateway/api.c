@@ -1,0 +1,642 @@
+/*
+ * api.c: REST requests of a gateway process: who may ask, what is asked of
+ * storage, and what is answered.  The store's rules are storage's; here only
+ * tokens, shapes and sizes are looked at.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "auth/device_token.h"
+#include "base/json.h"
+#include "base/must.h"
+#include "gateway/api.h"
+#include "gateway/conn.h"
+#include "gateway/dashboard.h"
+#include "gateway/gateway.h"
+#include "gateway/http.h"
+#include "gateway/peer.h"
+#include "gateway/keysets.h"
+#include "gateway/session.h"
+#include "gateway/ticket.h"
+#include "gateway/upgrade.h"
+#include "gateway/users.h"
+#include "http/uri.h"
+
+/* ------------------------------------------------------------------ who may ask */
+
+static bool
+is_health_or_metrics(enum http_route route)
+{
+	return route == ROUTE_metrics || route == ROUTE_health || route == ROUTE_api_health ||
+	    route == ROUTE_health_ready;
+}
+
+/* What an operator configured, and not a token that says it is a service's: those end. */
+static bool
+is_service_key(const struct identity *who)
+{
+	return who->role == ROLE_SERVICE && who->expires_ms == 0;
+}
+
+static bool
+refuse_token(struct gateway *g, struct conn *c, enum auth_verdict verdict, const char *why)
+{
+	upgrade_log_refusal(c, why);
+	worker_count(g->w, verdict == AUTH_MISSING ? STAT_AUTH_MISSING :
+	    verdict == AUTH_EXPIRED ? STAT_AUTH_EXPIRED : STAT_AUTH_INVALID, 1);
+	http_respond_error(g, c, verdict == AUTH_MISSING ? ERROR_missing_token :
+	    verdict == AUTH_EXPIRED ? ERROR_token_expired : ERROR_invalid_token, NULL, NULL);
+	return false;
+}
+
+static bool
+content_type_ok(const struct http_head *head)
+{
+	struct slice v = http_header(head, "Content-Type");
+	size_t n = sizeof("application/json") - 1;
+
+	return v.p == NULL || (v.len >= n && strncasecmp(v.p, "application/json", n) == 0 &&
+	    (v.len == n || v.p[n] == ';' || v.p[n] == ' '));
+}
+
+bool
+api_authorize(struct gateway *g, struct conn *c, const struct http_head *head)
+{
+	struct http *h = c->http;
+	enum route_access access = h->match.info->access;
+	char why[AUTH_WHY_LEN];
+	enum auth_verdict verdict;
+	int64_t retry_after_ms;
+
+	memset(&h->who, 0, sizeof(h->who));
+	if (c->admin) {
+		if (is_health_or_metrics(h->match.route))
+			return true;
+		http_respond_error(g, c, ERROR_not_found, NULL, NULL);
+		return false;
+	}
+	if (access != ROUTE_ANYONE) {
+		struct slice token = upgrade_bearer(head);
+
+		if (token.p == NULL)
+			return refuse_token(g, c, AUTH_MISSING, "no token");
+		verdict = auth_verify(g->auth, token, g->w->now_ms, &h->who, why);
+		if (verdict == AUTH_NOT_YET) {
+			keysets_hold_request(g, c);
+			return false;
+		}
+		if (verdict != AUTH_OK)
+			return refuse_token(g, c, verdict, why);
+		if ((access == ROUTE_SERVICE && h->who.role != ROLE_SERVICE && h->who.role != ROLE_ADMIN) ||
+		    (access == ROUTE_METRICS && !is_service_key(&h->who)) || h->who.role == ROLE_DEVICE) {
+			http_respond_error(g, c, ERROR_no_access, NULL, NULL);
+			return false;
+		}
+		if (!peer_admit_request(g, &h->who, &retry_after_ms)) {
+			http_respond_retry(g, c, ERROR_rate_limited, retry_after_ms);
+			return false;
+		}
+	}
+	if (h->has_body && !content_type_ok(head)) {
+		http_respond_error(g, c, ERROR_unsupported_media_type, NULL, NULL);
+		return false;
+	}
+	return true;
+}
+
+/* ------------------------------------------------------------------ what is asked */
+
+/* Its answer can't be had now. */
+static void
+unavailable(struct gateway *g, struct conn *c, struct ask *a)
+{
+	if (a != NULL)
+		ask_free(g, a);
+	http_respond_error(g, c, ERROR_unavailable, NULL, NULL);
+}
+
+static void
+bad_body(struct gateway *g, struct conn *c, const struct envelope_fault *fault)
+{
+	http_respond_error(g, c, fault->code, fault->message[0] != '\0' ? fault->message : NULL,
+	    fault->field[0] != '\0' ? fault->field : NULL);
+}
+
+/* tenantId in the body; in each element of an array, where all must name the same. */
+static bool
+tenant_in_body(struct slice text, struct buf *scratch, struct slice *out)
+{
+	struct json_value body, element, v;
+	struct json_iter it;
+	struct slice other;
+
+	*out = SLICE_NONE;
+	buf_reserve(scratch, text.len + 1);	/* decoding must not move what was decoded */
+	if (json_parse(text, SCHEMA_JSON_DEPTH, &body) == -1)
+		return false;
+	if (body.kind != JSON_KIND_ARRAY)
+		return json_get(body, "tenantId", &v) == 0 && json_text(v, scratch, out) == 0;
+	json_iter_init(&it, body);
+	while (json_array_next(&it, &element)) {
+		if (json_get(element, "tenantId", &v) == -1 || json_text(v, scratch, &other) == -1)
+			return false;
+		if (out->p != NULL && !slice_eq(*out, other))
+			return false;
+		*out = other;
+	}
+	return out->p != NULL;
+}
+
+/* The tenant that the request is for; a service key of all tenants names it in the query or the body. */
+static bool
+request_tenant(struct gateway *g, struct conn *c, struct slice *out)
+{
+	struct http *h = c->http;
+
+	*out = slice_of(h->who.tenant);
+	if (!h->who.any_tenant)
+		return true;
+	buf_clear(&g->scratch);
+	if (uri_query_get(buf_slice(&h->query), "tenantId", &g->scratch, out) != 1 &&
+	    !tenant_in_body(buf_slice(&h->body), &g->scratch, out))
+		*out = SLICE_NONE;
+	if (schema_is_id(*out)) {
+		memcpy(h->tenant, out->p, out->len);
+		h->tenant[out->len] = '\0';
+		*out = slice_of(h->tenant);
+		return true;
+	}
+	http_respond_error(g, c, ERROR_invalid_payload, "required for a service key of all "
+	    "tenants", "tenantId");
+	return false;
+}
+
+static void
+on_command(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+	const struct field_value *f = g->fields.field;
+	bool open = h->match.route == ROUTE_command_open;
+	struct envelope_fault fault;
+	struct slice wait = SLICE_NONE;
+	struct ask *a;
+	struct msg_command_new m = {
+		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = (uint8_t)h->who.role,
+		.user = slice_of(h->who.user)
+	};
+
+	if (schema_parse(open ? BODY_command_open : BODY_command, buf_slice(&h->body), &g->fields,
+	    &fault) == -1) {
+		bad_body(g, c, &fault);
+		return;
+	}
+	if (!request_tenant(g, c, &m.tenant))
+		return;
+	m.timeout_ms = f[FIELD_command_timeoutMs].present ? f[FIELD_command_timeoutMs].i64 :
+	    COMMAND_TIMEOUT_MS;
+	m.queue_ms = f[FIELD_command_queueMs].present ? f[FIELD_command_queueMs].i64 : 0;
+	m.device = f[FIELD_command_deviceId].str;
+	m.command = open ? SLICE("unlock_door") : f[FIELD_command_command].str;
+	m.params_json = f[FIELD_command_params].present ? f[FIELD_command_params].json.raw :
+	    SLICE("{}");
+	if (f[FIELD_command_onlyIf].present)
+		m.only_if_json = f[FIELD_command_onlyIf].json.raw;
+	if (f[FIELD_command_idempotencyKey].present)
+		m.idempotency_key = f[FIELD_command_idempotencyKey].str;
+	else if (h->idempotency_key.len > 0)
+		m.idempotency_key = buf_slice(&h->idempotency_key);
+	if (m.idempotency_key.len > 0 && !schema_is_line(m.idempotency_key, 1, 255)) {
+		http_respond_error(g, c, ERROR_invalid_payload, "text of at most 255 characters",
+		    "Idempotency-Key");
+		return;
+	}
+	buf_clear(&g->scratch);
+	(void)uri_query_get(buf_slice(&h->query), "wait", &g->scratch, &wait);
+	uuid_new(m.command_id);
+	a = ask_new(g, c, slice_is(wait, "1") || slice_is(wait, "true") ? ASK_COMMAND_WAIT :
+	    ASK_COMMAND_REST, SLICE_NONE);
+	m.request = a->request;
+	if (gateway_tell_storage(g, command_new, &m) == -1)
+		unavailable(g, c, a);
+}
+
+/*
+ * Its end may have been told to an earlier connection that asked for it with the same key, or to nobody because its
+ * device was deleted.
+ */
+void
+api_look_at_command(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+	struct ask *a = ask_new(g, c, ASK_COMMAND_LOOK, SLICE_NONE);
+	char id[UUID_TEXT_LEN + 1];
+	struct msg_rest m = {
+		.request = a->request, .ref = conn_ref(g, c), .at = g->w->now_ms,
+		.route = ROUTE_command_get, .role = (uint8_t)h->who.role,
+		.tenant = slice_of(h->who.any_tenant ? h->tenant : h->who.tenant),
+		.user = slice_of(h->who.user)
+	};
+
+	uuid_format(h->command, id);
+	m.target = slice_of(id);
+	h->look = a->request;
+	if (gateway_tell_storage(g, rest, &m) == -1) {
+		h->look = 0;
+		ask_free(g, a);
+	}
+}
+
+static void
+on_cancel(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+	struct msg_command_cancel m = {
+		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = (uint8_t)h->who.role,
+		.user = slice_of(h->who.user)
+	};
+	struct ask *a;
+
+	if (uuid_parse(h->match.param[0], m.command_id) == -1) {
+		http_respond_error(g, c, ERROR_not_found, NULL, NULL);
+		return;
+	}
+	if (!request_tenant(g, c, &m.tenant))
+		return;
+	a = ask_new(g, c, ASK_REST, SLICE_NONE);
+	m.request = a->request;
+	if (gateway_tell_storage(g, command_cancel, &m) == -1)
+		unavailable(g, c, a);
+}
+
+static enum body_schema
+body_of(enum http_route route)
+{
+	switch (route) {
+	case ROUTE_device_register:
+		return BODY_device_register;
+	case ROUTE_device_update:
+		return BODY_device_update;
+	case ROUTE_share_add:
+		return BODY_device_share;
+	default:
+		return BODY_NONE;
+	}
+}
+
+/* Path parameters are ids; what can't be one names nothing. */
+static bool
+params_ok(const struct route_match *match)
+{
+	for (unsigned i = 0; i < match->params_n; i++)
+		if (!schema_is_user_id(match->param[i]))
+			return false;
+	return true;
+}
+
+/* What storage answers alone. */
+static void
+on_rest(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+	enum body_schema schema = body_of(h->match.route);
+	struct envelope_fault fault;
+	char token[DEVICE_TOKEN_LEN + 1] = "";
+	uint8_t hash[SHA256_LEN];
+	struct msg_rest m = {
+		.ref = conn_ref(g, c), .at = g->w->now_ms, .route = (uint32_t)h->match.route,
+		.role = (uint8_t)h->who.role, .user = slice_of(h->who.user),
+		.query = buf_slice(&h->query)
+	};
+	struct ask *a;
+
+	if (!params_ok(&h->match)) {
+		http_respond_error(g, c, ERROR_not_found, NULL, NULL);
+		return;
+	}
+	if (schema != BODY_NONE) {
+		if (schema_parse(schema, buf_slice(&h->body), &g->fields, &fault) == -1) {
+			bad_body(g, c, &fault);
+			return;
+		}
+		m.body_json = buf_slice(&h->body);
+	}
+	if (h->match.route == ROUTE_telemetry)	/* one or an array of them: storage checks each */
+		m.body_json = buf_slice(&h->body);
+	if (!request_tenant(g, c, &m.tenant))
+		return;
+	if (h->match.params_n > 0)
+		m.target = h->match.param[0];
+	if (h->match.params_n > 1)
+		m.target2 = h->match.param[1];
+	uuid_new(m.fresh_id);
+	if (h->match.route == ROUTE_device_register || h->match.route == ROUTE_device_token) {
+		auth_device_token_new(token, hash);
+		m.token = slice_of(token);
+	}
+	a = ask_new(g, c, ASK_REST, SLICE_NONE);
+	m.request = a->request;
+	if (gateway_tell_storage(g, rest, &m) == -1)
+		unavailable(g, c, a);
+}
+
+static void
+on_users(struct gateway *g, struct conn *c)
+{
+	struct slice tenant;
+
+	if (!params_ok(&c->http->match))
+		http_respond_error(g, c, ERROR_not_found, NULL, NULL);
+	else if (request_tenant(g, c, &tenant))
+		users_request(g, c, tenant);
+}
+
+/* A service key of all tenants sees the sum of all when it names none. */
+static void
+on_ws_stats(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+	struct slice tenant = SLICE_NONE;
+
+	buf_clear(&g->scratch);
+	if (h->who.any_tenant && uri_query_get(buf_slice(&h->query), "tenantId", &g->scratch, &tenant) == 0)
+		users_request(g, c, SLICE_NONE);
+	else if (request_tenant(g, c, &tenant))
+		users_request(g, c, tenant);
+}
+
+static void
+on_probe(struct gateway *g, struct conn *c)
+{
+	struct msg_store_probe m = { .ref = conn_ref(g, c) };
+	struct ask *a;
+
+	if (g->w->draining) {
+		api_health_ready(g, c, false);
+		return;
+	}
+	a = ask_new(g, c, ASK_PROBE, SLICE_NONE);
+	a->until_ms = g->w->mono_ms + ASK_PROBE_MS;
+	a->extra = c->http->match.route == ROUTE_health_detailed;
+	m.request = a->request;
+	if (gateway_tell_storage(g, store_probe, &m) == -1)
+		answer_failed(g, a, ERROR_unavailable);
+}
+
+void
+api_request(struct gateway *g, struct conn *c)
+{
+	switch (c->http->match.route) {
+	case ROUTE_health:
+	case ROUTE_api_health:
+		api_health(g, c);
+		break;
+	case ROUTE_health_ready:
+	case ROUTE_health_detailed:
+		on_probe(g, c);
+		break;
+	case ROUTE_health_metrics:
+		api_health_metrics(g, c);
+		break;
+	case ROUTE_metrics:
+		api_metrics(g, c);
+		break;
+	case ROUTE_ticket:
+		ticket_request(g, c);
+		break;
+	case ROUTE_command_create:
+	case ROUTE_command_open:
+		on_command(g, c);
+		break;
+	case ROUTE_command_cancel:
+		on_cancel(g, c);
+		break;
+	case ROUTE_broadcast:
+	case ROUTE_send:
+	case ROUTE_user_status:
+	case ROUTE_user_disconnect:
+		on_users(g, c);
+		break;
+	case ROUTE_ws_stats:
+		on_ws_stats(g, c);
+		break;
+	default:
+		on_rest(g, c);
+		break;
+	}
+}
+
+/* ------------------------------------------------------------------ what is answered */
+
+static void
+tell_error(struct gateway *g, struct conn *c, const struct ask *a, enum error_code code,
+    struct slice field, struct slice message)
+{
+	char name[160], text[256];
+	bool bare = field.len < 7 || memcmp(field.p, "payload", 7) != 0;
+
+	snprintf(name, sizeof(name), "%s%.*s", field.len > 0 && bare ? "payload." : "",
+	    (int)field.len, field.p);
+	snprintf(text, sizeof(text), "%.*s", (int)message.len, message.p);
+	session_error(g, c, ask_re(a), code, name[0] != '\0' ? name : NULL,
+	    text[0] != '\0' ? text : NULL);
+}
+
+static bool
+is_http(const struct ask *a)
+{
+	return a->kind == ASK_REST || a->kind == ASK_COMMAND_REST || a->kind == ASK_COMMAND_WAIT ||
+	    a->kind == ASK_COMMAND_LOOK || a->kind == ASK_PROBE || a->kind == ASK_TICKET || a->kind == ASK_GATHER;
+}
+
+/* The connection that asked, if it still waits. */
+static struct conn *
+asker(struct gateway *g, const struct ask *a)
+{
+	struct conn *c = conn_of_ref(g, a->ref);
+
+	if (c == NULL)
+		return NULL;
+	if (is_http(a))
+		return c->phase == CONN_HTTP && c->http->state == REQUEST_ASKED ? c : NULL;
+	if (a->kind == ASK_WELCOME || a->kind == ASK_TICKET_TAKE || a->kind == ASK_RESUME)
+		return c->phase == CONN_AUTH ? c : NULL;
+	return c->phase == CONN_OPEN ? c : NULL;
+}
+
+static void
+answer_probe(struct gateway *g, struct conn *c, const struct ask *a, bool ok)
+{
+	if (a->extra)
+		api_health_detailed(g, c, ok, g->w->mono_ms - a->since_ms);
+	else
+		api_health_ready(g, c, ok);
+}
+
+void
+answer_failed(struct gateway *g, struct ask *a, enum error_code code)
+{
+	struct conn *c = asker(g, a);
+
+	if (c == NULL || a->kind == ASK_COMMAND_LOOK)
+		;
+	else if (a->kind == ASK_PROBE)
+		answer_probe(g, c, a, false);
+	else if (a->kind == ASK_GATHER)
+		users_answer(g, c, a);		/* of those that answered */
+	else if (is_http(a))
+		http_respond_error(g, c, code, NULL, NULL);
+	else if (a->kind == ASK_WELCOME || a->kind == ASK_TICKET_TAKE || a->kind == ASK_RESUME)
+		conn_close(g, c, WS_CLOSE_OVERLOADED);
+	else
+		session_error(g, c, ask_re(a), code, NULL, NULL);
+	ask_free(g, a);
+}
+
+static void
+answer_http(struct gateway *g, struct conn *c, const struct msg_store_reply *m)
+{
+	char field[128], message[256];
+
+	if (m->code == ERROR_NONE || m->body_json.len > 0) {
+		http_respond_json(g, c, (int)m->http_status, m->body_json);
+		return;
+	}
+	snprintf(field, sizeof(field), "%.*s", (int)m->field.len, m->field.p);
+	snprintf(message, sizeof(message), "%.*s", (int)m->message.len, m->message.p);
+	http_respond_error(g, c, (enum error_code)m->code, message[0] != '\0' ? message : NULL,
+	    field[0] != '\0' ? field : NULL);
+}
+
+/* A member of an object that storage wrote. */
+static struct slice
+member(struct slice json, const char *name)
+{
+	struct json_value object = { JSON_KIND_OBJECT, json }, v;
+
+	return json_get(object, name, &v) == 0 ? v.raw : SLICE_NONE;
+}
+
+/* visitor_decided, or the error conflict with the visitor as it was decided before. */
+static void
+answer_visitor(struct gateway *g, struct conn *c, const struct ask *a,
+    const struct msg_store_reply *m)
+{
+	struct slice visitor = m->body_json.len > 0 ? member(m->body_json, "visitor") : SLICE_NONE;
+
+	if (m->code == ERROR_NONE) {
+		conn_send(g, c, "visitor_decided", ask_re(a), visitor, SLICE_NONE);
+	} else if (m->code == ERROR_conflict && visitor.p != NULL) {
+		buf_clear(&g->payload);
+		buf_puts(&g->payload, "{\"code\":\"conflict\",\"message\":\"it was decided "
+		    "before\",\"visitor\":");
+		buf_put_slice(&g->payload, visitor);
+		buf_putc(&g->payload, '}');
+		conn_send(g, c, "error", ask_re(a), buf_slice(&g->payload), SLICE_NONE);
+	} else {
+		tell_error(g, c, a, (enum error_code)m->code, m->field, m->message);
+	}
+}
+
+/* The request that it was about may have been answered meanwhile. */
+static void
+answer_look(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	if (!c->http->waiting || c->http->look != a->request)
+		return;
+	c->http->look = 0;
+	if (m->code == ERROR_NONE)
+		answer_command(g, c, NULL, member(m->body_json, "command"));
+	else if (m->code != ERROR_unavailable)
+		answer_http(g, c, m);
+}
+
+void
+answer_reply(struct gateway *g, const struct msg_store_reply *m)
+{
+	struct ask *a = ask_find(g, m->request);
+	struct conn *c;
+
+	if (a == NULL)
+		return;
+	c = asker(g, a);
+	if (c == NULL)
+		;
+	else if (a->kind == ASK_PROBE)
+		answer_probe(g, c, a, m->code == ERROR_NONE);
+	else if (a->kind == ASK_TICKET && m->code == ERROR_NONE)
+		ticket_respond(g, c);
+	else if (a->kind == ASK_COMMAND_LOOK)
+		answer_look(g, c, a, m);
+	else if (is_http(a))
+		answer_http(g, c, m);
+	else if (a->kind == ASK_VISITOR)
+		answer_visitor(g, c, a, m);
+	else if (m->code != ERROR_NONE)
+		tell_error(g, c, a, (enum error_code)m->code, m->field, m->message);
+	else if (a->kind == ASK_SUBSCRIBE)
+		dashboard_subscribed(g, c, ask_re(a), member(m->body_json, "devices"));
+	else if (a->kind == ASK_CANCEL)
+		conn_send(g, c, "command_status", ask_re(a), member(m->body_json, "command"),
+		    SLICE_NONE);
+	else if (a->kind == ASK_OK)
+		conn_send(g, c, "ok", ask_re(a), SLICE_NONE, SLICE_NONE);
+	ask_free(g, a);
+}
+
+enum command_end { COMMAND_RUNS, COMMAND_ENDED, COMMAND_TIMED_OUT };
+
+static enum command_end
+command_end(struct slice command_json)
+{
+	struct slice status = member(command_json, "status");
+
+	if (slice_is(status, "\"timeout\""))
+		return COMMAND_TIMED_OUT;
+	if (slice_is(status, "\"queued\"") || slice_is(status, "\"sent\"") ||
+	    slice_is(status, "\"accepted\""))
+		return COMMAND_RUNS;
+	return COMMAND_ENDED;
+}
+
+static void
+respond_command(struct gateway *g, struct conn *c, int status, struct slice command_json)
+{
+	buf_clear(&g->payload);
+	buf_puts(&g->payload, "{\"command\":");
+	buf_put_slice(&g->payload, command_json);
+	buf_putc(&g->payload, '}');
+	http_respond_json(g, c, status, buf_slice(&g->payload));
+}
+
+static bool
+command_id_of(struct slice command_json, uint8_t id[UUID_LEN])
+{
+	struct slice text = member(command_json, "commandId");
+
+	return text.len == UUID_TEXT_LEN + 2 && uuid_parse((struct slice){ text.p + 1,
+	    UUID_TEXT_LEN }, id) == 0;
+}
+
+void
+answer_command(struct gateway *g, struct conn *c, const struct ask *a, struct slice command_json)
+{
+	struct http *h = c->http;
+	enum command_end end = command_end(command_json);
+	uint8_t id[UUID_LEN];
+
+	if (h->state != REQUEST_ASKED || !command_id_of(command_json, id))
+		return;
+	if (a != NULL && a->kind == ASK_COMMAND_REST) {
+		respond_command(g, c, 202, command_json);
+		return;
+	}
+	if (a != NULL && a->kind == ASK_COMMAND_WAIT && end == COMMAND_RUNS) {
+		http_wait(g, c, id);
+		return;
+	}
+	if (a == NULL && !(h->waiting && end != COMMAND_RUNS &&
+	    memcmp(h->command, id, sizeof(id)) == 0))
+		return;
+	respond_command(g, c, end == COMMAND_TIMED_OUT ? 504 : 200, command_json);
+}

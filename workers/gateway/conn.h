@@ -1,0 +1,139 @@
+/*
+ * conn.h: one client's connection, from accept to close.
+ *
+ *	HTTP ──► AUTH ──► OPEN ──► CLOSING ──► free
+ *	  │        ▲        ▲
+ *	  │        │        └── a user's JWT is verified at once
+ *	  └──► SILENT (?auth=message: the token comes in the first message)
+ *
+ * The struct is small and lives in slabs: tens of thousands are idle at a time.
+ * An idle one owns no buffer.
+ */
+#ifndef BELAY_GATEWAY_CONN_H
+#define BELAY_GATEWAY_CONN_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "ws/close.h"
+#include "ws/reader.h"
+
+struct device;
+struct filter;
+struct gateway;
+struct http;
+struct output;
+struct slab;
+struct tls_conn;
+struct user;
+
+enum conn_phase {
+	CONN_FREE,
+	CONN_HTTP,
+	CONN_AUTH,		/* 101 is written; storage is asked about a device's token */
+	CONN_SILENT,		/* 101 is sent; the first message has to bring the token */
+	CONN_OPEN,
+	CONN_CLOSING		/* our close frame is sent, the peer's is waited for */
+};
+
+enum conn_kind { CONN_NOBODY, CONN_USER, CONN_DEVICE, CONN_ECHO };
+
+struct conn {
+	struct event ev;
+	struct output *out;		/* owned; NULL: nothing waits */
+	struct tls_conn *tls;		/* owned; NULL: the connection is in the clear */
+	struct ws_reader reader;
+	union {
+		struct http *http;	/* owned; HTTP, and until AUTH and SILENT are over */
+		struct filter *filter;	/* owned; OPEN users: which devices, NULL = all */
+	};
+	union {
+		struct user *user;	/* a reference; kind USER */
+		struct device *device;	/* owned; kind DEVICE */
+	};
+	int64_t expires_ms;		/* wall clock; 0: never */
+
+	uint32_t index, generation;	/* what a reference names */
+	uint32_t wheel_next, wheel_prev, due_s;
+	uint32_t user_next, user_prev;	/* index + 1; all connections of one user */
+	uint32_t tenant_next, tenant_prev;	/* those that see all of their tenant */
+	uint32_t ping_s;		/* when the next ping is due */
+
+	uint32_t rate_ms;		/* limits.c: when the bucket was last looked at */
+	uint32_t abuse_ms;		/* since when messages were dropped; 0: not */
+	uint32_t invalid_s;		/* start of the minute in which bad messages are counted */
+	float tokens;
+	uint32_t invalid_count;
+
+	uint8_t phase, kind;
+	bool sees_all : 1, heard : 1, pinged : 1, warned : 1, deflate : 1, writing : 1,
+	    drop_when_sent : 1, doomed : 1, reconnect_told : 1, any_tenant : 1, closed_by_peer : 1,
+	    paused : 1;
+	uint8_t role;			/* enum role */
+	uint8_t deflate_bits;
+	bool v6 : 1;
+	bool admin : 1;			/* came by server.admin_listen */
+	bool over_tls : 1;		/* came by server.tls_listen */
+	bool awaits_proxy : 1;		/* the PROXY header comes first */
+	bool by_proxy : 1;		/* a trusted proxy speaks: peer.c */
+	bool counted : 1;		/* in g->addresses */
+	uint8_t address[16];
+};
+
+struct conn_table {
+	struct slab **slabs;
+	uint32_t slab_count;
+	uint32_t free;			/* index + 1 of a free one, linked by wheel_next */
+	uint32_t open;
+	/* index + 1 list of those to be freed at the end of the turn, by user_next */
+	uint32_t doomed;
+};
+
+/* A connection by index; NULL when out of range. */
+struct conn *conn_at(struct conn_table *t, uint32_t index);
+/* registers the read event; NULL when full or out of memory */
+struct conn *conn_new(struct gateway *g, int fd);
+void conn_table_fini(struct gateway *g);
+
+uint64_t conn_ref(const struct gateway *g, const struct conn *c);
+/* NULL: stale, or another process's */
+struct conn *conn_of_ref(struct gateway *g, uint64_t ref);
+
+/* Numeric address for the log, without port, or "unix". */
+void conn_peer(const struct conn *c, char out[INET6_ADDRSTRLEN]);
+int conn_fd(const struct conn *c);
+
+/*
+ * WebSocket: sends a close frame and waits for the peer's.  Ends the session first: nothing more is
+ * delivered.
+ */
+void conn_close(struct gateway *g, struct conn *c, enum ws_close why);
+void conn_close_code(struct gateway *g, struct conn *c, uint16_t code, struct slice reason);
+/* Ends the TCP connection without a word.  The struct is freed at the end of the turn. */
+void conn_drop(struct gateway *g, struct conn *c);
+/*
+ * The same once all that waits has been sent (HTTP's last response, a close frame that was
+ * answered).
+ */
+void conn_drop_when_sent(struct gateway *g, struct conn *c);
+/* Nothing waits any more: if it was to be dropped then, now is the time. */
+void conn_sent(struct gateway *g, struct conn *c);
+void conn_reap(struct gateway *g);			/* at the end of each turn */
+
+/* Switches the events that are waited for. */
+void conn_want_write(struct gateway *g, struct conn *c, bool want);
+void conn_pause_reading(struct gateway *g, struct conn *c, bool pause);
+/* tls_conn_events() says something else than before. */
+void conn_change_events(struct gateway *g, struct conn *c);
+/* n bytes in g->read_buf came from the client, in the clear. */
+void conn_input(struct gateway *g, struct conn *c, size_t n);
+
+/* Sends one text message {"type","re","payload","cursor"}; re and cursor may be none. */
+void conn_send(struct gateway *g, struct conn *c, const char *type, struct slice re,
+    struct slice payload_json, struct slice cursor);
+
+#endif

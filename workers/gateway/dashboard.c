@@ -1,0 +1,332 @@
+/*
+ * dashboard.c: what users ask for over WebSocket.  One gateway process.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/must.h"
+#include "gateway/api.h"
+#include "gateway/conn.h"
+#include "gateway/dashboard.h"
+#include "gateway/gateway.h"
+#include "gateway/session.h"
+#include "http/route.h"
+#include "msg/audience.h"
+
+static int
+key_compare(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct hash128));
+}
+
+bool
+dashboard_wants(const struct conn *c, struct hash128 device_key)
+{
+	const struct filter *f = c->filter;
+	bool listed;
+
+	if (f == NULL)
+		return true;
+	listed = bsearch(&device_key, f->keys, f->count, sizeof(f->keys[0]), key_compare) != NULL;
+	return listed != f->except;
+}
+
+static char *
+names_of(struct filter *f)
+{
+	return (char *)(f->keys + f->count);
+}
+
+/* A filter of the named devices; names are decoded ids. */
+static struct filter *
+filter_new(struct gateway *g, const struct conn *c, const struct slice *names, uint32_t count,
+    bool except)
+{
+	size_t bytes = 0;
+	struct filter *f;
+	char *p;
+
+	for (uint32_t i = 0; i < count; i++)
+		bytes += 1 + names[i].len;
+	f = must_alloc(sizeof(*f) + count * sizeof(f->keys[0]) + bytes);
+	f->count = count;
+	f->except = except;
+	f->names_len = (uint32_t)bytes;
+	p = names_of(f);
+	for (uint32_t i = 0; i < count; i++) {
+		f->keys[i] = audience_device_key(shm_hash_key(g->w->shm),
+		    tenant_name(c->user->tenant), names[i]);
+		*p++ = (char)names[i].len;
+		memcpy(p, names[i].p, names[i].len);
+		p += names[i].len;
+	}
+	qsort(f->keys, count, sizeof(f->keys[0]), key_compare);
+	return f;
+}
+
+/* Reads the names of a filter; out has room for f->count. */
+static void
+filter_names(struct filter *f, struct slice *out)
+{
+	const char *p = names_of(f);
+
+	for (uint32_t i = 0; i < f->count; i++) {
+		out[i] = (struct slice){ p + 1, (unsigned char)*p };
+		p += 1 + out[i].len;
+	}
+}
+
+/*
+ * Decoded ids of a checked array, each once.  Returns how many; *out is the caller's to free; texts
+ * point into json or scratch.
+ */
+static uint32_t
+read_names(struct slice json, struct buf *scratch, struct slice **out)
+{
+	struct json_value array = { JSON_KIND_ARRAY, json }, v;
+	struct json_iter it;
+	uint32_t n = 0, cap = 16;
+	struct slice *names = must_realloc(NULL, cap * sizeof(*names));
+
+	buf_reserve(scratch, json.len);		/* decoding must not move what was decoded */
+	json_iter_init(&it, array);
+	while (json_array_next(&it, &v)) {
+		bool again = false;
+
+		if (n == cap) {
+			cap *= 2;
+			names = must_realloc(names, cap * sizeof(*names));
+		}
+		if (json_text(v, scratch, &names[n]) == -1)
+			continue;
+		for (uint32_t i = 0; i < n && !again; i++)
+			again = slice_eq(names[i], names[n]);
+		if (!again)
+			n++;
+	}
+	*out = names;
+	return n;
+}
+
+static void
+put_names(struct buf *b, const struct slice *names, uint32_t count)
+{
+	buf_putc(b, '[');
+	for (uint32_t i = 0; i < count; i++) {
+		if (i > 0)
+			buf_putc(b, ',');
+		buf_put_json_string(b, names[i]);
+	}
+	buf_putc(b, ']');
+}
+
+/* ok with the list in force; an excluding filter is told beside the null that stands for all. */
+static void
+answer_filter(struct gateway *g, struct conn *c, struct slice re)
+{
+	struct buf *b = &g->payload;
+	struct filter *f = c->filter;
+	struct slice *names = NULL;
+
+	if (f != NULL) {
+		names = must_realloc(NULL, (f->count + 1) * sizeof(*names));
+		filter_names(f, names);
+	}
+	buf_clear(b);
+	buf_puts(b, "{\"devices\":");
+	if (f == NULL)
+		buf_puts(b, "null");
+	else if (f->except) {
+		buf_puts(b, "null,\"except\":");
+		put_names(b, names, f->count);
+	} else {
+		put_names(b, names, f->count);
+	}
+	buf_putc(b, '}');
+	free(names);
+	conn_send(g, c, "ok", re, buf_slice(b), SLICE_NONE);
+}
+
+static void
+set_filter(struct conn *c, struct filter *f)
+{
+	free(c->filter);
+	c->filter = f;
+}
+
+void
+dashboard_subscribed(struct gateway *g, struct conn *c, struct slice re, struct slice devices_json)
+{
+	struct buf scratch = BUF_INIT;
+	struct slice *names;
+	uint32_t n = read_names(devices_json, &scratch, &names);
+
+	set_filter(c, filter_new(g, c, names, n, false));
+	free(names);
+	buf_fini(&scratch);
+	answer_filter(g, c, re);
+}
+
+static void
+on_subscribe(struct gateway *g, struct conn *c)
+{
+	const struct field_value *devices = &g->envelope.field[FIELD_subscribe_devices];
+	struct msg_subscribe m = {
+		.ref = conn_ref(g, c), .role = c->role,
+		.tenant = tenant_name(c->user->tenant), .user = user_name(c->user)
+	};
+
+	if (devices->null) {
+		set_filter(c, NULL);
+		answer_filter(g, c, g->envelope.id);
+		return;
+	}
+	m.devices_json = devices->json.raw;
+	SESSION_ASK(g, c, ASK_SUBSCRIBE, subscribe, &m);
+}
+
+/* Takes devices out of the list, or out of "all". */
+static void
+on_unsubscribe(struct gateway *g, struct conn *c)
+{
+	struct filter *f = c->filter;
+	struct slice *gone, *old, *left;
+	uint32_t gone_n = read_names(g->envelope.field[FIELD_unsubscribe_devices].json.raw,
+	    &g->envelope.scratch, &gone);
+	uint32_t old_n = f == NULL ? 0 : f->count, n = 0;
+	bool except = f == NULL || f->except;
+
+	old = must_realloc(NULL, (old_n + 1) * sizeof(*old));
+	left = must_realloc(NULL, (old_n + gone_n + 1) * sizeof(*left));
+	if (f != NULL)
+		filter_names(f, old);
+	for (uint32_t i = 0; i < old_n; i++) {
+		bool listed = false;
+
+		for (uint32_t k = 0; k < gone_n && !listed; k++)
+			listed = slice_eq(old[i], gone[k]);
+		if (!listed)
+			left[n++] = old[i];
+	}
+	if (except)
+		for (uint32_t k = 0; k < gone_n; k++)
+			left[n++] = gone[k];
+	if (except && n > 1000) {
+		session_error(g, c, g->envelope.id, ERROR_too_many, "payload.devices",
+		    "too many devices are left out");
+	} else {
+		f = n == 0 && except ? NULL : filter_new(g, c, left, n, except);
+		set_filter(c, f);
+		answer_filter(g, c, g->envelope.id);
+	}
+	free(gone);
+	free(old);
+	free(left);
+}
+
+/*
+ * The tenant that a request is for: one's own, or for a service key of all tenants the one that it
+ * names.
+ */
+static bool
+tenant_for(struct gateway *g, struct conn *c, unsigned field, struct slice *tenant)
+{
+	const struct field_value *f = &g->envelope.field[field];
+
+	*tenant = tenant_name(c->user->tenant);
+	if (!c->any_tenant)
+		return true;
+	if (f->present)
+		*tenant = f->str;
+	if (!slice_is(*tenant, "*"))
+		return true;
+	session_error(g, c, g->envelope.id, ERROR_invalid_payload, "payload.tenantId", "required");
+	return false;
+}
+
+static void
+on_command(struct gateway *g, struct conn *c)
+{
+	const struct field_value *f = g->envelope.field;
+	struct msg_command_new m = {
+		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = c->role,
+		.user = user_name(c->user),
+		.timeout_ms = f[FIELD_command_timeoutMs].present ? f[FIELD_command_timeoutMs].i64 :
+		COMMAND_TIMEOUT_MS,
+		.queue_ms = f[FIELD_command_queueMs].present ? f[FIELD_command_queueMs].i64 : 0,
+		.device = f[FIELD_command_deviceId].str, .command = f[FIELD_command_command].str,
+		.params_json = f[FIELD_command_params].present ? f[FIELD_command_params].json.raw :
+		SLICE("{}")
+	};
+
+	if (!tenant_for(g, c, FIELD_command_tenantId, &m.tenant))
+		return;
+	uuid_new(m.command_id);
+	if (f[FIELD_command_onlyIf].present)
+		m.only_if_json = f[FIELD_command_onlyIf].json.raw;
+	if (f[FIELD_command_idempotencyKey].present)
+		m.idempotency_key = f[FIELD_command_idempotencyKey].str;
+	SESSION_ASK(g, c, ASK_COMMAND, command_new, &m);
+}
+
+static void
+on_cancel(struct gateway *g, struct conn *c)
+{
+	struct msg_command_cancel m = {
+		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = c->role,
+		.user = user_name(c->user)
+	};
+
+	if (!tenant_for(g, c, FIELD_cancel_tenantId, &m.tenant))
+		return;
+	memcpy(m.command_id, g->envelope.field[FIELD_cancel_commandId].uuid, sizeof(m.command_id));
+	SESSION_ASK(g, c, ASK_CANCEL, command_cancel, &m);
+}
+
+/* The same as POST /api/visitor/:id/approve and …/deny. */
+static void
+on_visitor_decide(struct gateway *g, struct conn *c)
+{
+	const struct field_value *f = g->envelope.field;
+	bool approve = f[FIELD_visitor_decide_decision].i64 == CHOICE_decision_approve;
+	struct msg_rest m = {
+		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = c->role,
+		.user = user_name(c->user),
+		.route = approve ? ROUTE_visitor_approve : ROUTE_visitor_deny
+	};
+	char id[UUID_TEXT_LEN + 1];
+
+	if (!tenant_for(g, c, FIELD_visitor_decide_tenantId, &m.tenant))
+		return;
+	uuid_format(f[FIELD_visitor_decide_visitorId].uuid, id);
+	m.target = slice_of(id);
+	uuid_new(m.fresh_id);
+	SESSION_ASK(g, c, ASK_VISITOR, rest, &m);
+}
+
+void
+dashboard_message(struct gateway *g, struct conn *c)
+{
+	const struct envelope *e = &g->envelope;
+
+	switch (e->type) {
+	case MSG_TYPE_subscribe:
+		on_subscribe(g, c);
+		break;
+	case MSG_TYPE_unsubscribe:
+		on_unsubscribe(g, c);
+		break;
+	case MSG_TYPE_command:
+		on_command(g, c);
+		break;
+	case MSG_TYPE_cancel:
+		on_cancel(g, c);
+		break;
+	case MSG_TYPE_visitor_decide:
+		on_visitor_decide(g, c);
+		break;
+	default:
+		session_error(g, c, e->id, ERROR_unknown_type, "type", NULL);
+		break;
+	}
+}

@@ -1,0 +1,35 @@
+/*
+ * dashboard.h: what a user's connection asks for, and which devices it wants to hear of.
+ */
+#ifndef BELAY_GATEWAY_DASHBOARD_H
+#define BELAY_GATEWAY_DASHBOARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/digest.h"
+#include "base/slice.h"
+
+struct conn;
+struct gateway;
+
+/*
+ * Which devices are wanted: only those listed, or all but those listed.  Keys are the directory's,
+ * sorted; names stand behind them for the answer: each a length byte and its bytes.
+ */
+struct filter {
+	uint32_t count;
+	bool except;
+	uint32_t names_len;
+	struct hash128 keys[];
+};
+
+/* The message in g->envelope came from this user. */
+void dashboard_message(struct gateway *g, struct conn *c);
+/* Does this user's connection want to hear of the device? */
+bool dashboard_wants(const struct conn *c, struct hash128 device_key);
+/* The devices asked for may be viewed: they are the filter from now on; answers ok. */
+void dashboard_subscribed(struct gateway *g, struct conn *c, struct slice re,
+    struct slice devices_json);
+
+#endif

@@ -1,0 +1,177 @@
+/*
+ * deliver.c: gives publications to those who may hear them.  One gateway
+ * process; the sender named the audience, nobody else is ever looked at.
+ */
+#include <string.h>
+
+#include "base/must.h"
+#include "gateway/api.h"
+#include "gateway/conn.h"
+#include "gateway/dashboard.h"
+#include "gateway/deliver.h"
+#include "gateway/gateway.h"
+#include "msg/audience.h"
+#include "shm/topics.h"
+#include "ws/frame.h"
+
+/* One publication on its way to many: the frame is made for the first who wants it. */
+struct delivery {
+	const struct msg_publish *m;
+	struct frame *frame;
+	struct hash128 device_key;
+	struct conn *apart;		/* is told otherwise, or not at all */
+};
+
+static void
+encode(struct gateway *g, const struct msg_publish *m, struct slice re)
+{
+	char type[72];
+
+	must(m->type.len < sizeof(type));
+	memcpy(type, m->type.p, m->type.len);
+	type[m->type.len] = '\0';
+	buf_clear(&g->scratch);
+	envelope_put(&g->scratch, type, re, m->payload_json,
+	    m->cursor.len > 0 ? m->cursor : SLICE_NONE);
+}
+
+static void
+give(struct gateway *g, struct delivery *d, struct conn *c)
+{
+	if (c == d->apart || c->doomed || c->phase != CONN_OPEN)
+		return;
+	if (d->m->device.len > 0 && !dashboard_wants(c, d->device_key))
+		return;
+	if (d->frame == NULL) {
+		encode(g, d->m, SLICE_NONE);
+		d->frame = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&g->scratch));
+		d->frame->conflatable = d->m->kind == PUBLISH_CONFLATED;
+		d->frame->about = d->device_key;
+	}
+	output_send(g, c, d->frame);
+	party_count_out(g, c);
+	gateway_count(g, DELIVERIES, 1);
+}
+
+/* Is it this connection's as one that sees all of the tenant, whether the audience names its user or not? */
+static bool
+is_admins(const struct msg_publish *m, const struct conn *c)
+{
+	if (!c->sees_all)
+		return false;
+	return m->admins == ADMINS_AND_MEMBERS || (m->admins == ADMINS_ALONE && c->role != ROLE_USER);
+}
+
+static void
+give_audience(struct gateway *g, struct delivery *d)
+{
+	const struct msg_publish *m = d->m;
+	struct slice rest = m->audience;
+	struct audience_entry entry;
+	struct conn *next;
+
+	if (m->admins != ADMINS_NONE) {
+		const struct tenant *t = tenant_find(g, m->tenant);
+
+		for (struct conn *c = t == NULL ? NULL : tenant_first(g, t); c != NULL; c = next) {
+			next = tenant_next(g, c);	/* giving may end the connection */
+			if (is_admins(m, c))
+				give(g, d, c);
+		}
+	}
+	while (audience_next(&rest, &entry) == 1) {
+		const struct user *u;
+
+		if (entry.expires_ms != 0 && entry.expires_ms <= g->w->now_ms)
+			continue;
+		u = user_find(g, m->tenant, entry.user);
+		for (struct conn *c = u == NULL ? NULL : user_first(g, u); c != NULL; c = next) {
+			next = user_next(g, c);
+			if (!is_admins(m, c))	/* those had it above */
+				give(g, d, c);
+		}
+	}
+}
+
+/* Who asked for something goes on hearing of it for as long as it may view the device. */
+static bool
+may_still_hear(struct gateway *g, const struct msg_publish *m, const struct conn *c)
+{
+	struct slice rest = m->audience;
+	struct audience_entry entry;
+
+	if (c->kind != CONN_USER || c->any_tenant)
+		return c->kind == CONN_USER;
+	if (!slice_eq(tenant_name(c->user->tenant), m->tenant))
+		return false;
+	if (is_admins(m, c))
+		return true;
+	while (audience_next(&rest, &entry) == 1)
+		if (slice_eq(entry.user, user_name(c->user)))
+			return entry.expires_ms == 0 || entry.expires_ms > g->w->now_ms;
+	return false;
+}
+
+/* The connection that the publication is about: its answer, or one more change of what it asked for. */
+static void
+give_ref(struct gateway *g, const struct msg_publish *m, struct conn *c)
+{
+	struct ask *a = m->to == PUBLISH_ANSWER ? ask_find(g, m->request) : NULL;
+	struct slice re = a != NULL ? ask_re(a) : SLICE_NONE;
+
+	if (c != NULL && c->phase == CONN_HTTP) {
+		answer_command(g, c, a, m->payload_json);
+	} else if (c != NULL && c->phase == CONN_OPEN && (a != NULL || may_still_hear(g, m, c))) {
+		struct frame *f;
+
+		encode(g, m, re);
+		f = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&g->scratch));
+		output_send(g, c, f);
+		frame_put(f);
+		party_count_out(g, c);
+	}
+	if (a != NULL)
+		ask_free(g, a);
+}
+
+void
+deliver_here(struct gateway *g, const struct msg_publish *m)
+{
+	struct delivery d = { .m = m };
+
+	if (m->device.len > 0)
+		d.device_key = audience_device_key(shm_hash_key(g->w->shm), m->tenant, m->device);
+	if (m->to != PUBLISH_ALL)
+		d.apart = conn_of_ref(g, m->ref);
+	give_audience(g, &d);
+	frame_put(d.frame);
+	if (m->to == PUBLISH_WITH_REF || m->to == PUBLISH_ANSWER)
+		give_ref(g, m, d.apart);
+}
+
+void
+deliver_everywhere(struct gateway *g, const struct msg_publish *m)
+{
+	const uint8_t *key = shm_hash_key(g->w->shm);
+	struct slice rest = m->audience;
+	struct audience_entry entry;
+	uint64_t slots = 0;
+
+	if (m->admins != ADMINS_NONE)
+		slots |= topics_slots(g->w->shm, audience_topic_tenant(key, m->tenant));
+	while (audience_next(&rest, &entry) == 1)
+		slots |= topics_slots(g->w->shm, audience_topic_user(key, m->tenant, entry.user));
+	if (slots & (uint64_t)1 << g->w->slot)
+		deliver_here(g, m);
+	slots &= ~((uint64_t)1 << g->w->slot);
+	if (slots == 0)
+		return;
+	buf_clear(&g->record);
+	msg_pack_publish(&g->record, m);
+	for (unsigned slot = 0; slots != 0; slot++, slots >>= 1) {
+		struct iovec iov = { g->record.data, g->record.len };
+
+		if ((slots & 1) && worker_post_now(g->w, slot, MSG_publish, &iov, 1) == -1)
+			gateway_count(g, TELEMETRY_LOST, 1);
+	}
+}

@@ -1,0 +1,96 @@
+/*
+ * drain.c: a gateway leaves.  Clients are told to come back, each after a delay of its own, and are
+ * closed with 1012 at a bounded rate, so that the others are not overrun.  One gateway process.
+ */
+#include "gateway/accept.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/http.h"
+
+#define TAIL_MS 1000			/* kept free before the deadline: close frames need time to be answered */
+
+static void
+tell_all(struct gateway *g)
+{
+	uint32_t total = g->conns.open > 0 ? g->conns.open : 1, n = 0;
+	int64_t spread = (int64_t)total * 1000 / g->conf->server_drain_rate + 1000;
+
+	for (uint32_t i = 0; conn_at(&g->conns, i) != NULL; i++) {
+		struct conn *c = conn_at(&g->conns, i);
+
+		if (c->phase != CONN_OPEN || c->kind == CONN_ECHO)
+			continue;
+		buf_clear(&g->payload);
+		buf_puts(&g->payload, "{\"afterMs\":");
+		buf_put_i64(&g->payload, spread * n++ / total + 100);
+		buf_putc(&g->payload, '}');
+		conn_send(g, c, "reconnect", SLICE_NONE, buf_slice(&g->payload), SLICE_NONE);
+	}
+}
+
+void
+drain_start(struct gateway *g, int64_t deadline_mono_ms)
+{
+	accept_stop(g);
+	g->drain.deadline_ms = deadline_mono_ms;
+	g->drain.last_ms = g->w->mono_ms;
+	g->drain.position = 0;
+	g->drain.allowance = 0;
+	tell_all(g);
+}
+
+static void
+leave(struct gateway *g, struct conn *c)
+{
+	switch ((enum conn_phase)c->phase) {
+	case CONN_OPEN:
+	case CONN_AUTH:
+	case CONN_SILENT:
+		conn_close(g, c, WS_CLOSE_RESTART);
+		break;
+	case CONN_HTTP:
+		/* A request in hand is still answered; a connection that only waits is ended. */
+		if (c->http->state == REQUEST_HEAD && c->http->in.len == 0)
+			conn_drop(g, c);
+		break;
+	case CONN_CLOSING:
+	case CONN_FREE:
+		break;
+	}
+}
+
+void
+drain_tick(struct gateway *g)
+{
+	int64_t left = g->drain.deadline_ms - g->w->mono_ms;
+	double rate = g->conf->server_drain_rate;
+
+	if (!g->w->draining)
+		return;
+	if (g->conns.open == 0 || left <= 0) {
+		worker_done(g->w);
+		return;
+	}
+	/* Faster than asked for where time would not do otherwise. */
+	if (left > TAIL_MS && g->conns.open * 1000.0 / (double)(left - TAIL_MS) > rate)
+		rate = g->conns.open * 1000.0 / (double)(left - TAIL_MS);
+	g->drain.allowance += left <= TAIL_MS ? 1e9 :
+	    rate * (double)(g->w->mono_ms - g->drain.last_ms) / 1000.0;
+	g->drain.last_ms = g->w->mono_ms;
+	for (uint32_t seen = 0; g->drain.allowance >= 1; ) {
+		struct conn *c = conn_at(&g->conns, g->drain.position++);
+
+		if (c == NULL) {
+			g->drain.position = 0;
+			if (seen++ > 0)
+				break;
+			continue;
+		}
+		if (c->doomed || c->phase == CONN_FREE || c->phase == CONN_CLOSING)
+			continue;
+		leave(g, c);
+		g->drain.allowance--;
+	}
+	if (g->drain.allowance > rate)
+		g->drain.allowance = rate;
+}

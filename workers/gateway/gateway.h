@@ -1,0 +1,110 @@
+/*
+ * gateway.h: the state of one gateway process, shared by the files of this folder.
+ *
+ * A gateway accepts clients, speaks HTTP and WebSocket with them, and holds
+ * nothing that can't be lost: what must last is asked of storage.  It never
+ * blocks.  README.md says which file does what.
+ */
+#ifndef BELAY_GATEWAY_GATEWAY_H
+#define BELAY_GATEWAY_GATEWAY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "auth/verify.h"
+#include "base/buf.h"
+#include "base/conf.h"
+#include "base/stats_names.h"
+#include "gateway/addresses.h"
+#include "gateway/ask.h"
+#include "gateway/conn.h"
+#include "gateway/keysets.h"
+#include "gateway/output.h"
+#include "gateway/party.h"
+#include "gateway/tls_conn.h"
+#include "gateway/wheel.h"
+#include "http/forwarded.h"
+#include "msg/envelope.h"
+#include "msg/msg.h"
+#include "workers/role.h"
+#include "ws/deflate.h"
+#include "ws/reader.h"
+
+#define GATEWAY_READ_SIZE 65536
+#define COMMAND_TIMEOUT_MS 30000		/* where the request names none */
+
+#define RATE_EVERY_MS	5000
+#define RATE_SAMPLES	13		/* a minute, and what is counted since the newest */
+
+/* What the whole instance had counted at some moments of the last minute (api_health.c). */
+struct rate_history {
+	struct rate_sample {
+		int64_t at_ms;		/* monotonic */
+		uint64_t events, messages, errors, invalid;
+	} sample[RATE_SAMPLES];
+	unsigned count;
+	int64_t due_ms;
+};
+
+struct gateway {
+	struct worker *w;
+	const struct conf *conf;	/* w->conf, for short */
+	struct auth *auth;
+	int64_t keys_due_ms;		/* monotonic: when key sets in files are looked at again */
+	struct keysets keysets;		/* those that are had by URL */
+	char instance[256];		/* server.instance, or the host's name */
+
+	struct conn_table conns;
+	struct output_pool outputs;
+	struct wheel wheel;
+	struct ask_table asks;
+	struct party_table parties;
+	struct listener *listeners;	/* accept.c */
+	struct tls_conns tls;
+	struct networks trusted;	/* server.trusted_proxies: peer.c */
+	struct addresses addresses;
+	struct rates connect_rates, request_rates;
+	int64_t accept_again_ms;	/* monotonic; 0: accepting */
+
+	/* One of each for the whole process: used up within a call. */
+	uint8_t *read_buf;		/* GATEWAY_READ_SIZE bytes */
+	struct buf scratch;		/* a frame or answer being written */
+	struct buf payload;		/* a message's payload being written */
+	struct buf record;		/* a record being packed */
+	struct envelope envelope;
+	struct fields fields;
+
+	struct ws_limits limits, echo_limits;
+	struct ws_inflate *inflate;	/* NULL without ws.deflate */
+	struct ws_deflate *deflate;
+
+	struct rate_history rates;
+	struct {			/* drain.c */
+		int64_t deadline_ms;	/* monotonic */
+		double allowance;
+		uint32_t position;
+		int64_t last_ms;
+		bool told;
+	} drain;
+};
+
+/* Counts one event in this process's statistics. */
+#define gateway_count(g, counter, n) worker_count((g)->w, STAT_##counter, (n))
+
+/*
+ * Packs and posts a record made of struct msg_NAME to storage. -1 with EAGAIN: storage's mailbox
+ * and the backlog are full.
+ */
+#define gateway_tell_storage(g, name, m) \
+	(buf_clear(&(g)->record), msg_pack_##name(&(g)->record, (m)), \
+	    gateway_post((g), gateway_storage_slot(g), MSG_##name))
+int gateway_storage_slot(const struct gateway *g);	/* -1: there is none */
+int gateway_post(struct gateway *g, int slot, uint16_t kind);	/* posts g->record */
+
+extern const struct worker_role gateway_role;
+
+/* The gateway is leaving: see drain.c. */
+void drain_start(struct gateway *g, int64_t deadline_mono_ms);
+void drain_tick(struct gateway *g);
+
+#endif

@@ -1,0 +1,82 @@
+/*
+ * http.h: the HTTP phase of a connection: requests in, responses out, one at a
+ * time and in order; what was pipelined waits.
+ */
+#ifndef BELAY_GATEWAY_HTTP_H
+#define BELAY_GATEWAY_HTTP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "auth/identity.h"
+#include "base/buf.h"
+#include "base/uuid.h"
+#include "http/body.h"
+#include "http/request.h"
+#include "http/route.h"
+#include "msg/error.h"
+
+struct conn;
+struct gateway;
+
+#define HTTP_RESUME_MAX 40		/* characters of a cursor */
+
+struct http {
+	struct buf in;			/* what came and is not used yet */
+	struct buf body;		/* of the request in hand */
+	struct http_body framing;
+	uint32_t due_s;			/* when the request in hand must be complete */
+
+	/* The request in hand. */
+	enum http_state { REQUEST_HEAD, REQUEST_HELD, REQUEST_BODY, REQUEST_ASKED } state;
+	bool keep_alive, http10, head_only, has_body, parsing;
+	struct route_match match;
+	struct identity who;
+	struct buf query;		/* raw */
+	struct buf idempotency_key;
+	uint8_t peer[16];		/* who speaks to us, perhaps a trusted proxy: peer.c */
+
+	/* ?wait=1: the command whose end is waited for. */
+	bool waiting;
+	uint8_t command[UUID_LEN];
+	uint32_t look_s;		/* time between two looks at it */
+	uint64_t look;			/* the question about it that is not answered yet, or 0 */
+
+	/* After the upgrade, until the session is open. */
+	char device[ID_DEVICE_MAX + 1];	/* as the client names itself; may be empty */
+	char tenant[ID_TENANT_MAX + 1];	/* ?tenantId= */
+	char resume[HTTP_RESUME_MAX + 1];	/* ?resume=; empty: not asked for */
+	bool charger;
+};
+
+/* At accept: the first request must be complete within limits.handshake_time. */
+void http_begin(struct gateway *g, struct conn *c);
+/* Frees what HTTP holds; harmless when there is nothing. */
+void http_end(struct gateway *g, struct conn *c);
+
+void http_input(struct gateway *g, struct conn *c, const char *p, size_t n);
+/* Keeps bytes that came after an upgrade until the session is open; bounded. */
+void http_hold_input(struct gateway *g, struct conn *c, const char *p, size_t n);
+void http_timer(struct gateway *g, struct conn *c);
+/* The request in hand is answered when this command ends. */
+void http_wait(struct gateway *g, struct conn *c, const uint8_t command[UUID_LEN]);
+
+/*
+ * The request whose head is in hand waits for its token's verdict; it is read again, from its head,
+ * by http_unhold().
+ */
+void http_hold(struct gateway *g, struct conn *c);
+void http_unhold(struct gateway *g, struct conn *c);
+
+/* Before there is a request: 503 or 429, and the end. */
+void http_refuse_early(struct gateway *g, struct conn *c, int status, int64_t retry_after_ms);
+/* Answers the request in hand; goes on with the next one. */
+void http_respond(struct gateway *g, struct conn *c, int status, struct slice content_type,
+    struct slice body);
+void http_respond_json(struct gateway *g, struct conn *c, int status, struct slice body);
+void http_respond_error(struct gateway *g, struct conn *c, enum error_code code,
+    const char *message, const char *field);
+void http_respond_retry(struct gateway *g, struct conn *c, enum error_code code,
+    int64_t retry_after_ms);
+
+#endif

@@ -1,0 +1,25 @@
+# The gateway: clients' connections.
+libworkers_a_SOURCES += \
+	workers/gateway/accept.c workers/gateway/accept.h \
+	workers/gateway/addresses.c workers/gateway/addresses.h \
+	workers/gateway/api.c workers/gateway/api.h \
+	workers/gateway/api_health.c \
+	workers/gateway/ask.c workers/gateway/ask.h \
+	workers/gateway/conn.c workers/gateway/conn.h \
+	workers/gateway/dashboard.c workers/gateway/dashboard.h \
+	workers/gateway/deliver.c workers/gateway/deliver.h \
+	workers/gateway/device.c workers/gateway/device.h \
+	workers/gateway/drain.c \
+	workers/gateway/gateway.c workers/gateway/gateway.h \
+	workers/gateway/http.c workers/gateway/http.h \
+	workers/gateway/keysets.c workers/gateway/keysets.h \
+	workers/gateway/limits.c workers/gateway/limits.h \
+	workers/gateway/output.c workers/gateway/output.h \
+	workers/gateway/party.c workers/gateway/party.h \
+	workers/gateway/peer.c workers/gateway/peer.h \
+	workers/gateway/session.c workers/gateway/session.h \
+	workers/gateway/ticket.c workers/gateway/ticket.h \
+	workers/gateway/tls_conn.c workers/gateway/tls_conn.h \
+	workers/gateway/upgrade.c workers/gateway/upgrade.h \
+	workers/gateway/users.c workers/gateway/users.h \
+	workers/gateway/wheel.c workers/gateway/wheel.h

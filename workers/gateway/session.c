@@ -1,0 +1,655 @@
+/*
+ * session.c: an accepted WebSocket connection: its greeting, what comes in,
+ * its time, its end.  One gateway process.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/must.h"
+#include "base/version.h"
+#include "gateway/conn.h"
+#include "gateway/dashboard.h"
+#include "gateway/device.h"
+#include "gateway/gateway.h"
+#include "gateway/http.h"
+#include "gateway/keysets.h"
+#include "gateway/limits.h"
+#include "gateway/session.h"
+#include "gateway/upgrade.h"
+#include "ws/frame.h"
+
+#define WARN_MS 60000			/* token_expiring comes so long before */
+
+static uint32_t
+heartbeat_s(const struct gateway *g)
+{
+	int64_t s = (g->conf->limits_heartbeat_ms + 999) / 1000;
+
+	return s > 0 ? (uint32_t)s : 1;
+}
+
+void
+session_rearm(struct gateway *g, struct conn *c)
+{
+	uint32_t due = c->ping_s;
+
+	if (c->expires_ms != 0) {
+		int64_t left = c->expires_ms - g->w->now_ms - (c->warned ? 0 : WARN_MS);
+		/* Rounded up: never before its time, and at most a second and a turn after it. */
+		uint32_t at = left <= 0 ? 0 : left > 86400000 ? 86400 :
+		    (uint32_t)((left + 999) / 1000);
+
+		if (g->wheel.now + at < due)
+			due = g->wheel.now + at;
+	}
+	wheel_set(&g->wheel, &g->conns, c, due);
+}
+
+/* HTTP is over: what the client sent behind its handshake is the session's first input. */
+static void
+open_session(struct gateway *g, struct conn *c, enum conn_kind kind, struct buf *early)
+{
+	*early = c->http->in;
+	c->http->in = (struct buf)BUF_INIT;
+	http_end(g, c);
+	c->phase = CONN_OPEN;
+	c->kind = (uint8_t)kind;
+	c->filter = NULL;
+	c->heard = true;
+	c->ping_s = g->wheel.now + heartbeat_s(g);
+	session_rearm(g, c);
+	output_release(g, c);
+	conn_pause_reading(g, c, false);
+}
+
+static void
+take_early(struct gateway *g, struct conn *c, struct buf *early)
+{
+	if (early->len > 0 && !c->doomed)
+		session_input(g, c, (uint8_t *)early->data, early->len);
+	buf_fini(early);
+}
+
+static void
+put_member(struct buf *b, const char *name, struct slice value)
+{
+	buf_puts(b, name);
+	buf_put_json_string(b, value);
+}
+
+/* The greeting, up to what differs between users and devices. */
+static void
+greeting_begin(struct buf *b)
+{
+	uint8_t id[UUID_LEN];
+
+	uuid_new(id);
+	buf_clear(b);
+	buf_puts(b, "{\"connectionId\":");
+	buf_put_json_uuid(b, id);
+}
+
+static void
+greeting_send(struct gateway *g, struct conn *c, struct buf *b)
+{
+	put_member(b, ",\"instance\":", slice_of(g->instance));
+	put_member(b, ",\"version\":", slice_of(BELAY_VERSION));
+	buf_puts(b, ",\"heartbeatMs\":");
+	buf_put_i64(b, g->conf->limits_heartbeat_ms);
+	buf_puts(b, ",\"expiresAt\":");
+	buf_put_json_time(b, c->expires_ms);
+	buf_putc(b, '}');
+	conn_send(g, c, "connected", SLICE_NONE, buf_slice(b), SLICE_NONE);
+}
+
+static bool
+sees_all(const struct gateway *g, enum role role)
+{
+	return role == ROLE_ADMIN || role == ROLE_SERVICE || g->conf->auth_tenant_members == CONF_TENANT_MEMBERS_VIEW;
+}
+
+void
+session_rights_changed(struct gateway *g, struct conn *c)
+{
+	if (c->kind != CONN_USER || c->doomed || c->sees_all == sees_all(g, c->role))
+		return;
+	if (party_watch(g, c, !c->sees_all) == -1) {
+		log_warn("the table of topics is full: a user is turned away");
+		conn_close(g, c, WS_CLOSE_OVERLOADED);
+	}
+}
+
+/* The greeting is sent; the session takes and gives from now on. */
+static void
+start_user(struct gateway *g, struct conn *c)
+{
+	struct buf early;
+
+	open_session(g, c, CONN_USER, &early);
+	take_early(g, c, &early);
+}
+
+static void
+greet_user(struct gateway *g, struct conn *c, const char *role_name)
+{
+	struct buf *b = &g->payload;
+
+	greeting_begin(b);
+	put_member(b, ",\"userId\":", user_name(c->user));
+	put_member(b, ",\"tenantId\":", tenant_name(c->user->tenant));
+	put_member(b, ",\"role\":", slice_of(role_name));
+	greeting_send(g, c, b);
+}
+
+/*
+ * Asks for what was missed.  Until it is here the connection stays in AUTH: it listens, but is
+ * given nothing.
+ */
+static void
+ask_to_resume(struct gateway *g, struct conn *c)
+{
+	struct ask *a = ask_new(g, c, ASK_RESUME, SLICE_NONE);
+	struct msg_resume m = {
+		.request = a->request, .ref = conn_ref(g, c), .role = c->role,
+		.limit = g->conf->limits_replay,
+		.tenant = tenant_name(c->user->tenant), .user = user_name(c->user),
+		.cursor = slice_of(c->http->resume)
+	};
+
+	c->phase = CONN_AUTH;
+	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + ASK_TIMEOUT_MS / 1000);
+	if (gateway_tell_storage(g, resume, &m) == -1) {
+		ask_free(g, a);
+		conn_close(g, c, WS_CLOSE_OVERLOADED);
+	}
+}
+
+void
+session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
+{
+	struct slice tenant = slice_of(who->any_tenant &&
+	    who->tenant[0] == '\0' ? "*" : who->tenant);
+	struct slice user = slice_of(who->user);
+	const struct user *known = user_find(g, tenant, user);
+
+	if (!limits_tenant_room(g, tenant_find(g, tenant))) {
+		conn_close(g, c, WS_CLOSE_TOO_MANY);
+		return;
+	}
+	if (g->conf->limits_connections_per_user > 0 && known != NULL &&
+	    known->count >= g->conf->limits_connections_per_user) {
+		conn_close(g, c, WS_CLOSE_TOO_MANY);
+		return;
+	}
+	if (party_join(g, c, tenant, user, sees_all(g, who->role)) == -1) {
+		log_warn("the table of topics is full: a user is turned away");
+		conn_close(g, c, WS_CLOSE_OVERLOADED);
+		return;
+	}
+	c->kind = CONN_USER;
+	c->role = (uint8_t)who->role;
+	c->any_tenant = who->any_tenant;
+	c->expires_ms = who->expires_ms;
+	gateway_count(g, AUTH_OK, 1);
+	gateway_count(g, WS_USERS, 1);
+	c->user->tenant->connections++;
+	greet_user(g, c, who->role_name[0] != '\0' ? who->role_name : role_text(who->role));
+	if (c->http->resume[0] != '\0')
+		ask_to_resume(g, c);
+	else
+		start_user(g, c);
+}
+
+static void
+send_missed(struct gateway *g, struct conn *c, struct slice messages)
+{
+	while (messages.len > sizeof(uint32_t) && !c->doomed && c->phase == CONN_AUTH) {
+		struct frame *f;
+		uint32_t len;
+
+		memcpy(&len, messages.p, sizeof(len));
+		must(len <= messages.len - sizeof(len));
+		f = frame_new(WS_FIN | WS_OP_TEXT, (struct slice){ messages.p + sizeof(len), len });
+		output_send(g, c, f);
+		frame_put(f);
+		party_count_out(g, c);
+		messages.p += sizeof(len) + len;
+		messages.len -= sizeof(len) + len;
+	}
+}
+
+void
+session_resumed(struct gateway *g, const struct msg_resume_part *m)
+{
+	struct ask *a = ask_find(g, m->request);
+	struct conn *c = conn_of_ref(g, m->ref);
+	struct buf *b = &g->payload;
+
+	if (a == NULL)
+		return;
+	if (m->last)
+		ask_free(g, a);
+	if (c == NULL || c->phase != CONN_AUTH || c->kind != CONN_USER)
+		return;
+	send_missed(g, c, m->messages);
+	if (!m->last || c->phase != CONN_AUTH || c->doomed)
+		return;
+	if (m->code == ERROR_unavailable) {
+		conn_close(g, c, WS_CLOSE_OVERLOADED);
+		return;
+	}
+	buf_clear(b);
+	if (m->code != ERROR_NONE) {
+		buf_puts(b, "{\"dropped\":");
+		buf_put_i64(b, m->dropped);
+		buf_puts(b, ",\"since\":");
+		buf_put_json_time(b, m->since);
+		buf_putc(b, '}');
+		conn_send(g, c, "gap", SLICE_NONE, buf_slice(b), SLICE_NONE);
+	} else {
+		buf_puts(b, "{\"replayed\":");
+		buf_put_u64(b, m->count);
+		buf_putc(b, '}');
+		conn_send(g, c, "resumed", SLICE_NONE, buf_slice(b), SLICE_NONE);
+	}
+	if (c->phase == CONN_AUTH)
+		start_user(g, c);
+}
+
+void
+session_open_device(struct gateway *g, struct conn *c, const struct msg_device_welcome *m)
+{
+	struct buf *b = &g->payload, early;
+	bool room;
+
+	c->device = device_new(g, m);
+	c->device->by_jwt = c->expires_ms != 0;
+	c->kind = CONN_DEVICE;
+	gateway_count(g, WS_DEVICES, 1);
+	room = limits_tenant_room(g, c->device->tenant);
+	c->device->tenant->connections++;
+	if (!room) {
+		conn_close(g, c, WS_CLOSE_TOO_MANY);
+		return;
+	}
+	open_session(g, c, CONN_DEVICE, &early);
+	gateway_count(g, AUTH_OK, 1);
+
+	greeting_begin(b);
+	put_member(b, ",\"deviceId\":", m->device);
+	put_member(b, ",\"tenantId\":", m->tenant);
+	buf_puts(b, ",\"epoch\":");
+	buf_put_i64(b, m->epoch);
+	greeting_send(g, c, b);
+	if (m->reconcile_json.len > 2) {
+		buf_clear(b);
+		buf_puts(b, "{\"commandIds\":");
+		buf_put_slice(b, m->reconcile_json);
+		buf_putc(b, '}');
+		conn_send(g, c, "reconcile", SLICE_NONE, buf_slice(b), SLICE_NONE);
+	}
+	take_early(g, c, &early);
+}
+
+void
+session_open_echo(struct gateway *g, struct conn *c)
+{
+	struct buf early;
+
+	open_session(g, c, CONN_ECHO, &early);
+	buf_fini(&early);
+}
+
+void
+session_end(struct gateway *g, struct conn *c, const char *reason)
+{
+	switch ((enum conn_kind)c->kind) {
+	case CONN_USER:
+		gateway_count(g, WS_USERS, -1);
+		c->user->tenant->connections--;
+		party_leave(g, c);
+		if (c->phase == CONN_OPEN) {	/* while it resumes HTTP's state stands there */
+			free(c->filter);
+			c->filter = NULL;
+		}
+		break;
+	case CONN_DEVICE: {
+		struct device *d = c->device;
+		struct msg_device_gone m = {
+			.ref = conn_ref(g, c), .device_pk = d->pk, .epoch = d->epoch,
+			.at = g->w->now_ms,
+			.last_seen = c->closed_by_peer ? g->w->now_ms : 0,
+			.tenant = tenant_name(d->tenant),
+			.device = device_id(d),
+			.reason = slice_of(reason)
+		};
+
+		if (gateway_tell_storage(g, device_gone, &m) == -1)
+			log_error("storage does not take records: the end of a device's "
+			    "connection is not told");
+		gateway_count(g, WS_DEVICES, -1);
+		d->tenant->connections--;
+		device_free(g, &c->device);
+		break;
+	}
+	case CONN_ECHO:
+	case CONN_NOBODY:
+		break;
+	}
+	c->kind = CONN_NOBODY;
+}
+
+static void
+pong(struct gateway *g, struct conn *c, const struct ws_message *m)
+{
+	struct frame *f = frame_new(WS_FIN | WS_OP_PONG, slice_bytes(m->data, m->len));
+
+	output_send(g, c, f);
+	frame_put(f);
+}
+
+static void
+echo(struct gateway *g, struct conn *c, const struct ws_message *m, uint8_t opcode)
+{
+	struct frame *f = frame_new(WS_FIN | opcode, slice_bytes(m->data, m->len));
+
+	output_send(g, c, f);
+	frame_put(f);
+}
+
+static void
+send_fault(struct gateway *g, struct conn *c, struct slice re, const struct envelope_fault *fault)
+{
+	struct frame *f;
+
+	buf_clear(&g->scratch);
+	envelope_error_put(&g->scratch, re, fault);
+	f = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&g->scratch));
+	output_send(g, c, f);
+	frame_put(f);
+	party_count_out(g, c);
+}
+
+void
+session_error(struct gateway *g, struct conn *c, struct slice re, enum error_code code,
+    const char *field, const char *message)
+{
+	struct envelope_fault fault;
+
+	envelope_fault_set(&fault, code, field, message != NULL ? "%s" : NULL, message);
+	send_fault(g, c, re, &fault);
+}
+
+void
+session_answer_at(struct gateway *g, struct conn *c, const char *type)
+{
+	buf_clear(&g->payload);
+	buf_puts(&g->payload, "{\"at\":");
+	buf_put_json_time(&g->payload, g->w->now_ms);
+	buf_putc(&g->payload, '}');
+	conn_send(g, c, type, g->envelope.id, buf_slice(&g->payload), SLICE_NONE);
+}
+
+/* The first message with ?auth=message: it is the token or nothing. */
+static void
+first_message(struct gateway *g, struct conn *c, const struct ws_message *m)
+{
+	struct envelope *e = &g->envelope;
+	struct envelope_fault fault;
+	struct slice device;
+
+	if (envelope_parse(e, slice_bytes(m->data, m->len), ENVELOPE_FROM_USER, &fault) == -1 ||
+	    e->type != MSG_TYPE_auth) {
+		upgrade_refuse(g, c, REFUSE_MISSING, "the first message is no token");
+		return;
+	}
+	device = e->field[FIELD_auth_device].str;
+	if (e->field[FIELD_auth_device].present && device.len < sizeof(c->http->device)) {
+		memcpy(c->http->device, device.p, device.len);
+		c->http->device[device.len] = '\0';
+	}
+	upgrade_with_token(g, c, e->field[FIELD_auth_token].str);
+}
+
+static void
+message(struct gateway *g, struct conn *c, const struct ws_message *m)
+{
+	struct envelope_fault fault;
+	int64_t retry_after_ms;
+	bool device = c->kind == CONN_DEVICE;
+
+	party_count_in(g, c);
+	if (!limits_message(g, c, &retry_after_ms)) {
+		if (c->phase != CONN_OPEN)
+			return;
+		/*
+		 * Its id is read all the same, so that the sender knows which of its requests was
+		 * dropped.
+		 */
+		(void)envelope_parse(&g->envelope, slice_bytes(m->data, m->len),
+		    device ? ENVELOPE_FROM_DEVICE : ENVELOPE_FROM_USER, &fault);
+		envelope_fault_set(&fault, ERROR_rate_limited, NULL, NULL);
+		fault.retry_after_ms = retry_after_ms;
+		send_fault(g, c, g->envelope.id, &fault);
+		return;
+	}
+	if (envelope_parse(&g->envelope, slice_bytes(m->data, m->len),
+	    device ? ENVELOPE_FROM_DEVICE : ENVELOPE_FROM_USER, &fault) == -1) {
+		send_fault(g, c, g->envelope.id, &fault);
+		if (fault.code != ERROR_unknown_type)
+			limits_invalid(g, c);
+		return;
+	}
+	if (device)
+		device_heard(g, c->device);
+	if (g->envelope.type == MSG_TYPE_ping)
+		session_answer_at(g, c, "pong");
+	else if (g->envelope.type == MSG_TYPE_auth)
+		session_refresh(g, c, g->envelope.id, g->envelope.field[FIELD_auth_token].str);
+	else if (device)
+		device_message(g, c);
+	else
+		dashboard_message(g, c);
+}
+
+static void
+on_close_frame(struct gateway *g, struct conn *c, const struct ws_message *m)
+{
+	uint8_t bytes[WS_CLOSE_FRAME_MAX];
+	struct frame *f;
+	size_t n;
+
+	c->closed_by_peer = true;
+	if (c->phase == CONN_CLOSING) {		/* the answer to ours */
+		conn_drop_when_sent(g, c);
+		return;
+	}
+	session_end(g, c, "closed");
+	if (c->phase != CONN_OPEN)
+		http_end(g, c);
+	c->phase = CONN_CLOSING;
+	n = ws_close_reply(bytes, m->code, NULL);
+	f = frame_raw(slice_bytes(bytes, n));
+	output_send(g, c, f);
+	frame_put(f);
+	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + 3);
+	conn_drop_when_sent(g, c);
+}
+
+static void
+on_message(struct gateway *g, struct conn *c, enum ws_event event, const struct ws_message *m)
+{
+	if (c->phase == CONN_SILENT) {
+		if (event == WS_EVENT_TEXT)
+			first_message(g, c, m);
+		else
+			upgrade_refuse(g, c, REFUSE_MISSING, "the first message is no token");
+	} else if (c->phase == CONN_OPEN && c->kind == CONN_ECHO) {
+		echo(g, c, m, event == WS_EVENT_TEXT ? WS_OP_TEXT : WS_OP_BINARY);
+	} else if (c->phase == CONN_OPEN && event == WS_EVENT_BINARY) {
+		conn_close(g, c, WS_CLOSE_UNSUPPORTED);
+	} else if (c->phase == CONN_OPEN) {
+		message(g, c, m);
+	}
+}
+
+void
+session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
+{
+	const struct ws_limits *limits = c->kind == CONN_ECHO ? &g->echo_limits : &g->limits;
+	struct ws_message m;
+	enum ws_event event;
+	size_t used;
+
+	do {
+		/* the first message was a device's token: the rest waits */
+		if (c->phase == CONN_AUTH) {
+			if (n > 0)
+				http_hold_input(g, c, (const char *)p, n);
+			return;
+		}
+		event = ws_reader_next(&c->reader, limits, p, n, &used, &m);
+		p += used;
+		n -= used;
+		switch (event) {
+		case WS_EVENT_TEXT:
+		case WS_EVENT_BINARY:
+			on_message(g, c, event, &m);
+			break;
+		case WS_EVENT_PING:
+			if (c->phase != CONN_CLOSING)
+				pong(g, c, &m);
+			break;
+		case WS_EVENT_CLOSE:
+			on_close_frame(g, c, &m);
+			break;
+		case WS_EVENT_ERROR:
+			if (c->phase == CONN_CLOSING)
+				conn_drop(g, c);
+			else {
+				gateway_count(g, PROTOCOL_ERRORS, 1);
+				log_debug("WebSocket closed with %u: %s", (unsigned)m.code, m.why);
+				conn_close_code(g, c, m.code, slice_of(m.why));
+				conn_drop_when_sent(g, c);
+			}
+			break;
+		case WS_EVENT_PONG:
+			if (c->phase == CONN_OPEN && c->kind == CONN_DEVICE)
+				device_heard(g, c->device);
+			break;
+		case WS_EVENT_NEED_MORE:
+			break;
+		}
+	} while (event != WS_EVENT_NEED_MORE && !c->doomed);
+}
+
+/* No answer between two pings: there is nobody any more. */
+static void
+heartbeat(struct gateway *g, struct conn *c)
+{
+	struct frame *f;
+
+	if (c->pinged && !c->heard) {
+		gateway_count(g, HEARTBEAT_LOST, 1);
+		session_end(g, c, "heartbeat_timeout");
+		conn_drop(g, c);
+		return;
+	}
+	c->pinged = true;
+	c->heard = false;
+	c->ping_s = g->wheel.now + heartbeat_s(g);
+	f = frame_new(WS_FIN | WS_OP_PING, SLICE_NONE);
+	output_send(g, c, f);
+	frame_put(f);
+}
+
+static void
+expiry(struct gateway *g, struct conn *c)
+{
+	struct buf b = BUF_INIT;
+
+	if (c->expires_ms == 0)
+		return;
+	if (g->w->now_ms >= c->expires_ms) {
+		conn_close(g, c, WS_CLOSE_TOKEN_EXPIRED);
+		return;
+	}
+	if (c->warned || g->w->now_ms < c->expires_ms - WARN_MS)
+		return;
+	c->warned = true;
+	buf_puts(&b, "{\"expiresAt\":");
+	buf_put_json_time(&b, c->expires_ms);
+	buf_putc(&b, '}');
+	conn_send(g, c, "token_expiring", SLICE_NONE, buf_slice(&b), SLICE_NONE);
+	buf_fini(&b);
+}
+
+void
+session_timer(struct gateway *g, struct conn *c)
+{
+	switch ((enum conn_phase)c->phase) {
+	case CONN_HTTP:
+		http_timer(g, c);
+		break;
+	case CONN_AUTH:
+		conn_close(g, c, WS_CLOSE_OVERLOADED);
+		break;
+	case CONN_SILENT:
+		upgrade_refuse(g, c, REFUSE_MISSING, "no token came");
+		break;
+	case CONN_OPEN:
+		expiry(g, c);
+		if (c->phase == CONN_OPEN && g->wheel.now >= c->ping_s)
+			heartbeat(g, c);
+		if (c->phase == CONN_OPEN && !c->doomed)
+			session_rearm(g, c);
+		break;
+	case CONN_CLOSING:
+		conn_drop(g, c);
+		break;
+	case CONN_FREE:
+		must(!"a timer of a free connection");
+	}
+}
+
+void
+session_refresh(struct gateway *g, struct conn *c, struct slice re, struct slice token)
+{
+	struct identity who;
+	char why[AUTH_WHY_LEN];
+	enum auth_verdict verdict = auth_verify(g->auth, token, g->w->now_ms, &who, why);
+	bool same;
+
+	if (verdict == AUTH_OK && c->kind == CONN_USER) {
+		same = who.role != ROLE_DEVICE && slice_is(user_name(c->user), who.user) &&
+		    slice_is(tenant_name(c->user->tenant), who.tenant);
+	} else if (verdict == AUTH_OK) {
+		same = who.role == ROLE_DEVICE && c->device->by_jwt &&
+		    slice_is(device_id(c->device), who.user) &&
+		    slice_is(tenant_name(c->device->tenant), who.tenant);
+	} else if (verdict == AUTH_NOT_YET) {
+		keysets_hold_refresh(g, c, re, token);
+		return;
+	} else {
+		upgrade_refuse(g, c, verdict == AUTH_EXPIRED ? REFUSE_EXPIRED :
+		    verdict == AUTH_MISSING ? REFUSE_MISSING : REFUSE_INVALID, why);
+		return;
+	}
+	if (!same) {
+		upgrade_refuse(g, c, REFUSE_INVALID, "the new token is somebody else's");
+		return;
+	}
+	c->expires_ms = who.expires_ms;
+	c->warned = false;
+	c->role = (uint8_t)who.role;
+	session_rights_changed(g, c);
+	if (c->phase != CONN_OPEN)
+		return;
+	buf_clear(&g->payload);
+	buf_puts(&g->payload, "{\"expiresAt\":");
+	buf_put_json_time(&g->payload, c->expires_ms);
+	buf_putc(&g->payload, '}');
+	conn_send(g, c, "ok", re, buf_slice(&g->payload), SLICE_NONE);
+	session_rearm(g, c);
+}

@@ -1,0 +1,62 @@
+/*
+ * session.h: the life of an accepted WebSocket connection: opening, what comes in, time, and the
+ * end.
+ */
+#ifndef BELAY_GATEWAY_SESSION_H
+#define BELAY_GATEWAY_SESSION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "auth/identity.h"
+#include "base/slice.h"
+#include "msg/error.h"
+
+struct conn;
+struct gateway;
+struct msg_device_welcome;
+
+/* Greets a user and has it hear what it may; closes it when that can't be had. */
+void session_open_user(struct gateway *g, struct conn *c, const struct identity *who);
+void session_open_device(struct gateway *g, struct conn *c, const struct msg_device_welcome *m);
+/* Part of what a dashboard missed, or the word that there is no more of it. */
+struct msg_resume_part;
+void session_resumed(struct gateway *g, const struct msg_resume_part *m);
+void session_open_echo(struct gateway *g, struct conn *c);
+
+/* Bytes of a WebSocket; they are changed (unmasked). */
+void session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n);
+/* Its second has come: pings, expiry, silence. */
+void session_timer(struct gateway *g, struct conn *c);
+/* Works out the next due second anew (after a refresh, at opening). */
+void session_rearm(struct gateway *g, struct conn *c);
+
+/*
+ * Nothing more is delivered to it and nothing taken from it: listeners are left, storage hears that
+ * the device is gone. The connection itself stays.  Harmless when there is no session.
+ */
+void session_end(struct gateway *g, struct conn *c, const char *reason);
+
+/* Sends the error message of the protocol; field and message may be NULL. */
+void session_error(struct gateway *g, struct conn *c, struct slice re, enum error_code code,
+    const char *field, const char *message);
+
+/* Its role, or what plain members may view, may have changed: it is given what it may hear from now on, and no more. */
+void session_rights_changed(struct gateway *g, struct conn *c);
+/* Answers the message in hand with the server's time: pong, heartbeat_ack. */
+void session_answer_at(struct gateway *g, struct conn *c, const char *type);
+/*
+ * Asks storage with a struct msg_NAME on behalf of the message in hand; the answer goes to its id.  Where storage
+ * takes no more the client hears `unavailable` at once.
+ */
+#define SESSION_ASK(g, c, kind, name, m) do { \
+	struct ask *ask_ = ask_new((g), (c), (kind), (g)->envelope.id); \
+	(m)->request = ask_->request; \
+	if (gateway_tell_storage((g), name, (m)) == -1) \
+		answer_failed((g), ask_, ERROR_unavailable); \
+} while (0)
+
+/* {"type":"auth"} on an open connection: a new token in place. */
+void session_refresh(struct gateway *g, struct conn *c, struct slice re, struct slice token);
+
+#endif

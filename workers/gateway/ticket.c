@@ -1,0 +1,103 @@
+/*
+ * ticket.c: tickets are made for users by REST, and taken once by an upgrade.
+ * One gateway process; storage remembers them.
+ */
+#include <string.h>
+
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/http.h"
+#include "gateway/session.h"
+#include "gateway/ticket.h"
+#include "gateway/upgrade.h"
+
+#define TICKET_MS	30000
+#define TICKET_PREFIX	"btk_"
+#define TICKET_LEN	(sizeof(TICKET_PREFIX) - 1 + 43)
+
+void
+ticket_request(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+	struct ask *a = ask_new(g, c, ASK_TICKET, SLICE_NONE);
+	uint8_t random[32];
+	struct msg_ticket_put m = {
+		.request = a->request, .ref = conn_ref(g, c), .until = g->w->now_ms + TICKET_MS,
+		.expires = h->who.expires_ms, .role = (uint8_t)h->who.role,
+		.any_tenant = h->who.any_tenant,
+		.tenant = slice_of(h->who.tenant), .user = slice_of(h->who.user),
+		.role_name = slice_of(h->who.role_name)
+	};
+
+	digest_random(random, sizeof(random));
+	/* The request has no body: its buffer keeps the answer until storage has the ticket. */
+	buf_clear(&h->body);
+	buf_puts(&h->body, "{\"ticket\":\"" TICKET_PREFIX);
+	digest_base64url_put(&h->body, random, sizeof(random));
+	digest_sha256((struct slice){ h->body.data + sizeof("{\"ticket\":\"") - 1, TICKET_LEN },
+	    m.ticket_hash);
+	buf_puts(&h->body, "\",\"expiresAt\":");
+	buf_put_json_time(&h->body, m.until);
+	buf_putc(&h->body, '}');
+	if (gateway_tell_storage(g, ticket_put, &m) == -1) {
+		ask_free(g, a);
+		http_respond_error(g, c, ERROR_unavailable, NULL, NULL);
+	}
+}
+
+void
+ticket_respond(struct gateway *g, struct conn *c)
+{
+	http_respond_json(g, c, 200, buf_slice(&c->http->body));
+}
+
+void
+ticket_present(struct gateway *g, struct conn *c, struct slice ticket)
+{
+	struct msg_ticket_take m = { .ref = conn_ref(g, c), .at = g->w->now_ms };
+	struct ask *a;
+
+	if (ticket.len != TICKET_LEN || memcmp(ticket.p, TICKET_PREFIX,
+	    sizeof(TICKET_PREFIX) - 1) != 0) {
+		upgrade_refuse(g, c, REFUSE_INVALID, "malformed ticket");
+		return;
+	}
+	digest_sha256(ticket, m.ticket_hash);
+	a = ask_new(g, c, ASK_TICKET_TAKE, SLICE_NONE);
+	m.request = a->request;
+	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + 10);
+	if (gateway_tell_storage(g, ticket_take, &m) == -1) {
+		ask_free(g, a);
+		conn_close(g, c, WS_CLOSE_OVERLOADED);
+	}
+}
+
+void
+ticket_taken(struct gateway *g, const struct msg_ticket_taken *m)
+{
+	struct ask *a = ask_find(g, m->request);
+	struct conn *c = conn_of_ref(g, m->ref);
+	struct identity who = {
+		.role = (enum role)m->role, .any_tenant = m->any_tenant, .expires_ms = m->expires
+	};
+
+	if (a == NULL)
+		return;
+	ask_free(g, a);
+	if (c == NULL || c->phase != CONN_AUTH)
+		return;
+	if (m->code == ERROR_unavailable) {
+		conn_close(g, c, WS_CLOSE_OVERLOADED);
+		return;
+	}
+	if (m->code != ERROR_NONE || m->tenant.len > ID_TENANT_MAX || m->user.len > ID_USER_MAX ||
+	    m->role_name.len >= sizeof(who.role_name)) {
+		upgrade_refuse(g, c, REFUSE_INVALID, "no such ticket, or it was used or is too "
+		    "old");
+		return;
+	}
+	memcpy(who.tenant, m->tenant.p, m->tenant.len);
+	memcpy(who.user, m->user.p, m->user.len);
+	memcpy(who.role_name, m->role_name.p, m->role_name.len);
+	upgrade_open_user(g, c, &who);
+}

@@ -1,0 +1,40 @@
+/*
+ * upgrade.h: from an HTTP request to a WebSocket: the handshake, and where the token is.
+ */
+#ifndef BELAY_GATEWAY_UPGRADE_H
+#define BELAY_GATEWAY_UPGRADE_H
+
+#include <stddef.h>
+
+#include "base/slice.h"
+#include "http/request.h"
+
+struct conn;
+struct gateway;
+
+/*
+ * The head asks for one of the socket routes.  rest: the bytes behind the head.  The connection may
+ * be gone afterwards.
+ */
+void upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
+    struct slice rest);
+/*
+ * Opens the session that the token is for, asks storage about a device's, or closes with the
+ * reason.  The connection is a WebSocket already; device and charger are taken from c->http.
+ */
+void upgrade_with_token(struct gateway *g, struct conn *c, struct slice token);
+/* A user was verified; ?tenantId= is looked at. */
+struct identity;
+void upgrade_open_user(struct gateway *g, struct conn *c, struct identity *who);
+/* The token of an Authorization header; p is NULL when there is none. */
+struct slice upgrade_bearer(const struct http_head *head);
+void upgrade_log_refusal(const struct conn *c, const char *why);
+/* Storage's answer about a device. */
+struct msg_device_welcome;
+void upgrade_welcome(struct gateway *g, const struct msg_device_welcome *m);
+/* Logs a refusal and closes with its code. why: for the log. */
+enum upgrade_refusal { REFUSE_MISSING, REFUSE_INVALID, REFUSE_EXPIRED };
+void upgrade_refuse(struct gateway *g, struct conn *c, enum upgrade_refusal refusal,
+    const char *why);
+
+#endif

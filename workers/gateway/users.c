@@ -1,0 +1,384 @@
+/*
+ * users.c: what back ends do with the connections of users: send, broadcast,
+ * look, disconnect.  One gateway process asks all of them and adds up.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/must.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/http.h"
+#include "gateway/users.h"
+#include "msg/audience.h"
+#include "ws/frame.h"
+
+/* What the gateways said so far. */
+struct gather {
+	unsigned waiting;		/* gateways that have not answered */
+	uint32_t connections, devices;
+	uint64_t messages_in, messages_out;
+	uint64_t *hashes;		/* of users, each once */
+	size_t users, cap;
+};
+
+void
+gather_free(struct gather **gp)
+{
+	struct gather *ga = *gp;
+
+	*gp = NULL;
+	if (ga == NULL)
+		return;
+	free(ga->hashes);
+	free(ga);
+}
+
+static void
+gather_user(struct gather *ga, uint64_t hash)
+{
+	/* Sorted, so that a user with connections in several gateways counts once. */
+	size_t low = 0, high = ga->users;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (ga->hashes[middle] < hash)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < ga->users && ga->hashes[low] == hash)
+		return;
+	if (ga->users == ga->cap) {
+		ga->cap = ga->cap == 0 ? 16 : ga->cap * 2;
+		ga->hashes = must_realloc(ga->hashes, ga->cap * sizeof(*ga->hashes));
+	}
+	memmove(ga->hashes + low + 1, ga->hashes + low, (ga->users - low) * sizeof(*ga->hashes));
+	ga->hashes[low] = hash;
+	ga->users++;
+}
+
+/* ------------------------------------------------------------------ the task, in one gateway */
+
+struct work {
+	const struct msg_user_task *m;
+	struct frame *frame;
+	uint32_t connections, devices;
+	uint64_t messages_in, messages_out;
+	struct buf hashes;
+};
+
+static void
+do_connection(struct gateway *g, struct work *work, struct conn *c)
+{
+	const struct msg_user_task *m = work->m;
+
+	work->connections++;
+	switch ((enum user_task)m->task) {
+	case USER_TASK_COUNT:
+	case USER_TASK_STATS:
+		break;
+	case USER_TASK_KICK:
+		conn_close(g, c, WS_CLOSE_KICKED);
+		break;
+	case USER_TASK_SEND:
+		if (work->frame == NULL) {
+			char type[72];
+
+			must(m->type.len < sizeof(type));
+			memcpy(type, m->type.p, m->type.len);
+			type[m->type.len] = '\0';
+			buf_clear(&g->scratch);
+			envelope_put(&g->scratch, type, SLICE_NONE, m->payload_json, SLICE_NONE);
+			work->frame = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&g->scratch));
+		}
+		output_send(g, c, work->frame);
+		party_count_out(g, c);
+		break;
+	}
+}
+
+static void
+do_user(struct gateway *g, struct work *work, const struct user *u)
+{
+	struct hash128 topic = audience_topic_user(shm_hash_key(g->w->shm), tenant_name(u->tenant), user_name(u));
+	uint64_t hash = topic.lo;	/* the same name in two tenants is two users */
+	struct conn *next;
+
+	buf_put(&work->hashes, &hash, sizeof(hash));
+	for (struct conn *c = user_first(g, u); c != NULL; c = next) {
+		/* the connection, and with the last one the user, may go */
+		next = user_next(g, c);
+		do_connection(g, work, c);
+	}
+}
+
+static void
+do_tenant(struct gateway *g, struct work *work, const struct tenant *t)
+{
+	struct user *next;
+
+	work->devices += t->devices;
+	work->messages_in += t->messages_in;
+	work->messages_out += t->messages_out;
+	for (struct user *u = t->users; u != NULL; u = next) {
+		next = u->of_tenant;
+		do_user(g, work, u);	/* the tenant may go with the last of them */
+	}
+}
+
+static void
+do_task(struct gateway *g, struct work *work)
+{
+	const struct msg_user_task *m = work->m;
+	struct slice rest = m->users;
+	struct audience_entry entry;
+
+	if (m->users.len == 0 && m->tenant.len > 0) {
+		const struct tenant *t = tenant_find(g, m->tenant);
+
+		if (t != NULL)
+			do_tenant(g, work, t);
+	} else if (m->users.len == 0 && m->task == USER_TASK_STATS) {
+		for (uint32_t i = 0; i < g->parties.tenant_buckets; i++)
+			for (const struct tenant *t = g->parties.tenants[i]; t != NULL; t = t->next)
+				do_tenant(g, work, t);
+	}
+	while (audience_next(&rest, &entry) == 1) {
+		const struct user *u = user_find(g, m->tenant, entry.user);
+
+		if (u != NULL)
+			do_user(g, work, u);
+	}
+	frame_put(work->frame);
+}
+
+void
+users_task(struct gateway *g, const struct msg_user_task *m, unsigned from)
+{
+	struct work work = { .m = m };
+	struct msg_user_done done = { .request = m->request, .ref = m->ref };
+
+	do_task(g, &work);
+	done.connections = work.connections;
+	done.devices = work.devices;
+	done.messages_in = work.messages_in;
+	done.messages_out = work.messages_out;
+	done.user_hashes = buf_slice(&work.hashes);
+	if (from == g->w->slot) {
+		users_done(g, &done);
+	} else {
+		buf_clear(&g->record);
+		msg_pack_user_done(&g->record, &done);
+		/* the asker's patience ends by itself */
+		(void)gateway_post(g, (int)from, MSG_user_done);
+	}
+	buf_fini(&work.hashes);
+}
+
+/* ------------------------------------------------------------------ the request, and its answer */
+
+void
+users_done(struct gateway *g, const struct msg_user_done *m)
+{
+	struct ask *a = ask_find(g, m->request);
+	struct gather *ga;
+	struct conn *c;
+
+	if (a == NULL || a->kind != ASK_GATHER)
+		return;
+	ga = a->gather;
+	ga->connections += m->connections;
+	ga->devices += m->devices;
+	ga->messages_in += m->messages_in;
+	ga->messages_out += m->messages_out;
+	for (size_t i = 0; i + sizeof(uint64_t) <= m->user_hashes.len; i += sizeof(uint64_t)) {
+		uint64_t hash;
+
+		memcpy(&hash, m->user_hashes.p + i, sizeof(hash));
+		gather_user(ga, hash);
+	}
+	if (--ga->waiting > 0)
+		return;
+	c = conn_of_ref(g, a->ref);
+	if (c != NULL && c->phase == CONN_HTTP && c->http->state == REQUEST_ASKED)
+		users_answer(g, c, a);
+	ask_free(g, a);
+}
+
+/* Counts of one tenant, or of all: they mean the same asked at any process. */
+static void
+put_stats(struct gateway *g, const struct gather *ga, struct buf *b)
+{
+	struct buf one = BUF_INIT;
+
+	buf_printf(&one, "\"connections\":%u,\"users\":%zu,\"devices\":%u,"
+	    "\"messages\":{\"received\":%llu,\"sent\":%llu}",
+	    ga->connections + ga->devices, ga->users, ga->devices,
+	    (unsigned long long)ga->messages_in, (unsigned long long)ga->messages_out);
+	buf_putc(b, '{');
+	buf_put_slice(b, buf_slice(&one));
+	buf_puts(b, ",\"instances\":[{\"instance\":");
+	buf_put_json_string(b, slice_of(g->instance));
+	buf_putc(b, ',');
+	buf_put_slice(b, buf_slice(&one));
+	buf_puts(b, "}]}");
+	buf_fini(&one);
+}
+
+void
+users_answer(struct gateway *g, struct conn *c, const struct ask *a)
+{
+	const struct gather *ga = a->gather;
+	struct http *h = c->http;
+	struct buf *b = &g->payload;
+
+	buf_clear(b);
+	switch (h->match.route) {
+	case ROUTE_broadcast:
+		buf_printf(b, "{\"users\":%zu,\"connections\":%u}", ga->users, ga->connections);
+		break;
+	case ROUTE_send:
+		buf_printf(b, "{\"connections\":%u}", ga->connections);
+		break;
+	case ROUTE_ws_stats:
+		put_stats(g, ga, b);
+		break;
+	case ROUTE_user_disconnect:
+		buf_printf(b, "{\"disconnected\":%u}", ga->connections);
+		break;
+	default:
+		buf_puts(b, "{\"userId\":");
+		buf_put_json_string(b, h->match.param[0]);
+		buf_printf(b, ",\"connected\":%s,\"connections\":%u}", ga->connections > 0 ? "true" : "false",
+		    ga->connections);
+		break;
+	}
+	http_respond_json(g, c, 200, buf_slice(b));
+}
+
+/* Hands the task to all gateways; its answer comes by users_done(). */
+static void
+hand_out(struct gateway *g, struct conn *c, struct msg_user_task *m)
+{
+	struct ask *a = ask_new(g, c, ASK_GATHER, SLICE_NONE);
+	unsigned count = gateway_role.count(g->conf);
+
+	a->until_ms = g->w->mono_ms + GATHER_MS;
+	a->gather = must_alloc(sizeof(*a->gather));
+	/* ourselves, last: the answer can't be complete before all are asked */
+	a->gather->waiting = 1;
+	m->request = a->request;
+	m->ref = a->ref;
+	buf_clear(&g->record);
+	msg_pack_user_task(&g->record, m);
+	for (unsigned i = 0; i < count; i++) {
+		int slot = worker_slot_of(g->w, ROLE_ID_GATEWAY, i);
+
+		if (slot != -1 && (unsigned)slot != g->w->slot &&
+		    gateway_post(g, slot, MSG_user_task) == 0)
+			a->gather->waiting++;
+	}
+	users_task(g, m, g->w->slot);
+}
+
+static bool
+type_is_free(struct gateway *g, struct conn *c, struct slice type)
+{
+	if (msg_type_find(type, SCHEMA_SERVER) == MSG_TYPE_NONE)
+		return true;
+	http_respond_error(g, c, ERROR_invalid_payload, "the server itself uses this type", "type");
+	return false;
+}
+
+static bool
+is_listed(struct slice users, struct slice name)
+{
+	struct audience_entry entry;
+
+	while (audience_next(&users, &entry) == 1)
+		if (slice_eq(entry.user, name))
+			return true;
+	return false;
+}
+
+/* Each once, however often it is named: nobody is to get a message twice. */
+static void
+put_users(struct buf *users, const struct field_value *field)
+{
+	struct json_iter it;
+	struct json_value v;
+	struct buf scratch = BUF_INIT;
+	struct slice name;
+
+	json_iter_init(&it, field->json);
+	while (json_array_next(&it, &v)) {
+		buf_clear(&scratch);
+		if (json_text(v, &scratch, &name) == 0 && !is_listed(buf_slice(users), name))
+			audience_put(users, 0, AUDIENCE_VIEW, name);
+	}
+	buf_fini(&scratch);
+}
+
+static void
+on_message(struct gateway *g, struct conn *c, struct msg_user_task *m, bool to_one)
+{
+	const struct field_value *f = g->fields.field;
+	struct envelope_fault fault;
+	struct buf users = BUF_INIT;
+	/* The fields that both bodies share have their own numbers in each. */
+	unsigned type = to_one ? (unsigned)FIELD_send_type : (unsigned)FIELD_broadcast_type;
+	unsigned payload = to_one ? (unsigned)FIELD_send_payload :
+	    (unsigned)FIELD_broadcast_payload;
+
+	if (schema_parse(to_one ? BODY_send : BODY_broadcast, buf_slice(&c->http->body),
+	    &g->fields, &fault) == -1) {
+		http_respond_error(g, c, fault.code, fault.message[0] != '\0' ? fault.message :
+		    NULL, fault.field[0] != '\0' ? fault.field : NULL);
+		return;
+	}
+	if (!type_is_free(g, c, f[type].str))
+		return;
+	m->task = USER_TASK_SEND;
+	m->type = f[type].str;
+	m->payload_json = f[payload].json.raw;
+	if (to_one)
+		audience_put(&users, 0, AUDIENCE_VIEW, c->http->match.param[0]);
+	else if (f[FIELD_broadcast_userIds].present)
+		put_users(&users, &f[FIELD_broadcast_userIds]);
+	m->users = buf_slice(&users);
+	if (!to_one && f[FIELD_broadcast_userIds].present && users.len == 0)
+		http_respond_json(g, c, 200, SLICE("{\"users\":0,\"connections\":0}"));
+	else
+		hand_out(g, c, m);
+	buf_fini(&users);
+}
+
+void
+users_request(struct gateway *g, struct conn *c, struct slice tenant)
+{
+	struct http *h = c->http;
+	struct msg_user_task m = { .tenant = tenant };
+	struct buf users = BUF_INIT;
+
+	switch (h->match.route) {
+	case ROUTE_broadcast:
+		on_message(g, c, &m, false);
+		break;
+	case ROUTE_send:
+		on_message(g, c, &m, true);
+		break;
+	case ROUTE_ws_stats:
+		m.task = USER_TASK_STATS;
+		hand_out(g, c, &m);
+		break;
+	default:
+		m.task = h->match.route == ROUTE_user_disconnect ? USER_TASK_KICK : USER_TASK_COUNT;
+		audience_put(&users, 0, AUDIENCE_VIEW, h->match.param[0]);
+		m.users = buf_slice(&users);
+		hand_out(g, c, &m);
+		buf_fini(&users);
+		break;
+	}
+}

@@ -1,0 +1,88 @@
+/*
+ * batch.h: all records found at once are one transaction; what follows from them happens after its
+ * commit.
+ */
+#ifndef BELAY_STORAGE_BATCH_H
+#define BELAY_STORAGE_BATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/digest.h"
+#include "db/db.h"
+#include "shm/mailbox.h"
+#include "shm/pending.h"
+
+struct storage;
+
+enum effect_kind { EFFECT_POST, EFFECT_PENDING_ADD, EFFECT_PENDING_REMOVE, EFFECT_RELEASE };
+
+/* Something to be done after the commit. */
+struct effect {
+	uint8_t kind;
+	uint8_t slot;			/* POST */
+	uint8_t state;			/* PENDING_ADD: enum pending_state; RELEASE: transport */
+	uint16_t record;		/* POST: its kind */
+	uint32_t offset, len;		/* POST: in batch.bytes */
+	uint8_t id[16];			/* PENDING_… */
+	struct hash128 device;
+	int64_t deadline;		/* PENDING_ADD, monotonic */
+	uint64_t ref;			/* RELEASE */
+};
+
+/* A claim of the directory, which can't wait for the commit: how to take it back. */
+struct claim {
+	struct hash128 device;
+	int64_t device_pk, old_epoch;
+	uint64_t ref, old_ref;
+	uint8_t transport;
+};
+
+struct batch {
+	bool begun;			/* a transaction is open */
+	bool failed;			/* nothing more is run; the batch will be rolled back */
+	/* all records of the batch, in order; owned array, borrowed data */
+	struct mail *mails;
+	size_t mail_count, mail_cap;
+	struct effect *effects;		/* owned */
+	size_t effect_count, effect_cap;
+	struct buf bytes;		/* of the records to post */
+	struct claim *claims;		/* owned */
+	size_t claim_count, claim_cap;
+	/* records of failed batches that may not be lost, each a struct mail and its data */
+	struct buf kept;
+	size_t kept_count;
+};
+
+/* Before the first write of an operation. */
+enum db_result batch_begin(struct storage *s);
+/* One record of the mailbox: runs it, unless the batch failed already. */
+void batch_run(struct storage *s, const struct mail *mail);
+/*
+ * Commits and carries out the effects; or rolls back, refuses what can be refused and keeps the
+ * rest.
+ */
+void batch_end(struct storage *s);
+/* Runs what failed batches kept, one by one. */
+void batch_retry(struct storage *s);
+void batch_fini(struct batch *b);
+
+/* Effects. */
+void effect_post(struct storage *s, unsigned slot, uint16_t record, struct slice bytes);
+void effect_pending_add(struct storage *s, const uint8_t id[16], struct hash128 device,
+    int64_t deadline_mono, enum pending_state state);
+void effect_pending_remove(struct storage *s, const uint8_t id[16]);
+void effect_release(struct storage *s, struct hash128 device, unsigned transport, uint64_t ref);
+
+/* Packs a struct msg_NAME and posts it after the commit to the slot that holds a reference. */
+#define post_to_ref(s, name, m) \
+	(buf_clear(&(s)->pack), msg_pack_##name(&(s)->pack, (m)), \
+	    effect_post((s), ref_slot((m)->ref), MSG_##name, buf_slice(&(s)->pack)))
+
+/* Runs one record; in storage.c, by kind. */
+enum db_result storage_dispatch(struct storage *s, const struct mail *mail);
+/* Refuses a record with `unavailable`: true, or false when it is of a kind that must be kept. */
+bool storage_refuse(struct storage *s, const struct mail *mail);
+
+#endif

@@ -1,0 +1,311 @@
+/*
+ * command.c: the states of a command and what each change brings with it:
+ * the row, the event, the pending entry, the publication.  Only the storage
+ * process.
+ *
+ *	queued ──► sent ──► accepted ──► executed | failed
+ *	   │         └─────────┴───────► timeout ──► executed | failed (late)
+ *	   ├──► expired, cancelled, failed (its condition was not met)
+ *	sent ──► queued, expired	(it surely did not reach the device)
+ */
+#include "base/log.h"
+#include "base/must.h"
+#include "shm/shm.h"
+#include "storage/storage.h"
+
+#define TO(status) (1u << COMMAND_##status)
+
+static const struct {
+	unsigned allowed;		/* where it may go from here */
+	const char *event;		/* stored on arriving here; NULL: none */
+	enum stats_counter counter;
+} states[] = {
+	[COMMAND_QUEUED] = { TO(SENT) | TO(EXPIRED) | TO(CANCELLED) | TO(FAILED), NULL,
+	    STAT_COUNT },
+	[COMMAND_SENT] = { TO(SENT) | TO(ACCEPTED) | TO(EXECUTED) | TO(FAILED) | TO(TIMEOUT) |
+	    TO(QUEUED) | TO(EXPIRED), "command_sent", STAT_COMMANDS_SENT },
+	[COMMAND_ACCEPTED] = { TO(ACCEPTED) | TO(SENT) | TO(EXECUTED) | TO(FAILED) | TO(TIMEOUT),
+	    NULL, STAT_COUNT },
+	[COMMAND_EXECUTED] = { 0, "command_executed", STAT_COMMANDS_EXECUTED },
+	[COMMAND_FAILED] = { 0, "command_failed", STAT_COMMANDS_FAILED },
+	[COMMAND_TIMEOUT] = { TO(TIMEOUT) | TO(EXECUTED) | TO(FAILED), "command_timeout",
+	    STAT_COMMANDS_TIMEOUT },
+	[COMMAND_EXPIRED] = { 0, "command_expired", STAT_COMMANDS_EXPIRED },
+	[COMMAND_CANCELLED] = { 0, "command_cancelled", STAT_COMMANDS_CANCELLED },
+};
+
+bool
+command_is_final(enum command_status status)
+{
+	return status >= COMMAND_EXECUTED;
+}
+
+/*
+ * Makes room behind the trace: it may live in the command's own text, which is not ours to
+ * lengthen.
+ */
+static struct buf *
+trace_open(struct storage *s, const struct db_command *c)
+{
+	struct buf *b = &s->trace;
+
+	if (c->trace_json.p != b->data || c->trace_json.len != b->len) {
+		buf_clear(b);
+		buf_put_slice(b, c->trace_json);
+	}
+	if (b->len > 0)
+		buf_putc(b, ',');
+	buf_puts(b, "{\"at\":");
+	buf_put_json_time(b, s->now);
+	buf_puts(b, ",\"step\":\"");
+	return b;
+}
+
+void
+command_trace(struct storage *s, struct db_command *c, const char *step)
+{
+	struct buf *b = trace_open(s, c);
+
+	buf_puts(b, step);
+	buf_puts(b, "\"}");
+	c->trace_json = buf_slice(b);
+}
+
+static void
+trace_sent(struct storage *s, struct db_command *c, uint64_t ref, int64_t epoch)
+{
+	struct buf *b = trace_open(s, c);
+	struct slot_view slot;
+
+	slot_get(s->shm, ref_slot(ref), &slot);
+	buf_puts(b, "sent\",\"instance\":");
+	buf_put_json_string(b, slice_of(s->instance));
+	buf_puts(b, ",\"worker\":");
+	buf_put_u64(b, slot.nth + 1);
+	buf_puts(b, ",\"epoch\":");
+	buf_put_i64(b, epoch);
+	buf_putc(b, '}');
+	c->trace_json = buf_slice(b);
+}
+
+void
+command_set_error(struct db_command *c, struct buf *b, const char *code, const char *message)
+{
+	buf_clear(b);
+	buf_puts(b, "{\"code\":");
+	buf_put_json_string(b, slice_of(code));
+	buf_puts(b, ",\"message\":");
+	buf_put_json_string(b, slice_of(message));
+	buf_putc(b, '}');
+	c->error_json = buf_slice(b);
+}
+
+/* Publications */
+
+static void
+publish_status(struct storage *s, const struct db_device *d, const struct db_command *c,
+    int64_t seq, enum publish_to to, uint64_t ref, uint64_t request)
+{
+	struct publication p = {
+		.tenant = d->tenant, .device = d->id, .audience = d->audience, .admins = ADMINS_AND_MEMBERS,
+		.type = "command_status", .cursor = seq, .to = to, .ref = ref, .request = request
+	};
+
+	buf_clear(&s->json);
+	json_command(&s->json, c, d->id);
+	p.payload = buf_slice(&s->json);
+	publish(s, &p);
+}
+
+void
+command_publish(struct storage *s, const struct db_device *d, const struct db_command *c,
+    int64_t seq, uint64_t request)
+{
+	if (c->asker == REF_NONE || c->asker_boot != s->boot)
+		publish_status(s, d, c, seq, PUBLISH_ALL, REF_NONE, 0);
+	else
+		publish_status(s, d, c, seq, request != 0 ? PUBLISH_ANSWER : PUBLISH_WITH_REF,
+		    c->asker, request);
+}
+
+void
+command_answer(struct storage *s, const struct db_device *d, const struct db_command *c,
+    uint64_t ref, uint64_t request)
+{
+	struct publication p = {
+		.tenant = d->tenant, .device = d->id, .type = "command_status",
+		.to = PUBLISH_ANSWER, .ref = ref, .request = request
+	};
+
+	if (request == 0)
+		return;
+	buf_clear(&s->json);
+	json_command(&s->json, c, d->id);
+	p.payload = buf_slice(&s->json);
+	publish(s, &p);
+}
+
+static enum db_result
+store_event(struct storage *s, const struct db_device *d, const struct db_command *c,
+    const char *event, int64_t *seq)
+{
+	struct buf *b = &s->event_json;
+
+	buf_clear(b);
+	buf_puts(b, "{\"commandId\":");
+	buf_put_json_uuid(b, c->id);
+	buf_puts(b, ",\"command\":");
+	buf_put_json_string(b, c->command);
+	if (c->late)
+		buf_puts(b, ",\"late\":true");
+	if (c->error_json.len > 0) {
+		buf_puts(b, ",\"error\":");
+		buf_put_slice(b, c->error_json);
+	}
+	buf_putc(b, '}');
+	return event_store(s, d, event, c->sent_epoch, s->now, c->requested_by, buf_slice(b), seq);
+}
+
+/* Changes */
+
+static void
+arrive(struct storage *s, struct db_command *c, enum command_status to)
+{
+	enum command_status was = c->status;
+
+	c->status = to;
+	switch (to) {
+	case COMMAND_QUEUED:
+		c->outcome = OUTCOME_NOT_SENT;
+		c->sent_at = c->accepted_at = 0;
+		c->open = true;
+		break;
+	case COMMAND_SENT:
+		c->outcome = OUTCOME_UNCONFIRMED;
+		c->open = true;
+		break;
+	case COMMAND_ACCEPTED:
+		if (c->accepted_at == 0)
+			c->accepted_at = s->now;
+		c->open = true;
+		break;
+	case COMMAND_EXECUTED:
+	case COMMAND_FAILED:
+		if (was == COMMAND_TIMEOUT)
+			c->late = true;
+		/* Failed while queued: the condition was not met. */
+		c->outcome = was == COMMAND_QUEUED ? OUTCOME_NOT_SENT : OUTCOME_CONFIRMED;
+		c->finished_at = s->now;
+		c->open = false;
+		break;
+	case COMMAND_TIMEOUT:
+		if (was != COMMAND_TIMEOUT)
+			c->finished_at = s->now;
+		break;
+	case COMMAND_EXPIRED:
+	case COMMAND_CANCELLED:
+		c->outcome = OUTCOME_NOT_SENT;
+		c->finished_at = s->now;
+		c->open = false;
+		break;
+	}
+}
+
+enum db_result
+command_move_telling(struct storage *s, const struct db_device *d, struct db_command *c,
+    enum command_status to, const char *step, uint64_t told)
+{
+	enum command_status was = c->status;
+	enum db_result result;
+	int64_t seq = 0;
+
+	must(states[was].allowed & 1u << to);
+	TRY(batch_begin(s));
+	arrive(s, c, to);
+	command_trace(s, c, step);
+	result = DB(s->db, command_update, c, was);
+	if (result != DB_OK)
+		return result;
+	if (command_is_final(to) || to == COMMAND_QUEUED)
+		effect_pending_remove(s, c->id);
+	if (was != to && states[to].counter != STAT_COUNT)
+		worker_count(s->w, states[to].counter, 1);
+	if (c->late && was == COMMAND_TIMEOUT)
+		storage_count(s, COMMANDS_LATE, 1);
+	if (c->outcome == OUTCOME_CONFIRMED && s->now >= c->created_at)
+		worker_observe(s->w, STAT_COMMAND_US, (uint64_t)(s->now - c->created_at) * 1000);
+	if (d == NULL)
+		return DB_OK;
+	if (states[to].event != NULL && was != to)
+		TRY(store_event(s, d, c, states[to].event, &seq));
+	if (told != REF_NONE && (c->asker == told || c->asker == REF_NONE ||
+	    c->asker_boot != s->boot))
+		publish_status(s, d, c, seq, PUBLISH_NOT_REF, told, 0);
+	else
+		command_publish(s, d, c, seq, 0);
+	return DB_OK;
+}
+
+enum db_result
+command_move(struct storage *s, const struct db_device *d, struct db_command *c,
+    enum command_status to, const char *step)
+{
+	return command_move_telling(s, d, c, to, step, REF_NONE);
+}
+
+
+/* Sending */
+
+void
+command_post(struct storage *s, const struct db_device *d, const struct db_command *c, uint64_t ref)
+{
+	struct buf *b = &s->json;
+	struct msg_device_send m = { .ref = ref, .epoch = c->sent_epoch, .type = SLICE("command") };
+	int64_t ends = c->sent_at + c->timeout_ms;
+	enum pending_state state = c->status == COMMAND_ACCEPTED ? PENDING_ACCEPTED : PENDING_SENT;
+
+	effect_pending_add(s, c->id, storage_device_key(s, d), s->mono + (ends - s->now), state);
+	buf_clear(b);
+	buf_puts(b, "{\"commandId\":");
+	buf_put_json_uuid(b, c->id);
+	buf_puts(b, ",\"command\":");
+	buf_put_json_string(b, c->command);
+	buf_puts(b, ",\"params\":");
+	buf_put_slice(b, c->params_json);
+	buf_puts(b, ",\"issuedAt\":");
+	buf_put_json_time(b, c->created_at);
+	buf_puts(b, ",\"expiresAt\":");
+	buf_put_json_time(b, ends);
+	buf_puts(b, ",\"attempt\":");
+	buf_put_i64(b, c->attempt);
+	buf_putc(b, '}');
+	memcpy(m.command, c->id, sizeof(m.command));
+	m.payload_json = buf_slice(b);
+	post_to_ref(s, device_send, &m);
+}
+
+enum db_result
+command_send(struct storage *s, const struct db_device *d, struct db_command *c, bool fresh,
+    uint64_t request, uint64_t ref, int64_t epoch)
+{
+	enum command_status was = c->status;
+	enum db_result result;
+	int64_t seq;
+
+	must(fresh || states[was].allowed & TO(SENT));
+	TRY(batch_begin(s));
+	arrive(s, c, COMMAND_SENT);
+	c->attempt++;
+	if (c->sent_at == 0)
+		c->sent_at = s->now;
+	c->sent_epoch = epoch;
+	trace_sent(s, c, ref, epoch);
+	result = fresh ? DB(s->db, command_insert, c) : DB(s->db, command_update, c, was);
+	if (result != DB_OK)
+		return result;
+	storage_count(s, COMMANDS_SENT, 1);
+	TRY(store_event(s, d, c, "command_sent", &seq));
+	command_post(s, d, c, ref);
+	command_publish(s, d, c, seq, request);
+	return DB_OK;
+}

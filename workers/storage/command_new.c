@@ -1,0 +1,263 @@
+/*
+ * command_new.c: a command is asked for: may it be sent, was it asked for
+ * before, is it sent or does it wait?  Only the storage process.
+ */
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "base/must.h"
+#include "storage/storage.h"
+
+/* The same JSON value gives the same text, whatever its spacing and order. */
+static void
+put_canonical(struct buf *b, struct slice json)
+{
+	json_t *v = json.len > 0 ? json_loadb(json.p, json.len, JSON_DECODE_ANY, NULL) : NULL;
+	char *text = v != NULL ? json_dumps(v, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) :
+	    NULL;
+
+	if (text != NULL)
+		buf_puts(b, text);
+	else
+		buf_put_slice(b, json);
+	buf_putc(b, '\0');
+	free(text);
+	json_decref(v);
+}
+
+/* What makes two requests with one key the same. */
+static void
+hash_order(const struct db_device *d, const struct command_order *o, uint8_t hash[SHA256_LEN])
+{
+	struct buf b = BUF_INIT;
+
+	buf_put_slice(&b, d->id);
+	buf_putc(&b, '\0');
+	buf_put_slice(&b, o->command);
+	buf_putc(&b, '\0');
+	buf_put_i64(&b, o->timeout_ms);
+	buf_putc(&b, '\0');
+	buf_put_i64(&b, o->queue_ms);
+	buf_putc(&b, '\0');
+	put_canonical(&b, o->params_json);
+	put_canonical(&b, o->only_if_json);
+	digest_sha256(buf_slice(&b), hash);
+	buf_fini(&b);
+}
+
+/* It is stored already: the same request again. */
+static enum db_result
+answer_known(struct storage *s, const struct db_device *d, const struct command_order *o,
+    const uint8_t id[UUID_LEN])
+{
+	struct db_command *c = &s->command;
+	enum db_result result = DB(s->db, command_get, id, c);
+	uint64_t ref;
+	int64_t epoch, last_seen;
+
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	if (result == DB_NONE || c->device_pk != d->pk) {
+		reply_error(s, o->request, o->ref, ERROR_conflict, NULL,
+		    "this id or key belongs to another command");
+		return DB_OK;
+	}
+	/*
+	 * Committed by a predecessor that may have died before it was posted: a device runs one id
+	 * once.
+	 */
+	if (s->record.again && c->status == COMMAND_SENT &&
+	    storage_route(s, d, &ref, &epoch, &last_seen) && epoch == c->sent_epoch)
+		command_post(s, d, c, ref);
+	command_answer(s, d, c, o->ref, o->request);
+	return DB_OK;
+}
+
+/* DB_NONE: nothing is known of the key (or there is none): go on. */
+static enum db_result
+check_key(struct storage *s, const struct db_device *d, const struct command_order *o,
+    uint8_t hash[SHA256_LEN])
+{
+	uint8_t known_id[UUID_LEN], known_hash[SHA256_LEN];
+	enum db_result result;
+
+	if (o->idempotency_key.len == 0)
+		return DB_NONE;
+	hash_order(d, o, hash);
+	result = DB(s->db, idempotency_get, d->tenant_pk, o->who.user, o->idempotency_key, s->now,
+	    known_id, known_hash);
+	if (result != DB_OK)
+		return result;
+	if (memcmp(hash, known_hash, SHA256_LEN) != 0) {
+		reply_error(s, o->request, o->ref, ERROR_conflict, "idempotencyKey",
+		    "the key was used with other parameters");
+		return DB_OK;
+	}
+	return answer_known(s, d, o, known_id);
+}
+
+static enum db_result
+remember_key(struct storage *s, const struct db_device *d, const struct command_order *o,
+    const uint8_t hash[SHA256_LEN])
+{
+	if (o->idempotency_key.len == 0)
+		return DB_OK;
+	return DB(s->db, idempotency_put, d->tenant_pk, o->who.user, o->idempotency_key,
+	    s->now + IDEMPOTENCY_MS, o->id, hash);
+}
+
+/* Stored in a state other than sent, with its event if it has ended. */
+static enum db_result
+store_unsent(struct storage *s, const struct db_device *d, struct db_command *c,
+    const struct command_order *o, enum command_status status, const char *step, const char *event)
+{
+	enum db_result result;
+	int64_t seq = 0;
+
+	c->status = status;
+	c->outcome = OUTCOME_NOT_SENT;
+	c->open = status == COMMAND_QUEUED;
+	if (!c->open)
+		c->finished_at = s->now;
+	if (step != NULL)
+		command_trace(s, c, step);
+	TRY(batch_begin(s));
+	result = DB(s->db, command_insert, c);
+	if (result != DB_OK)
+		return result;
+	if (event != NULL) {
+		buf_clear(&s->event_json);
+		buf_puts(&s->event_json, "{\"commandId\":");
+		buf_put_json_uuid(&s->event_json, c->id);
+		buf_puts(&s->event_json, ",\"command\":");
+		buf_put_json_string(&s->event_json, c->command);
+		if (c->error_json.len > 0) {
+			buf_puts(&s->event_json, ",\"error\":");
+			buf_put_slice(&s->event_json, c->error_json);
+		}
+		buf_putc(&s->event_json, '}');
+		TRY(event_store(s, d, event, 0, s->now, c->requested_by, buf_slice(&s->event_json),
+		    &seq));
+		worker_count(s->w, status == COMMAND_FAILED ? STAT_COMMANDS_FAILED :
+		    STAT_COMMANDS_EXPIRED, 1);
+	}
+	command_publish(s, d, c, seq, o->request);
+	return DB_OK;
+}
+
+static enum db_result
+store_offline(struct storage *s, const struct db_device *d, struct db_command *c,
+    const struct command_order *o)
+{
+	int64_t waiting;
+
+	if (o->queue_ms == 0 && o->store_unsent)
+		return store_unsent(s, d, c, o, COMMAND_EXPIRED, "expired", "command_expired");
+	if (o->queue_ms == 0) {
+		reply_error(s, o->request, o->ref, ERROR_device_offline, NULL, NULL);
+		return DB_OK;
+	}
+	TRY(DB(s->db, command_queued_count, d->pk, &waiting));
+	if (waiting >= COMMAND_QUEUE_MAX) {
+		reply_error(s, o->request, o->ref, ERROR_too_many, NULL,
+		    "too many commands wait for this device");
+		return DB_OK;
+	}
+	c->queue_until = s->now + o->queue_ms;
+	if (s->queue_next > c->queue_until || s->queue_next == 0)
+		s->queue_next = c->queue_until;
+	return store_unsent(s, d, c, o, COMMAND_QUEUED, NULL, NULL);
+}
+
+enum db_result
+command_order(struct storage *s, const struct db_device *d, const struct command_order *o)
+{
+	struct buf error = BUF_INIT;
+	struct db_command c = {
+		.device_pk = d->pk, .created_at = s->now, .timeout_ms = o->timeout_ms,
+		.queue_ms = o->queue_ms,
+		.asker = o->request != 0 ? o->ref : REF_NONE, .asker_boot = s->boot,
+		.command = o->command, .requested_by = o->who.user, .params_json = o->params_json,
+		.only_if_json = o->only_if_json
+	};
+	uint8_t hash[SHA256_LEN];
+	uint64_t ref;
+	int64_t epoch, last_seen;
+	enum db_result result = check_key(s, d, o, hash);
+
+	if (result != DB_NONE)
+		return result;
+	if (s->record.again) {
+		result = DB(s->db, command_get, o->id, &s->command);
+		if (result == DB_OK)
+			return answer_known(s, d, o, o->id);
+		if (result == DB_FAILED)
+			return DB_FAILED;
+	}
+	memcpy(c.id, o->id, sizeof(c.id));
+	if (o->queue_ms > 0)
+		c.queue_until = s->now + o->queue_ms;
+	buf_clear(&s->trace);
+	if (!storage_route(s, d, &ref, &epoch, &last_seen)) {
+		command_trace(s, &c, "stored");
+		result = store_offline(s, d, &c, o);
+	} else {
+		TRY(command_pump(s, d));		/* what was accepted before goes first */
+		buf_clear(&s->trace);
+		command_trace(s, &c, "stored");
+		if (o->only_if_json.len > 0 && !condition_met(o->only_if_json, d, last_seen,
+		    s->now)) {
+			command_set_error(&c, &error, "precondition",
+			    "the condition of onlyIf is not met");
+			result = store_unsent(s, d, &c, o, COMMAND_FAILED, "failed",
+			    "command_failed");
+		} else {
+			result = command_send(s, d, &c, true, o->request, ref, epoch);
+		}
+	}
+	buf_fini(&error);
+	if (result == DB_EXISTS)
+		return answer_known(s, d, o, o->id);
+	if (result != DB_OK || c.pk == 0)		/* refused: nothing was stored */
+		return result;
+	storage_count(s, COMMANDS_CREATED, 1);
+	return remember_key(s, d, o, hash);
+}
+
+enum db_result
+command_new(struct storage *s, const struct msg_command_new *m)
+{
+	struct command_order o = {
+		.who = { (enum role)m->role, m->tenant, m->user }, .request = m->request,
+		.ref = m->ref, .id = m->command_id,
+		.timeout_ms = m->timeout_ms > 0 ? m->timeout_ms : COMMAND_TIMEOUT_DEFAULT_MS,
+		.queue_ms = m->queue_ms,
+		.command = m->command, .params_json = m->params_json.len > 0 ? m->params_json :
+		SLICE("{}"),
+		.only_if_json = m->only_if_json, .idempotency_key = m->idempotency_key
+	};
+	struct db_device *d = &s->device;
+	enum db_result result = DB(s->db, device_by_id, m->tenant, m->device,
+	    m->only_if_json.len > 0, d);
+	bool may;
+
+	if (result == DB_NONE) {
+		reply_error(s, m->request, m->ref, ERROR_not_found, "deviceId", "no such device");
+		return DB_OK;
+	}
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	TRY(access_command(s, &o.who, d, m->command, &may));
+	if (!may) {
+		reply_error(s, m->request, m->ref, ERROR_no_access, NULL, NULL);
+		return DB_OK;
+	}
+	if (s->record.again && storage_too_late(s, m->at)) {
+		result = DB(s->db, command_get, m->command_id, &s->command);
+		if (result == DB_NONE)		/* a predecessor did not come to it either */
+			reply_error(s, m->request, m->ref, ERROR_unavailable, NULL, NULL);
+		if (result != DB_OK)
+			return result == DB_FAILED ? DB_FAILED : DB_OK;
+	}
+	return command_order(s, d, &o);
+}

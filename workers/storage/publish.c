@@ -1,0 +1,89 @@
+/*
+ * publish.c: tells dashboards: one record to each process that has a
+ * listener on one of the topics.  Only the storage process.
+ */
+#include <stdio.h>
+
+#include "shm/topics.h"
+#include "storage/storage.h"
+
+/* The processes with a listener who may hear it. */
+static uint64_t
+interested(struct storage *s, const struct publication *p)
+{
+	struct slice rest = p->audience;
+	struct audience_entry e;
+	uint64_t slots = 0;
+
+	if (topics_count(s->shm) == 0)
+		return 0;
+	if (p->admins)
+		slots |= topics_slots(s->shm, audience_topic_tenant(s->key, p->tenant));
+	while (audience_next(&rest, &e) == 1)
+		if (e.expires_ms == 0 || e.expires_ms > s->now)
+			slots |= topics_slots(s->shm, audience_topic_user(s->key, p->tenant,
+			    e.user));
+	return slots;
+}
+
+void
+publish(struct storage *s, const struct publication *p)
+{
+	char cursor[24];
+	struct msg_publish m = {
+		.kind = p->conflated ? PUBLISH_CONFLATED : PUBLISH_LOSSLESS, .admins = p->admins,
+		.tenant = p->tenant, .device = p->device,
+		.audience = p->audience, .type = slice_of(p->type), .payload_json = p->payload
+	};
+	uint64_t slots = interested(s, p), bit;
+
+	if (p->cursor != 0)
+		m.cursor = slice_bytes(cursor, (size_t)snprintf(cursor, sizeof(cursor), "%lld",
+		    (long long)p->cursor));
+	if (p->to != PUBLISH_ALL && p->ref != REF_NONE && ref_slot(p->ref) < SHM_MAX_SLOTS) {
+		bit = (uint64_t)1 << ref_slot(p->ref);
+		if (p->to != PUBLISH_NOT_REF || (slots & bit)) {
+			m.to = (uint8_t)p->to;
+			m.ref = p->ref;
+			m.request = p->request;
+			post_to_ref(s, publish, &m);
+		}
+		slots &= ~bit;
+		m.to = PUBLISH_ALL;
+		m.ref = REF_NONE;
+		m.request = 0;
+	}
+	if (slots == 0)
+		return;
+	buf_clear(&s->pack);
+	msg_pack_publish(&s->pack, &m);
+	for (unsigned slot = 0; slots != 0; slot++, slots >>= 1)
+		if (slots & 1)
+			effect_post(s, slot, MSG_publish, buf_slice(&s->pack));
+}
+
+void
+publish_device(struct storage *s, const struct db_device *d, const char *type,
+    struct slice payload, int64_t cursor)
+{
+	struct publication p = {
+		.tenant = d->tenant, .device = d->id, .audience = d->audience, .admins = ADMINS_AND_MEMBERS,
+		.type = type, .payload = payload, .cursor = cursor
+	};
+
+	publish(s, &p);
+}
+
+void
+publish_to_user(struct storage *s, struct slice tenant, struct slice user, const char *type,
+    struct slice payload, int64_t cursor)
+{
+	struct buf audience = BUF_INIT;
+	struct publication p = { .tenant = tenant, .type = type, .payload = payload,
+	    .cursor = cursor };
+
+	audience_put(&audience, 0, AUDIENCE_VIEW, user);
+	p.audience = buf_slice(&audience);
+	publish(s, &p);
+	buf_fini(&audience);
+}

@@ -1,0 +1,30 @@
+/*
+ * reply.c: answers to those who asked.  Only the storage process.
+ */
+#include "storage/storage.h"
+
+void
+reply_json(struct storage *s, uint64_t request, uint64_t ref, unsigned http_status,
+    struct slice body)
+{
+	struct msg_store_reply m = { .request = request, .ref = ref, .http_status = http_status,
+	    .body_json = body };
+
+	if (request != 0)
+		post_to_ref(s, store_reply, &m);
+}
+
+void
+reply_error(struct storage *s, uint64_t request, uint64_t ref, enum error_code code,
+    const char *field, const char *message)
+{
+	struct msg_store_reply m = {
+		.request = request, .ref = ref, .http_status = (uint32_t)error_status(code),
+		.code = code,
+		.field = slice_of(field), .message = slice_of(message != NULL ? message :
+		error_text(code))
+	};
+
+	if (request != 0)
+		post_to_ref(s, store_reply, &m);
+}

@@ -1,0 +1,62 @@
+/*
+ * report.c: what devices tell of themselves: their state and events.  Only
+ * the storage process.
+ */
+#include "storage/storage.h"
+
+static enum db_result
+report_state(struct storage *s, const struct db_device *d, const struct msg_device_report *m)
+{
+	enum db_result result;
+	int64_t seq;
+
+	TRY(batch_begin(s));
+	result = DB(s->db, device_set_state, d->pk, m->epoch, m->data_json, s->now);
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	/* of a connection that was replaced: a newer one speaks for the device */
+	if (result == DB_NONE)
+		return DB_OK;
+	TRY(event_store(s, d, "status_changed", m->epoch, s->now, SLICE_NONE, m->data_json, &seq));
+	live_report(&s->json, d->id, m->epoch, SLICE_NONE, s->now, m->data_json);
+	publish_device(s, d, "device_status", buf_slice(&s->json), seq);
+	return DB_OK;
+}
+
+static enum db_result
+report_event(struct storage *s, const struct db_device *d, const struct msg_device_report *m)
+{
+	char name[72];
+	int64_t at = m->at > 0 && m->at < s->now ? m->at : s->now, seq;
+	struct slice data = m->data_json.len > 0 ? m->data_json : SLICE("{}");
+
+	if (m->event.len >= sizeof(name))
+		return DB_OK;
+	memcpy(name, m->event.p, m->event.len);
+	name[m->event.len] = '\0';
+	TRY(event_store(s, d, name, m->epoch, at, SLICE_NONE, data, &seq));
+	live_report(&s->json, d->id, m->epoch, m->event, at, data);
+	publish_device(s, d, "device_event", buf_slice(&s->json), seq);
+	return DB_OK;
+}
+
+enum db_result
+device_report(struct storage *s, const struct msg_device_report *m)
+{
+	struct db_device *d = &s->device;
+	enum db_result result = storage_device(s, m->device_pk, m->tenant, m->device);
+
+	if (result == DB_NONE) {
+		reply_error(s, m->request, m->ref, ERROR_not_found, NULL, NULL);
+		return DB_OK;
+	}
+	if (result == DB_OK) {
+		if (m->event.len == 0)
+			result = report_state(s, d, m);
+		else
+			result = report_event(s, d, m);
+	}
+	if (result == DB_OK)
+		reply_json(s, m->request, m->ref, 200, SLICE("{}"));
+	return result;
+}

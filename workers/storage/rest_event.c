@@ -1,0 +1,73 @@
+/*
+ * rest_event.c: lists of events, the newest first.  Only the storage process.
+ */
+#include "base/clock.h"
+#include "storage/rest.h"
+
+static bool
+show_event(void *arg, const struct db_event *e)
+{
+	struct rest_list *l = arg;
+
+	if (!list_next(l))
+		return false;
+	json_event(&l->body, e);
+	list_cursor_i64(l, e->seq);
+	return true;
+}
+
+static bool
+time_of(struct storage *s, const struct rest *r, const char *name, int64_t *at)
+{
+	struct slice text;
+
+	*at = 0;
+	if (!rest_query(s, r, name, &text))
+		return false;
+	if (text.len == 0 || clock_parse(text, at) == 0)
+		return true;
+	rest_error(s, r, ERROR_invalid_payload, name, "not an RFC 3339 time");
+	return false;
+}
+
+/* f->device_pk or f->scope is set. */
+static enum db_result
+list(struct storage *s, const struct rest *r, struct db_event_filter *f)
+{
+	struct rest_list l;
+	unsigned limit;
+
+	if (!rest_page(s, r, &limit, &f->before_seq) || !rest_query(s, r, "type", &f->event) ||
+	    !time_of(s, r, "since", &f->since) || !time_of(s, r, "until", &f->until))
+		return DB_OK;
+	f->limit = limit + 1;
+	list_open(s, &l, "events", limit);
+	if ((f->device_pk != 0 || f->scope.tenant_pk != 0) &&
+	    DB(s->db, event_list, f, show_event, &l) == DB_FAILED) {
+		buf_fini(&l.body);
+		buf_fini(&l.cursor);
+		return DB_FAILED;
+	}
+	return list_close(&l, r);
+}
+
+enum db_result
+rest_device_events(struct storage *s, const struct rest *r)
+{
+	struct db_event_filter f = { .device_pk = 0 };
+	enum db_result result = rest_device(s, r, false, ACCESS_VIEW);
+
+	if (result != DB_OK)
+		return result;
+	f.device_pk = s->device.pk;
+	return list(s, r, &f);
+}
+
+enum db_result
+rest_events(struct storage *s, const struct rest *r)
+{
+	struct db_event_filter f = { .device_pk = 0 };
+
+	TRY(access_scope(s, &r->who, &f.scope));
+	return list(s, r, &f);
+}

@@ -1,0 +1,168 @@
+/*
+ * rest_share.c: with whom a device is shared.  Only the storage process.
+ *
+ * Each change rewrites the packed audience in the device's row, sends it to
+ * the process that holds the device, and tells the user concerned.
+ */
+#include "msg/schema.h"
+#include "storage/rest.h"
+
+static bool
+pack_share(void *arg, const struct db_share *share)
+{
+	audience_put(arg, share->expires_at, (enum audience_rights)share->permission, share->user);
+	return true;
+}
+
+/* What shares say, packed; s->device keeps showing what was before.  asked_at: when a right was withdrawn, or 0. */
+static enum db_result
+refresh_audience(struct storage *s, const struct db_device *d, int64_t asked_at)
+{
+	struct buf audience = BUF_INIT;
+	struct directory_view v;
+	enum db_result result;
+
+	audience_put(&audience, 0, AUDIENCE_OWNER, d->owner);
+	result = DB(s->db, share_list, d->pk, pack_share, &audience);
+	if (result == DB_OK)
+		result = DB(s->db, device_set_audience, d->pk, buf_slice(&audience));
+	if (result == DB_OK && directory_find(s->shm, storage_device_key(s, d), &v) == 1) {
+		for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
+			struct msg_audience m = { .ref = v.ref[t], .asked_at = asked_at,
+			    .audience = buf_slice(&audience) };
+
+			if (v.ref[t] != REF_NONE)
+				post_to_ref(s, audience, &m);
+		}
+	}
+	buf_fini(&audience);
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
+/* The event, to those who may view the device; the message, to the user concerned. */
+static enum db_result
+tell(struct storage *s, const struct rest *r, const struct db_device *d, const char *event,
+    struct slice user, enum db_permission permission)
+{
+	struct buf data = BUF_INIT, payload = BUF_INIT;
+	int64_t seq;
+	enum db_result result;
+
+	buf_puts(&data, "{\"userId\":");
+	buf_put_json_string(&data, user);
+	buf_printf(&data, ",\"permission\":\"%s\"}", permission_name(permission));
+	result = event_store(s, d, event, d->epoch, s->now, r->who.user, buf_slice(&data), &seq);
+	if (result == DB_OK) {
+		live_share(&payload, d->id, slice_of(permission_name(permission)), r->who.user);
+		publish_to_user(s, d->tenant, user, event, buf_slice(&payload), seq);
+	}
+	buf_fini(&data);
+	buf_fini(&payload);
+	return result;
+}
+
+static bool
+show_share(void *arg, const struct db_share *share)
+{
+	struct buf *b = arg;
+
+	if (b->data[b->len - 1] != '[')
+		buf_putc(b, ',');
+	json_share(b, share);
+	return true;
+}
+
+enum db_result
+rest_share_list(struct storage *s, const struct rest *r)
+{
+	struct buf body = BUF_INIT;
+	enum db_result result = rest_device(s, r, false, ACCESS_ADMIN);
+
+	if (result != DB_OK)
+		return result;
+	buf_puts(&body, "{\"shares\":[");
+	result = DB(s->db, share_list, s->device.pk, show_share, &body);
+	buf_puts(&body, "]}");
+	if (result == DB_OK)
+		rest_ok(s, r, 200, &body);
+	buf_fini(&body);
+	return result;
+}
+
+static enum db_result
+add(struct storage *s, const struct rest *r, const struct field_value *f)
+{
+	struct db_device *d = &s->device;
+	struct db_share share = {
+		.user = f[FIELD_device_share_userId].str,
+		.permission = (enum db_permission)f[FIELD_device_share_permission].i64,
+		.created_at = s->now
+	};
+	struct buf body = BUF_INIT;
+	enum db_result result = rest_device(s, r, false, ACCESS_ADMIN);
+
+	if (result != DB_OK)
+		return result;
+	if (slice_eq(share.user, d->owner))
+		return rest_error(s, r, ERROR_invalid_payload, "userId",
+		    "the owner has every right already");
+	if (f[FIELD_device_share_expiresAt].present) {
+		share.expires_at = f[FIELD_device_share_expiresAt].i64;
+		if (share.expires_at <= s->now && !s->record.again)
+			return rest_error(s, r, ERROR_invalid_payload, "expiresAt",
+			    "is in the past");
+	}
+	if (f[FIELD_device_share_commands].present)
+		share.commands_json = f[FIELD_device_share_commands].json.raw;
+	TRY(batch_begin(s));
+	TRY(DB(s->db, share_put, d->pk, d->tenant_pk, &share));
+	TRY(refresh_audience(s, d, 0));
+	TRY(tell(s, r, d, "device_shared", share.user, share.permission));
+	buf_puts(&body, "{\"share\":");
+	json_share(&body, &share);
+	buf_putc(&body, '}');
+	rest_ok(s, r, 201, &body);
+	buf_fini(&body);
+	return DB_OK;
+}
+
+enum db_result
+rest_share_add(struct storage *s, const struct rest *r)
+{
+	struct envelope_fault fault;
+	struct fields f;
+	enum db_result result;
+
+	fields_init(&f);
+	if (schema_parse(BODY_device_share, r->m->body_json, &f, &fault) == -1)
+		result = rest_error(s, r, fault.code, fault.field,
+		    fault.message[0] != '\0' ? fault.message : NULL);
+	else
+		result = add(s, r, f.field);
+	fields_fini(&f);
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
+enum db_result
+rest_share_remove(struct storage *s, const struct rest *r)
+{
+	struct db_device *d = &s->device;
+	enum db_result result = rest_device(s, r, false, ACCESS_ADMIN);
+
+	if (result != DB_OK)
+		return result;
+	result = DB(s->db, share_get, d->pk, r->m->target2, &s->share);
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	if (result == DB_NONE && !s->record.again)
+		return rest_error(s, r, ERROR_not_found, NULL,
+		    "the device is not shared with this user");
+	if (result == DB_OK) {
+		TRY(batch_begin(s));
+		TRY(DB(s->db, share_delete, d->pk, r->m->target2));
+		TRY(refresh_audience(s, d, r->m->at));
+		TRY(tell(s, r, d, "device_unshared", r->m->target2, s->share.permission));
+	}
+	reply_json(s, r->m->request, r->m->ref, 204, SLICE_NONE);
+	return DB_OK;
+}

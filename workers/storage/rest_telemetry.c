@@ -1,0 +1,115 @@
+/*
+ * rest_telemetry.c: measured values told by REST, to the viewers of each
+ * device.  Only the storage process; nothing is stored.
+ */
+#include <stdio.h>
+
+#include "base/json.h"
+#include "msg/schema.h"
+#include "storage/rest.h"
+
+/* DB_NONE: answered, the rest is not looked at. */
+static enum db_result
+check_one(struct storage *s, const struct rest *r, const struct field_value *f, const char *prefix)
+{
+	struct db_device *d = &s->device;
+	char field[40];
+	enum db_result result = DB(s->db, device_by_id, r->who.tenant,
+	    f[FIELD_telemetry_post_deviceId].str, false, d);
+
+	snprintf(field, sizeof(field), "%sdeviceId", prefix);
+	if (result == DB_NONE)
+		rest_error(s, r, ERROR_not_found, field, "no such device");
+	if (result != DB_OK)
+		return result;
+	/* A back end, or the device's owner. */
+	if (r->who.role != ROLE_SERVICE && access_level(s, &r->who, d) < ACCESS_OWNER) {
+		rest_error(s, r, ERROR_no_access, field, NULL);
+		return DB_NONE;
+	}
+	return DB_OK;
+}
+
+static void
+tell_one(struct storage *s, const struct field_value *f)
+{
+	const struct db_device *d = &s->device;
+	struct publication p = {
+		.tenant = d->tenant, .device = d->id, .audience = d->audience, .admins = ADMINS_AND_MEMBERS,
+		.type = "telemetry", .conflated = true
+	};
+
+	buf_clear(&s->json);
+	buf_puts(&s->json, "{\"deviceId\":");
+	buf_put_json_string(&s->json, d->id);
+	buf_puts(&s->json, ",\"epoch\":0,\"at\":");
+	buf_put_json_time(&s->json, f[FIELD_telemetry_post_at].present ?
+	    f[FIELD_telemetry_post_at].i64 : s->now);
+	buf_puts(&s->json, ",\"data\":");
+	buf_put_slice(&s->json, f[FIELD_telemetry_post_data].json.raw);
+	buf_putc(&s->json, '}');
+	p.payload = buf_slice(&s->json);
+	publish(s, &p);
+	storage_count(s, TELEMETRY_IN, 1);
+}
+
+/* Two passes: a request with one bad element tells nothing. */
+static enum db_result
+pass(struct storage *s, const struct rest *r, struct json_value body, struct fields *f,
+    bool telling, unsigned *count)
+{
+	struct envelope_fault fault;
+	struct json_value v = body;
+	struct json_iter it;
+	enum db_result result;
+	char prefix[24] = "";
+	unsigned n = 0;
+
+	if (body.kind == JSON_KIND_ARRAY)
+		json_iter_init(&it, body);
+	while (body.kind == JSON_KIND_ARRAY ? json_array_next(&it, &v) : n == 0) {
+		bool good = body.kind == JSON_KIND_ARRAY ?
+		    schema_parse_element(BODY_telemetry_post, v, n, f, &fault) == 0 :
+		    schema_parse(BODY_telemetry_post, body.raw, f, &fault) == 0;
+
+		if (!good) {
+			rest_error(s, r, fault.code, fault.field,
+			    fault.message[0] != '\0' ? fault.message : NULL);
+			return DB_NONE;
+		}
+		if (body.kind == JSON_KIND_ARRAY)
+			snprintf(prefix, sizeof(prefix), "[%u].", n);
+		result = check_one(s, r, f->field, prefix);
+		if (result != DB_OK)
+			return result;
+		if (telling)
+			tell_one(s, f->field);
+		n++;
+	}
+	*count = n;
+	return DB_OK;
+}
+
+enum db_result
+rest_telemetry(struct storage *s, const struct rest *r)
+{
+	struct json_value body;
+	struct buf answer = BUF_INIT;
+	struct fields f;
+	unsigned count = 0;
+	enum db_result result;
+
+	if (json_parse(r->m->body_json, SCHEMA_JSON_DEPTH + 1, &body) == -1)
+		return rest_error(s, r, ERROR_invalid_json, NULL, NULL);
+	fields_init(&f);
+	result = pass(s, r, body, &f, false, &count);
+	if (result == DB_OK)
+		result = pass(s, r, body, &f, true, &count);
+	if (result == DB_OK) {
+		buf_printf(&answer, "{\"accepted\":%u}", count);
+		rest_ok(s, r, 202, &answer);
+	}
+	fields_fini(&f);
+	buf_fini(&answer);
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}

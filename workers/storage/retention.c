@@ -1,0 +1,26 @@
+/*
+ * retention.c: old things go, in small steps between other work.  Only the
+ * storage process.
+ */
+#include "storage/storage.h"
+
+/* Rows of each kind in one transaction, one per tick: a few milliseconds, and faster than rows can come for 90 days. */
+#define STEP_IDLE	1000
+#define STEP_BUSY	200
+#define EVERY_MS	60000		/* when nothing was left to do */
+
+enum db_result
+retention_tick(struct storage *s, bool idle)
+{
+	bool more = false;
+
+	if (s->retention.next_mono == 0)
+		/* not in the worst minute, the first */
+		s->retention.next_mono = s->mono + EVERY_MS / 2;
+	if (s->mono < s->retention.next_mono)
+		return DB_OK;
+	TRY(batch_begin(s));
+	TRY(DB(s->db, retain, s->now, s->now - s->retention_ms, idle ? STEP_IDLE : STEP_BUSY, &more));
+	s->retention.next_mono = s->mono + (more ? 0 : EVERY_MS);
+	return DB_OK;
+}

@@ -1,0 +1,339 @@
+/*
+ * storage.c: the role "storage": the only process that speaks SQL.  It drains
+ * its mailbox, runs all that it found as one transaction (batch.c), and tells
+ * the others what came of it.  It holds no connection of any client.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/conf.h"
+#include "base/log.h"
+#include "base/must.h"
+#include "storage/storage.h"
+
+#define BATCH_MAX	1024
+#define MAILBOX_BYTES	(8u << 20)
+#define ANSWER_TAKES_MS	5000		/* at most, from here to whoever asked */
+
+/*
+ * Every kind of record that storage takes.  RUN(kind): the function of that name runs it.  Refused
+ * with a store_reply, or kept, when the store fails.  Dated ones are refused, too, when they are old.
+ */
+#define DATED(RUN) \
+	RUN(command_new) RUN(command_cancel) RUN(rest)
+#define REQUESTS(RUN) \
+	RUN(subscribe) RUN(ticket_put) RUN(store_probe)
+#define KEPT(RUN) \
+	RUN(device_gone) RUN(device_report) RUN(visitor_new) RUN(command_ack) RUN(device_send_failed)
+#define APART(RUN) \
+	RUN(device_auth) RUN(ticket_take) RUN(resume)
+
+static enum db_result
+store_probe(struct storage *s, const struct msg_store_probe *m)
+{
+	TRY(batch_begin(s));
+	TRY(DB(s->db, probe, s->now));
+	reply_json(s, m->request, m->ref, 200, SLICE("{}"));
+	return DB_OK;
+}
+
+static enum db_result
+device_send_failed(struct storage *s, const struct msg_device_send_failed *m)
+{
+	return command_send_failed(s, m);
+}
+
+static enum db_result
+not_understood(struct storage *s, const struct mail *mail)
+{
+	log_error("a record of kind %s from slot %u is not for storage, or torn",
+	    msg_kind_name(mail->kind), mail->from);
+	storage_count(s, MAIL_SKIPPED, 1);
+	return DB_OK;
+}
+
+bool
+storage_too_late(const struct storage *s, int64_t asked_at)
+{
+	return s->now - asked_at > MSG_ANSWER_MS - ANSWER_TAKES_MS;
+}
+
+enum db_result
+storage_dispatch(struct storage *s, const struct mail *mail)
+{
+	/* the ring is at the same address in a successor */
+	s->record.position = (uintptr_t)mail->data;
+	s->record.posted_us = mail->posted_mono_us;
+	s->record.events = 0;
+	switch (mail->kind) {
+	/* One that is read again may have happened already, and what follows from it be untold. */
+#define RUN(kind) \
+	case MSG_##kind: { \
+		struct msg_##kind m; \
+		if (msg_unpack_##kind(&m, mail->data, mail->len) == -1) \
+			return not_understood(s, mail); \
+		if (!s->record.again && storage_too_late(s, m.at)) { \
+			reply_error(s, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
+			return DB_OK; \
+		} \
+		return kind(s, &m); \
+	}
+	DATED(RUN)
+#undef RUN
+#define RUN(kind) \
+	case MSG_##kind: { \
+		struct msg_##kind m; \
+		if (msg_unpack_##kind(&m, mail->data, mail->len) == -1) \
+			return not_understood(s, mail); \
+		return kind(s, &m); \
+	}
+	REQUESTS(RUN)
+	KEPT(RUN)
+	APART(RUN)
+#undef RUN
+	default:
+		return not_understood(s, mail);
+	}
+}
+
+bool
+storage_refuse(struct storage *s, const struct mail *mail)
+{
+	switch (mail->kind) {
+#define RUN(kind) \
+	case MSG_##kind: { \
+		struct msg_##kind m; \
+		if (msg_unpack_##kind(&m, mail->data, mail->len) == 0) \
+			reply_error(s, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
+		return true; \
+	}
+	DATED(RUN)
+	REQUESTS(RUN)
+#undef RUN
+#define RUN(kind) case MSG_##kind:
+	KEPT(RUN)
+#undef RUN
+		return false;
+	case MSG_device_auth: {
+		struct msg_device_auth m;
+		struct msg_device_welcome no = { .code = ERROR_unavailable };
+
+		if (msg_unpack_device_auth(&m, mail->data, mail->len) == 0) {
+			no.request = m.request;
+			no.ref = m.ref;
+			post_to_ref(s, device_welcome, &no);
+		}
+		return true;
+	}
+	case MSG_ticket_take: {
+		struct msg_ticket_take m;
+		struct msg_ticket_taken no = { .code = ERROR_unavailable };
+
+		if (msg_unpack_ticket_take(&m, mail->data, mail->len) == 0) {
+			no.request = m.request;
+			no.ref = m.ref;
+			post_to_ref(s, ticket_taken, &no);
+		}
+		return true;
+	}
+	case MSG_resume: {
+		struct msg_resume m;
+		struct msg_resume_part no = { .code = ERROR_unavailable, .last = 1 };
+
+		if (msg_unpack_resume(&m, mail->data, mail->len) == 0) {
+			no.request = m.request;
+			no.ref = m.ref;
+			post_to_ref(s, resume_part, &no);
+		}
+		return true;
+	}
+	default:
+		return true;
+	}
+}
+
+/* The role */
+
+static unsigned
+count(const struct conf *conf)
+{
+	return conf->store_processes;
+}
+
+static void
+read_settings(struct storage *s, const struct conf *conf)
+{
+	s->members_view = conf->auth_tenant_members == CONF_TENANT_MEMBERS_VIEW;
+	s->retention_ms = conf->store_event_retention_ms;
+	s->suspect_ms = conf->limits_heartbeat_ms * 3 / 2;
+	if (conf->server_instance[0] != '\0')
+		snprintf(s->instance, sizeof(s->instance), "%s", conf->server_instance);
+	else if (gethostname(s->instance, sizeof(s->instance) - 1) == -1)
+		snprintf(s->instance, sizeof(s->instance), "belay");
+}
+
+static void
+read_clocks(struct storage *s)
+{
+	s->now = clock_now_ms();
+	s->mono = clock_mono_ms();
+}
+
+/*
+ * Two runs of an instance have different keys, and so different numbers: what the store says of
+ * references is believed only for the run that wrote it.
+ */
+static int64_t
+boot_number(const uint8_t *key)
+{
+	return (int64_t)(digest_sip64(key, "boot", 4) >> 1) | 1;
+}
+
+static void
+stop(struct worker *w)
+{
+	struct storage *s = storage_of(w);
+
+	if (s == NULL)
+		return;
+	db_close(&s->db);
+	event_forget(s);
+	batch_fini(&s->batch);
+	db_device_fini(&s->device);
+	db_command_fini(&s->command);
+	db_share_fini(&s->share);
+	db_visitor_fini(&s->visitor);
+	buf_fini(&s->json);
+	buf_fini(&s->event_json);
+	buf_fini(&s->text);
+	buf_fini(&s->trace);
+	buf_fini(&s->pack);
+	free(s);
+	w->data = NULL;
+}
+
+static int
+start(struct worker *w)
+{
+	struct storage *s = must_alloc(sizeof(*s));
+	char err[512];
+
+	w->data = s;
+	s->w = w;
+	s->shm = w->shm;
+	s->key = shm_hash_key(w->shm);
+	s->boot = boot_number(s->key);
+	read_settings(s, w->conf);
+	read_clocks(s);
+	s->db = db_open(w->conf->store_url, err, sizeof(err));
+	if (s->db == NULL) {
+		log_error("store unreachable: %s", err);
+		goto fail;
+	}
+	s->again_until = w->mailbox.cursor + mailbox_used(w->shm, w->slot);
+	if (recover(s) == -1 || (mailbox_used(w->shm, w->slot) > 0 &&
+	    event_recall(s) == DB_FAILED)) {
+		log_error("store unreachable: %s", db_error(s->db));
+		goto fail;
+	}
+	return 0;
+fail:
+	return WORKER_HOPELESS;		/* stop() frees what there is */
+}
+
+static void
+mail(struct worker *w, const struct mail *m)
+{
+	struct storage *s = storage_of(w);
+
+	if (s->batch.mail_count == 0)
+		read_clocks(s);
+	s->record.again = w->mailbox.cursor <= s->again_until;
+	if (!s->record.again && s->recent != NULL && s->batch.mail_count == 0)
+		event_forget(s);
+	batch_run(s, m);
+}
+
+static void
+drained(struct storage *s)
+{
+	if (s->drain && (s->batch.kept_count == 0 || clock_mono_ms() >= s->drain_deadline))
+		worker_done(s->w);
+}
+
+static void
+end_of_batch(struct worker *w)
+{
+	struct storage *s = storage_of(w);
+
+	batch_end(s);
+	(void)DB(s->db, idle, true);
+	if (s->drain && mailbox_used(w->shm, w->slot) == 0)
+		drained(s);
+}
+
+/*
+ * Work of its own, each kind as a batch of its own so that the failure of one is not that of
+ * another.
+ */
+static void
+tick(struct worker *w)
+{
+	struct storage *s = storage_of(w);
+	static enum db_result (*const duties[])(struct storage *) = {
+		command_deadlines, command_queue_tick, presence_tick
+	};
+	bool idle = mailbox_used(w->shm, w->slot) == 0;
+
+	read_clocks(s);
+	s->record.again = false;
+	s->record.posted_us = 0;
+	if (s->batch.kept_count > 0)
+		batch_retry(s);
+	for (size_t i = 0; i < sizeof(duties) / sizeof(duties[0]); i++) {
+		if (duties[i](s) == DB_FAILED)
+			s->batch.failed = true;
+		batch_end(s);
+	}
+	if (retention_tick(s, idle) == DB_FAILED)
+		s->batch.failed = true;
+	batch_end(s);
+	(void)DB(s->db, idle, !idle);
+	if (s->drain && idle)
+		drained(s);
+}
+
+static void
+reload(struct worker *w)
+{
+	read_settings(storage_of(w), w->conf);
+}
+
+static void
+drain(struct worker *w, int64_t deadline_mono_ms)
+{
+	struct storage *s = storage_of(w);
+
+	s->drain = true;
+	s->drain_deadline = deadline_mono_ms;
+}
+
+const struct worker_role storage_role = {
+	.id = ROLE_ID_STORAGE,
+	.name = "storage",
+	.count = count,
+	.mailbox_bytes = MAILBOX_BYTES,
+	.start = start,
+	.mail = mail,
+	.batch_end = end_of_batch,
+	.tick = tick,
+	.reload = reload,
+	.drain = drain,
+	.stop = stop,
+	.drain_rank = 1,
+	.consume_late = true,
+	.batch_max = BATCH_MAX,
+};

@@ -1,0 +1,233 @@
+/*
+ * visitor.c: someone asks at a door to be let in; exactly one decision wins.
+ * Only the storage process.
+ */
+#include "msg/schema.h"
+#include "storage/rest.h"
+
+
+/*
+ * To those who may control the device, admins of the tenant among them; not to the connection
+ * not_ref.
+ */
+static void
+tell(struct storage *s, const struct db_device *d, const struct db_visitor *v, const char *type,
+    int64_t seq, uint64_t not_ref)
+{
+	struct buf audience = BUF_INIT;
+	struct slice rest = d->audience;
+	struct audience_entry e;
+	struct publication p = {
+		.tenant = d->tenant, .device = d->id, .admins = ADMINS_ALONE, .type = type, .cursor = seq,
+		.to = not_ref != REF_NONE ? PUBLISH_NOT_REF : PUBLISH_ALL, .ref = not_ref
+	};
+
+	while (audience_next(&rest, &e) == 1)
+		if (e.rights >= AUDIENCE_CONTROL)
+			audience_put(&audience, e.expires_ms, e.rights, e.user);
+	buf_clear(&s->json);
+	json_visitor(&s->json, v, d->id);
+	p.audience = buf_slice(&audience);
+	p.payload = buf_slice(&s->json);
+	publish(s, &p);
+	buf_fini(&audience);
+}
+
+static enum db_result
+store_event(struct storage *s, const struct db_device *d, const struct db_visitor *v,
+    const char *event, struct slice actor, int64_t *seq)
+{
+	struct buf *b = &s->event_json;
+
+	buf_clear(b);
+	buf_puts(b, "{\"visitorId\":");
+	buf_put_json_uuid(b, v->id);
+	if (v->status != VISITOR_PENDING)
+		buf_puts(b, v->status == VISITOR_APPROVED ? ",\"status\":\"approved\"" :
+		    ",\"status\":\"denied\"");
+	buf_putc(b, '}');
+	return event_store(s, d, event, d->epoch, s->now, actor, buf_slice(b), seq);
+}
+
+/* The same visit told twice, by its id, is one visit. */
+enum db_result
+visitor_new(struct storage *s, const struct msg_visitor_new *m)
+{
+	struct db_device *d = &s->device;
+	struct db_visitor v = {
+		.device_pk = m->device_pk, .created_at = s->now, .name = m->name,
+		.snapshot_url = m->snapshot_url,
+		.data_json = m->data_json
+	};
+	enum db_result result = storage_device(s, m->device_pk, m->tenant, m->device);
+	int64_t seq;
+
+	if (result == DB_NONE) {
+		reply_error(s, m->request, m->ref, ERROR_not_found, NULL, NULL);
+		return DB_OK;
+	}
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	memcpy(v.id, m->visitor_id, sizeof(v.id));
+	v.tenant_pk = d->tenant_pk;
+	TRY(batch_begin(s));
+	result = DB(s->db, visitor_insert, &v);
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	if (result == DB_EXISTS) {
+		TRY(DB(s->db, visitor_get, d->tenant_pk, v.id, &s->visitor));
+		if (s->visitor.device_pk != d->pk) {
+			reply_error(s, m->request, m->ref, ERROR_conflict, "visitorId",
+			    "the id is another visit's");
+			return DB_OK;
+		}
+	}
+	if (result == DB_OK || (s->record.again && s->visitor.status == VISITOR_PENDING)) {
+		TRY(store_event(s, d, &v, "visitor_requested", SLICE_NONE, &seq));
+		tell(s, d, &v, "new_visitor", seq, REF_NONE);
+	}
+	reply_json(s, m->request, m->ref, 200, SLICE("{}"));
+	return DB_OK;
+}
+
+static bool
+show_visitor(void *arg, const struct db_visitor *v)
+{
+	struct rest_list *l = arg;
+
+	if (!list_next(l))
+		return false;
+	json_visitor(&l->body, v, v->device);
+	list_cursor_i64(l, v->pk);
+	return true;
+}
+
+enum db_result
+rest_visitor_list(struct storage *s, const struct rest *r)
+{
+	struct db_visitor_filter f = { .status = -1 };
+	struct rest_list l;
+	struct slice status;
+	unsigned limit;
+	enum db_result result;
+
+	if (!rest_page(s, r, &limit, &f.before_pk) || !rest_query(s, r, "status", &status))
+		return DB_OK;
+	if (slice_is(status, "pending"))
+		f.status = VISITOR_PENDING;
+	else if (slice_is(status, "approved"))
+		f.status = VISITOR_APPROVED;
+	else if (slice_is(status, "denied"))
+		f.status = VISITOR_DENIED;
+	else if (status.len > 0)
+		return rest_error(s, r, ERROR_invalid_payload, "status",
+		    "must be pending, approved or denied");
+	result = access_scope(s, &r->who, &f.scope);
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	f.limit = limit + 1;
+	list_open(s, &l, "visitors", limit);
+	if (result == DB_OK && DB(s->db, visitor_list, &f, show_visitor, &l) == DB_FAILED) {
+		buf_fini(&l.body);
+		buf_fini(&l.cursor);
+		return DB_FAILED;
+	}
+	return list_close(&l, r);
+}
+
+static enum db_result
+answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool won)
+{
+	struct buf body = BUF_INIT;
+
+	if (won) {
+		buf_puts(&body, "{\"visitor\":");
+	} else {
+		buf_puts(&body, "{\"error\":{\"code\":\"conflict\",\"message\":\"it was decided "
+		    "before\"},\"visitor\":");
+	}
+	json_visitor(&body, v, s->device.id);
+	buf_putc(&body, '}');
+	if (won) {
+		rest_ok(s, r, 200, &body);
+	} else {
+		struct msg_store_reply m = {
+			.request = r->m->request, .ref = r->m->ref, .http_status = 409,
+			.code = ERROR_conflict,
+			.message = SLICE("it was decided before"), .body_json = buf_slice(&body)
+		};
+
+		post_to_ref(s, store_reply, &m);
+	}
+	buf_fini(&body);
+	return DB_OK;
+}
+
+static enum db_result
+open_door(struct storage *s, const struct rest *r, const struct db_device *d)
+{
+	struct command_order o = {
+		.who = r->who, .id = r->m->fresh_id, .timeout_ms = COMMAND_TIMEOUT_DEFAULT_MS,
+		.command = SLICE("unlock_door"),
+		.params_json = SLICE("{}"), .store_unsent = true
+	};
+
+	return command_order(s, d, &o);
+}
+
+static enum db_result
+decide(struct storage *s, const struct rest *r, enum visitor_status status)
+{
+	struct db_visitor *v = &s->visitor;
+	struct db_device *d = &s->device;
+	uint8_t id[UUID_LEN];
+	int64_t tenant_pk, seq;
+	bool may = false;
+	enum db_result result = uuid_parse(r->m->target, id) == 0 ? DB(s->db, tenant,
+	    r->who.tenant, false, &tenant_pk) : DB_NONE;
+
+	if (result == DB_OK)
+		result = DB(s->db, visitor_get, tenant_pk, id, v);
+	if (result == DB_OK)
+		result = DB(s->db, device_by_pk, v->device_pk, false, d);
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	if (result == DB_NONE)
+		return rest_error(s, r, ERROR_not_found, NULL, "no such visitor");
+	if (status == VISITOR_APPROVED)
+		TRY(access_command(s, &r->who, d, SLICE("unlock_door"), &may));
+	else
+		may = access_level(s, &r->who, d) >= ACCESS_CONTROL;
+	if (!may)
+		return rest_error(s, r, ERROR_no_access, NULL, NULL);
+	if (v->status != VISITOR_PENDING) {
+		bool ours = s->record.again && v->status == status &&
+		    slice_eq(v->decided_by, r->who.user);
+
+		return answer(s, r, v, ours);
+	}
+	v->status = status;
+	v->decided_at = s->now;
+	v->decided_by = r->who.user;
+	v->has_command = status == VISITOR_APPROVED;
+	if (v->has_command)
+		memcpy(v->command_id, r->m->fresh_id, sizeof(v->command_id));
+	TRY(batch_begin(s));
+	TRY(DB(s->db, visitor_decide, v));
+	TRY(store_event(s, d, v, "visitor_decided", r->who.user, &seq));
+	tell(s, d, v, "visitor_decided", seq, r->m->ref);	/* who decides is answered */
+	answer(s, r, v, true);
+	return v->has_command ? open_door(s, r, d) : DB_OK;
+}
+
+enum db_result
+rest_visitor_approve(struct storage *s, const struct rest *r)
+{
+	return decide(s, r, VISITOR_APPROVED);
+}
+
+enum db_result
+rest_visitor_deny(struct storage *s, const struct rest *r)
+{
+	return decide(s, r, VISITOR_DENIED);
+}
