@@ -1,0 +1,632 @@
+/*
+ * master.c: starts the workers, keeps them running, reloads, drains.
+ *
+ * The one process that must not die: so it holds no client, speaks no SQL, parses nothing but the
+ * settings, and waits for nothing but signals and the clock.  Owns the settings, the listeners, the
+ * shared memory and the table of children.
+ *
+ * Phases, each walked by rank (worker_role.drain_rank): a start goes from the highest rank to the
+ * lowest and waits until all processes of a rank are ready; a drain goes from the lowest to the
+ * highest and waits until all of a rank are gone.
+ *
+ *	START ──► RUN ──► DRAIN ──► END
+ *	  └──────────────────┘ (a start that can't succeed)
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/conf_share.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "base/must.h"
+#include "base/stats_names.h"
+#include "base/title.h"
+#include "base/version.h"
+#include "master/children.h"
+#include "master/listeners.h"
+#include "master/master.h"
+#include "master/notify.h"
+#include "master/pidfile.h"
+#include "master/setup.h"
+
+#define START_TRIES	3		/* of a process that was never ready, while the instance starts */
+#define HOPELESS_TRIES	5		/* … and of one that was, later */
+#define LOOK_MS		1000		/* between two looks at the workers' signs of life */
+#define START_LOOK_MS	5		/* between two looks whether they are ready */
+#define GRACE_MS	2000		/* beyond a drain's deadline, before a process is killed */
+
+enum phase { PHASE_START, PHASE_RUN, PHASE_DRAIN, PHASE_END };
+
+struct master {
+	const struct conf_sources *sources;
+	struct conf *conf;
+	struct children children;
+	struct notify notify;
+	enum phase phase;
+	int rank;			/* that is being started, or drained */
+	int status;			/* to exit with */
+	bool want_reload;
+	int64_t now_ms;			/* monotonic, like all times here */
+	int64_t look_ms, watchdog_ms;	/* when next */
+	int64_t kill_ms;		/* DRAIN: when patience with this rank ends */
+	int64_t began_ms;
+	/* the process that was started waits there; -1: none does */
+	int ready_fd;
+};
+
+/* --- settings */
+
+static void
+print_lines(const struct conf_list *lines)
+{
+	for (size_t i = 0; i < lines->n; i++)
+		(void)fprintf(stderr, "%s\n", lines->v[i]);
+}
+
+static void
+report_print(void *arg, const char *line)
+{
+	(void)arg;
+	(void)fprintf(stderr, "%s\n", line);
+}
+
+static void
+report_log(void *arg, const char *line)
+{
+	(void)arg;
+	log_error("%s", line);
+}
+
+struct conf *
+master_load(const struct conf_sources *sources)
+{
+	struct conf_findings findings;
+	struct conf *conf = conf_load(sources, &findings);
+
+	print_lines(&findings.faults);
+	print_lines(&findings.warnings);
+	conf_findings_fini(&findings);
+	if (conf != NULL && setup_check_roles(conf, report_print, NULL) > 0)
+		conf_free(&conf);
+	return conf;
+}
+
+/* The settings as they are now, or NULL when they have a fault; all that is found is logged. */
+static struct conf *
+load_again(const struct master *m)
+{
+	struct conf_list kept = { NULL, 0 };
+	struct conf_findings findings;
+	struct conf *fresh = conf_load(m->sources, &findings);
+	const struct worker_role *missing;
+
+	for (size_t i = 0; i < findings.faults.n; i++)
+		log_error("%s", findings.faults.v[i]);
+	for (size_t i = 0; i < findings.warnings.n; i++)
+		log_warn("%s", findings.warnings.v[i]);
+	conf_findings_fini(&findings);
+	if (fresh == NULL)
+		return NULL;
+	conf_keep_fixed(fresh, m->conf, &kept);
+	for (size_t i = 0; i < kept.n; i++)
+		log_warn("%s was changed, which takes effect at the next start", kept.v[i]);
+	conf_list_fini(&kept);
+	if ((missing = children_missing(&m->children, fresh)) != NULL)
+		log_error("these settings ask for a process of the role %s, which takes a restart",
+		    missing->name);
+	if (setup_check_roles(fresh, report_log, NULL) > 0 || missing != NULL)
+		conf_free(&fresh);
+	return fresh;
+}
+
+static int
+open_log(const struct master *m, const struct conf *conf)
+{
+	if (worker_open_log(conf, m->children.foreground) == -1 ||
+	    (m->children.uid != (unsigned)-1 && log_give(m->children.uid, m->children.gid) == -1)) {
+		log_error("log %s: %s", conf->server_log, strerror(errno));
+		return -1;
+	}
+	return 0;
+}
+
+static void
+reload(struct master *m)
+{
+	struct conf *fresh;
+
+	m->want_reload = false;
+	notify_reloading(&m->notify);
+	fresh = load_again(m);
+	if (fresh == NULL || open_log(m, fresh) == -1 ||
+	    conf_share_write(m->children.conf_fd, fresh) == -1) {
+		/* What may have changed already goes back. */
+		(void)worker_open_log(m->conf, m->children.foreground);
+		(void)conf_share_write(m->children.conf_fd, m->conf);
+		log_error("not reloaded: the settings in force stay");
+		conf_free(&fresh);
+	} else {
+		conf_free(&m->conf);
+		m->conf = fresh;
+		children_signal(&m->children, SIGHUP);
+		log_info("reloaded");
+	}
+	notify_ready(&m->notify);
+}
+
+static void
+reopen_log(struct master *m)
+{
+	/* First here: a file that is made belongs to the workers' user before they open it. */
+	if (log_reopen() == -1 ||
+	    (m->children.uid != (unsigned)-1 && log_give(m->children.uid, m->children.gid) == -1))
+		log_error("the log can't be opened again: %s", strerror(errno));
+	children_signal(&m->children, SIGUSR1);
+}
+
+/* --- ranks */
+
+/* The next rank of any child beyond this one, upwards or downwards; false: there is none. */
+static bool
+next_rank(const struct master *m, int *rank, bool up)
+{
+	bool found = false;
+	int best = 0;
+
+	for (unsigned i = 0; i < m->children.count; i++) {
+		int r = m->children.child[i].role->drain_rank;
+
+		if ((up ? r > *rank : r < *rank) && (!found || (up ? r < best : r > best))) {
+			best = r;
+			found = true;
+		}
+	}
+	if (found)
+		*rank = best;
+	return found;
+}
+
+static bool
+rank_is_ready(const struct master *m)
+{
+	for (unsigned i = 0; i < m->children.count; i++)
+		if (m->children.child[i].role->drain_rank == m->rank &&
+		    !child_is_ready(&m->children, &m->children.child[i]))
+			return false;
+	return true;
+}
+
+static bool
+rank_is_gone(const struct master *m)
+{
+	for (unsigned i = 0; i < m->children.count; i++)
+		if (m->children.child[i].role->drain_rank == m->rank &&
+		    m->children.child[i].pid != 0)
+			return false;
+	return true;
+}
+
+/* --- leaving */
+
+static void
+drain_rank(struct master *m)
+{
+	for (unsigned i = 0; i < m->children.count; i++) {
+		struct child *child = &m->children.child[i];
+
+		if (child->role->drain_rank != m->rank)
+			continue;
+		/* One that is dead just now still has mail to see to that nobody else can. */
+		if (child->pid == 0 && child->was_ready && child->role->consume_late &&
+		    mailbox_used(m->children.shm, i) > 0)
+			(void)children_start(&m->children, child, m->conf, m->now_ms);
+		child->told = true;
+		if (child->pid != 0)
+			(void)kill(child->pid, SIGTERM);
+	}
+	m->kill_ms = m->now_ms + m->conf->server_drain_time_ms + GRACE_MS;
+}
+
+static void
+begin_drain(struct master *m, int status)
+{
+	m->phase = PHASE_DRAIN;
+	m->status = status;
+	notify_stopping(&m->notify);
+	listeners_close(&m->children.listeners);
+	m->rank = INT32_MIN;
+	if (next_rank(m, &m->rank, true))
+		drain_rank(m);
+	else
+		m->phase = PHASE_END;
+}
+
+/* Nothing more is waited for: all leave at once, and are killed if they don't. */
+static void
+hasten(struct master *m, int status)
+{
+	if (m->phase != PHASE_DRAIN)
+		begin_drain(m, status);
+	for (unsigned i = 0; i < m->children.count; i++)
+		m->children.child[i].told = true;
+	children_signal(&m->children, SIGQUIT);
+	if (m->kill_ms > m->now_ms + GRACE_MS)
+		m->kill_ms = m->now_ms + GRACE_MS;
+}
+
+static void
+continue_drain(struct master *m)
+{
+	while (m->phase == PHASE_DRAIN && rank_is_gone(m)) {
+		if (next_rank(m, &m->rank, true))
+			drain_rank(m);
+		else
+			m->phase = PHASE_END;
+	}
+	if (m->phase == PHASE_DRAIN && m->now_ms > m->kill_ms) {
+		for (unsigned i = 0; i < m->children.count; i++) {
+			const struct child *child = &m->children.child[i];
+
+			if (child->pid == 0 || child->role->drain_rank > m->rank)
+				continue;
+			log_error("%s %u (process %d) did not leave in time: it is killed",
+			    child->role->name,
+			    child->nth + 1, (int)child->pid);
+			(void)kill(child->pid, SIGKILL);
+		}
+		m->kill_ms = m->now_ms + GRACE_MS;
+	}
+}
+
+/* --- starting */
+
+static void
+announce(struct master *m)
+{
+	struct buf text = BUF_INIT;
+
+	for (size_t i = 0; i < m->conf->server_listen.n; i++)
+		buf_printf(&text, "%s%s", i > 0 ? ", " : "", m->conf->server_listen.v[i]);
+	for (size_t i = 0; i < m->conf->server_tls_listen.n; i++)
+		buf_printf(&text, "%s%s with TLS", text.len > 0 ? ", " : "",
+		    m->conf->server_tls_listen.v[i]);
+	if (*m->conf->server_admin_listen != '\0')
+		buf_printf(&text, ", %s for administration", m->conf->server_admin_listen);
+	log_info("belayd %s is ready: instance %s, %u processes, on %.*s, after %lld ms",
+	    BELAY_VERSION,
+	    m->conf->server_instance, m->children.count, (int)text.len, text.data,
+	    (long long)(m->now_ms - m->began_ms));
+	notify_ready(&m->notify);
+	buf_fini(&text);
+}
+
+static void
+continue_start(struct master *m)
+{
+	while (m->phase == PHASE_START && rank_is_ready(m)) {
+		if (next_rank(m, &m->rank, false))
+			return;		/* their processes are due now */
+		m->phase = PHASE_RUN;
+		announce(m);
+		setup_ready(&m->ready_fd, MASTER_OK);
+	}
+}
+
+/* May a process of this rank be started in this phase? */
+static bool
+is_wanted(const struct master *m, const struct child *child)
+{
+	switch (m->phase) {
+	case PHASE_START:
+		return child->role->drain_rank >= m->rank;
+	case PHASE_RUN:
+		return true;
+	case PHASE_DRAIN:	/* those that are still needed by the ones that drain */
+		return child->role->drain_rank > m->rank && child->was_ready && !child->told;
+	case PHASE_END:
+		break;
+	}
+	return false;
+}
+
+static void
+start_due(struct master *m)
+{
+	for (unsigned i = 0; i < m->children.count; i++) {
+		struct child *child = &m->children.child[i];
+
+		if (child->pid == 0 && child->due_ms <= m->now_ms && is_wanted(m, child))
+			(void)children_start(&m->children, child, m->conf, m->now_ms);
+	}
+}
+
+/* Is there a process without which this instance can't go on, and which can't be had? */
+static void
+judge(struct master *m)
+{
+	for (unsigned i = 0; i < m->children.count && m->phase <= PHASE_RUN; i++) {
+		const struct child *child = &m->children.child[i];
+
+		if (child->pid != 0)
+			continue;
+		if (!child->was_ready && m->phase == PHASE_START &&
+		    (child->hopeless > 0 || child->failures >= START_TRIES)) {
+			log_error("%s %u can't be started: giving up", child->role->name,
+			    child->nth + 1);
+			begin_drain(m, MASTER_NOT_STARTED);
+		} else if (child->hopeless >= HOPELESS_TRIES) {
+			log_error("%s %u can't be started again: giving up", child->role->name,
+			    child->nth + 1);
+			begin_drain(m, MASTER_LOST);
+		}
+	}
+}
+
+/* --- the loop */
+
+static void
+reap(struct master *m)
+{
+	struct child_end end;
+
+	while (children_reap(&m->children, m->now_ms, &end))
+		;
+	judge(m);
+}
+
+static void
+on_signal(struct master *m, uint32_t sig)
+{
+	switch (sig) {
+	case SIGTERM:
+	case SIGINT:
+		if (m->phase == PHASE_DRAIN) {
+			log_info("told to stop again: stopping at once");
+			hasten(m, MASTER_OK);
+		} else {
+			log_info("stopping");
+			begin_drain(m, MASTER_OK);
+		}
+		break;
+	case SIGQUIT:
+		log_info("stopping at once");
+		hasten(m, MASTER_OK);
+		break;
+	case SIGHUP:
+		m->want_reload = true;
+		break;
+	case SIGUSR1:
+		reopen_log(m);
+		break;
+	}
+}
+
+static void
+read_signals(struct master *m)
+{
+	struct signalfd_siginfo info;
+
+	while (read(m->children.signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		on_signal(m, info.ssi_signo);
+	/* SIGCHLD stands for any number of deaths, and may have been merged with an earlier one. */
+	reap(m);
+}
+
+static int
+pause_ms(const struct master *m)
+{
+	int64_t until = m->look_ms, left;
+
+	if (m->phase == PHASE_START && until > m->now_ms + START_LOOK_MS)
+		until = m->now_ms + START_LOOK_MS;
+	if (m->phase == PHASE_DRAIN && until > m->kill_ms)
+		until = m->kill_ms;
+	if (m->notify.watchdog_ms > 0 && until > m->watchdog_ms)
+		until = m->watchdog_ms;
+	for (unsigned i = 0; i < m->children.count; i++) {
+		const struct child *child = &m->children.child[i];
+
+		if (child->pid == 0 && is_wanted(m, child) && until > child->due_ms)
+			until = child->due_ms;
+	}
+	left = until - m->now_ms;
+	return left < 0 ? 0 : (int)left;
+}
+
+/*
+ * A signal that somebody else sent at the same moment, such as to the whole process group, may have been merged with
+ * ours and taken for a stranger's: who was told to leave and doesn't drain is told again.
+ */
+static void
+tell_again(const struct master *m)
+{
+	for (unsigned i = 0; i < m->children.count; i++) {
+		const struct child *child = &m->children.child[i];
+		struct slot_view view;
+
+		if (child->pid == 0 || !child->told)
+			continue;
+		slot_get(m->children.shm, i, &view);
+		if (view.state != SLOT_DRAINING)
+			(void)kill(child->pid, SIGTERM);
+	}
+}
+
+static void
+look(struct master *m)
+{
+	if (m->now_ms >= m->look_ms) {
+		if (m->phase == PHASE_DRAIN)
+			tell_again(m);
+		children_check_hung(&m->children, m->now_ms, m->conf->server_hang_time_ms);
+		m->look_ms = m->now_ms + LOOK_MS;
+	}
+	if (m->notify.watchdog_ms > 0 && m->now_ms >= m->watchdog_ms) {
+		notify_watchdog(&m->notify);
+		m->watchdog_ms = m->now_ms + m->notify.watchdog_ms;
+	}
+}
+
+static void
+loop(struct master *m)
+{
+	struct pollfd pfd = { .fd = m->children.signal_fd, .events = POLLIN };
+
+	while (m->phase != PHASE_END) {
+		start_due(m);
+		(void)poll(&pfd, 1, pause_ms(m));
+		m->now_ms = clock_mono_ms();
+		read_signals(m);
+		look(m);
+		if (m->phase == PHASE_RUN && m->want_reload)
+			reload(m);
+		continue_start(m);
+		continue_drain(m);
+	}
+}
+
+/* --- arranging everything */
+
+static int
+make_shared_memory(struct master *m)
+{
+	struct children *c = &m->children;
+	struct shm_sizes sizes = {
+		.slots = c->count, .devices = m->conf->memory_devices,
+		    .commands = m->conf->memory_commands,
+		.topics = m->conf->memory_topics,
+		    .mailbox_bytes = (uint32_t)m->conf->memory_mailbox_bytes,
+		.counters = STAT_CELLS
+	};
+
+	for (unsigned i = 0; i < c->count; i++)
+		sizes.mailbox_bytes_of[i] = c->child[i].role->mailbox_bytes;
+	digest_random(c->secret, sizeof(c->secret));
+	if ((c->shm = shm_create(&sizes)) == NULL) {
+		log_error("shared memory: %s", strerror(errno));
+		return -1;
+	}
+	if ((c->conf_fd = conf_share_open()) == -1 || conf_share_write(c->conf_fd, m->conf) == -1) {
+		log_error("memory for the settings: %s", strerror(errno));
+		return -1;
+	}
+	return 0;
+}
+
+/*
+ * The PID file keeps two daemons apart.  In the foreground, where a service manager sees to that,
+ * belayd does without one if the directory is not to be had and nobody asked for the file.
+ */
+static int
+make_pidfile(struct master *m, bool foreground)
+{
+	bool standard = strcmp(m->conf->server_run_dir, "/run/belay") == 0 &&
+	    strcmp(m->conf->server_pidfile, "/run/belay/belayd.pid") == 0;
+	char err[512];
+
+	m->children.pidfile_fd = pidfile_open(m->conf->server_pidfile, err, sizeof(err));
+	if (m->children.pidfile_fd != -1)
+		return 0;
+	if (foreground && standard && geteuid() != 0) {
+		log_warn("%s; going on without a PID file", err);
+		return 0;
+	}
+	log_error("%s", err);
+	return -1;
+}
+
+/* What can be told to whoever starts belayd, while there is a terminal. */
+static int
+prepare(struct master *m, bool foreground)
+{
+	struct children *c = &m->children;
+	char err[512];
+
+	if ((c->signal_fd = setup_signals()) == -1) {
+		log_error("signals: %s", strerror(errno));
+		return -1;
+	}
+	setup_limits();
+	if (notify_open(&m->notify) == -1)
+		log_warn("NOTIFY_SOCKET can't be used: %s", strerror(errno));
+	if (setup_user(m->conf, &c->uid, &c->gid) == -1)
+		return -1;
+	if (children_plan(c, m->conf) == -1) {
+		log_error("more than %d processes are asked for", SHM_MAX_SLOTS);
+		return -1;
+	}
+	if (make_pidfile(m, foreground) == -1)
+		return -1;
+	if (listeners_open(&c->listeners, m->conf, children_listening(c), err, sizeof(err)) == -1) {
+		log_error("%s", err);
+		return -1;
+	}
+	return open_log(m, m->conf);
+}
+
+static int
+detach(struct master *m, bool foreground)
+{
+	if (!foreground && setup_daemon(&m->ready_fd) == -1) {
+		log_error("not detached: %s", strerror(errno));
+		return -1;
+	}
+	if (m->children.pidfile_fd != -1 && pidfile_write(m->children.pidfile_fd) == -1) {
+		log_error("%s: %s", m->conf->server_pidfile, strerror(errno));
+		return -1;
+	}
+	return 0;
+}
+
+static void
+clean_up(struct master *m, bool started)
+{
+	struct children *c = &m->children;
+
+	listeners_close(&c->listeners);
+	if (started)
+		listeners_unlink(m->conf);
+	pidfile_remove(c->pidfile_fd, m->conf->server_pidfile);
+	if (c->conf_fd != -1)
+		(void)close(c->conf_fd);
+	shm_free(c->shm);
+	notify_close(&m->notify);
+	if (c->signal_fd != -1)
+		(void)close(c->signal_fd);
+	setup_ready(&m->ready_fd, m->status);
+	conf_free(&m->conf);
+}
+
+int
+master_run(const struct conf_sources *sources, struct conf *conf, bool foreground)
+{
+	struct master m = {
+		.sources = sources, .conf = conf, .status = MASTER_NOT_STARTED, .ready_fd = -1,
+		    .rank = INT32_MAX,
+		.notify = { .fd = -1 }
+	};
+	bool prepared;
+
+	m.children.conf_fd = m.children.pidfile_fd = m.children.signal_fd = -1;
+	m.children.foreground = foreground;
+	m.began_ms = m.now_ms = clock_mono_ms();
+	log_set_name("master");
+	log_set_level((enum log_level)conf->server_log_level);
+	prepared = prepare(&m, foreground) == 0;
+	if (prepared && detach(&m, foreground) == 0 && make_shared_memory(&m) == 0) {
+		title_set("master");
+		if (!next_rank(&m, &m.rank, false))
+			m.rank = 0;
+		loop(&m);
+		log_info("stopped");
+	}
+	clean_up(&m, prepared);
+	return m.status;
+}

@@ -1,0 +1,79 @@
+/*
+ * pidfile.c: one master for each run directory.
+ *
+ * The lock belongs to the open file (F_OFD_SETLK): it passes on to the daemon that a fork makes,
+ * and workers, which close the descriptor at once, don't hold it when the master was killed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/must.h"
+#include "master/pidfile.h"
+
+static void
+make_directory(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir;
+
+	if (slash == NULL || slash == path)
+		return;
+	dir = must_strndup(path, (size_t)(slash - path));
+	if (mkdir(dir, 0755) == 0)
+		(void)chmod(dir, 0755);	/* whatever the umask */
+	free(dir);			/* what went wrong is seen at open() */
+}
+
+int
+pidfile_open(const char *path, char *err, size_t errlen)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	char other[16] = "";
+	ssize_t n;
+	int fd;
+
+	make_directory(path);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd == -1) {
+		(void)snprintf(err, errlen, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	(void)fchmod(fd, 0644);
+	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+		return fd;
+	n = pread(fd, other, sizeof(other) - 1, 0);
+	if (n > 0)
+		other[strcspn(other, "\n")] = '\0';
+	if (errno == EAGAIN || errno == EACCES)
+		(void)snprintf(err, errlen, "%s: belayd is running already (process %s)", path,
+		    other);
+	else
+		(void)snprintf(err, errlen, "%s: can't be locked: %s", path, strerror(errno));
+	(void)close(fd);
+	return -1;
+}
+
+int
+pidfile_write(int fd)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+
+	if (ftruncate(fd, 0) == -1 || pwrite(fd, text, (size_t)len, 0) != len)
+		return -1;
+	return 0;
+}
+
+void
+pidfile_remove(int fd, const char *path)
+{
+	if (fd == -1)
+		return;
+	(void)unlink(path);
+	(void)close(fd);
+}
