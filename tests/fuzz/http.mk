@@ -1,0 +1,9 @@
+FUZZ_TARGETS += tests/fuzz/http_request_fuzz tests/fuzz/http_uri_fuzz tests/fuzz/json_fuzz tests/fuzz/envelope_fuzz
+tests_fuzz_http_request_fuzz_SOURCES = tests/fuzz/http_request_fuzz.c $(FUZZ_MAIN)
+tests_fuzz_http_request_fuzz_LDADD = $(FUZZ_LIBS)
+tests_fuzz_http_uri_fuzz_SOURCES = tests/fuzz/http_uri_fuzz.c $(FUZZ_MAIN)
+tests_fuzz_http_uri_fuzz_LDADD = $(FUZZ_LIBS)
+tests_fuzz_json_fuzz_SOURCES = tests/fuzz/json_fuzz.c $(FUZZ_MAIN)
+tests_fuzz_json_fuzz_LDADD = $(FUZZ_LIBS)
+tests_fuzz_envelope_fuzz_SOURCES = tests/fuzz/envelope_fuzz.c $(FUZZ_MAIN)
+tests_fuzz_envelope_fuzz_LDADD = $(FUZZ_LIBS)

@@ -1,0 +1,198 @@
+"""Messages: the envelope, validation, limits, what devices and dashboards say (protocol section 3)."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from belay import eventually, run_device, token
+
+
+async def raw_answer(c, text):
+    await c.ws.send(text)
+    return await c.recv()
+
+
+@pytest.mark.parametrize("text, code, field", [
+    ("", "invalid_json", None),
+    ("{", "invalid_json", None),
+    ('{"type":"ping",}', "invalid_json", None),
+    ('{"type":"ping"} x', "invalid_json", None),
+    ("[" * 40 + "]" * 40, "invalid_json", None),
+    ("[]", "invalid_payload", None),
+    ("{}", "invalid_payload", "type"),
+    ('{"type":5}', "invalid_payload", "type"),
+    ('{"type":"ping","payload":[]}', "invalid_payload", "payload"),
+    ('{"type":"command","payload":{"command":"x"}}', "invalid_payload", "payload.deviceId"),
+    ('{"type":"command","payload":{"deviceId":"a b","command":"x"}}', "invalid_payload", "payload.deviceId"),
+    ('{"type":"command","payload":{"deviceId":"a","command":"x","timeoutMs":10}}', "invalid_payload", "payload.timeoutMs"),
+    ('{"type":"cancel","payload":{"commandId":"1"}}', "invalid_payload", "payload.commandId"),
+    ('{"type":"subscribe","payload":{"devices":"all"}}', "invalid_payload", "payload.devices"),
+    ('{"type":"nonsense"}', "unknown_type", None),
+    ('{"type":"heartbeat"}', "unknown_type", None),
+])
+async def test_bad_messages(belayd, text, code, field):
+    c = await belayd.user()
+    m = await raw_answer(c, text)
+    assert m["type"] == "error" and m["payload"]["code"] == code, m
+    if field:
+        assert m["payload"]["field"] == field, m
+    assert (await c.ask("ping"))["type"] == "pong"
+    await c.close()
+
+
+async def test_error_carries_re(belayd):
+    c = await belayd.user()
+    m = await c.ask("command", {"deviceId": "nowhere", "command": "x"})
+    assert m["type"] == "error" and m["payload"]["code"] == "not_found"
+    m = await c.ask("nonsense")
+    assert m["payload"]["code"] == "unknown_type"
+    await c.close()
+
+
+async def test_too_many_invalid(belayd):
+    c = await belayd.user()
+    for _ in range(25):
+        await c.ws.send("{")
+    assert await c.closed() == (1008, "Too many invalid messages")
+
+
+async def test_binary_and_too_big(belayd):
+    c = await belayd.user()
+    await c.ws.send(b"\0\1")
+    assert (await c.closed())[0] == 1003
+    c = await belayd.user()
+    await c.ws.send('{"type":"ping","payload":{"x":"' + "y" * 70000 + '"}}')
+    assert (await c.closed())[0] == 1009
+
+
+async def test_rate_limit(belayd):
+    c = await belayd.user()
+    for i in range(160):
+        await c.send("ping", id=str(i))
+    answers = [await c.recv() for _ in range(160)]
+    limited = [m for m in answers if m["type"] == "error"]
+    assert 40 <= len(limited) <= 60
+    assert all(m["payload"]["code"] == "rate_limited" and m["payload"]["retryAfterMs"] > 0 and "re" in m for m in limited)
+    await asyncio.sleep(0.5)
+    assert (await c.ask("ping"))["type"] == "pong"
+    await c.close()
+
+
+async def test_abuse_closes(start):
+    belayd = start({"limits.abuse_time": "1s"})
+    c = await belayd.user()
+
+    async def flood():
+        while True:
+            await c.send("ping")
+            await asyncio.sleep(0.001)
+
+    task = asyncio.ensure_future(flood())
+    assert await c.closed() == (4029, "Rate limited")
+    task.cancel()
+
+
+async def test_device_messages_reach_viewers(belayd):
+    bdt = await belayd.register("msg-1")
+    owner, admin, stranger, foreign = [await belayd.user(*who) for who in
+                                       (("u1", "t1"), ("boss", "t1", "admin"), ("u2", "t1"), ("u1", "t2"))]
+    device = await belayd.device("msg-1", bdt)
+    epoch = device.connected["payload"]["epoch"]
+    assert (await device.ask("heartbeat", {"battery": 81}))["type"] == "heartbeat_ack"
+    assert (await device.ask("status", {"door": "closed"}))["type"] == "ok"
+    assert (await device.ask("event", {"event": "motion_detected", "data": {"zone": 2}}))["type"] == "ok"
+    assert (await device.ask("event", {"event": "x_own"}))["type"] == "ok"
+    bad = await device.ask("event", {"event": "device_connected"})
+    assert bad["payload"]["code"] == "invalid_payload"
+    await device.send("telemetry", {"data": {"t": 21.5}})
+    for viewer in (owner, admin):
+        for type, data in (("device_connected", None), ("device_status", {"door": "closed"}), ("device_event", {"zone": 2}),
+                           ("device_event", {}), ("telemetry", {"t": 21.5})):
+            m = await viewer.expect(type, where=lambda m: m["payload"].get("deviceId") == "msg-1")
+            assert m["payload"]["epoch"] == epoch
+            if data is not None:
+                assert m["payload"]["data"] == data
+            if type != "telemetry":
+                assert m["cursor"]
+    for other in (stranger, foreign):
+        await other.nothing("device_status", 0.1)
+        assert not other.kept
+    status, body = await belayd.rest("GET", "/api/device/msg-1")
+    assert body["device"]["state"] == {"door": "closed"}
+    for c in (owner, admin, stranger, foreign, device):
+        await c.close()
+
+
+async def test_subscribe(belayd):
+    for n in ("sub-1", "sub-2"):
+        await belayd.register(n)
+    bdt1, bdt2 = [await belayd.register(n) for n in ("sub-3", "sub-4")]
+    d1, d2 = await belayd.device("sub-3", bdt1), await belayd.device("sub-4", bdt2)
+    c, witness = await belayd.user(), await belayd.user()
+
+    async def seen():
+        await d1.ask("event", {"event": "x_a"})
+        await d2.ask("event", {"event": "x_a"})
+        await witness.expect("device_event", where=lambda m: m["payload"]["deviceId"] == "sub-4")
+        await asyncio.sleep(0.1)        # the devices' gateway was told; this user's may be the other one
+        await c.ask("ping")
+        out = sorted(m["payload"]["deviceId"] for m in c.kept if m["type"] == "device_event")
+        c.kept.clear()
+        return out
+
+    assert await seen() == ["sub-3", "sub-4"]
+    assert (await c.ask("subscribe", {"devices": ["sub-3"]}))["payload"]["devices"] == ["sub-3"]
+    assert await seen() == ["sub-3"]
+    assert (await c.ask("subscribe", {"devices": ["sub-3", "sub-4"]}))["payload"]["devices"] == ["sub-3", "sub-4"]
+    assert (await c.ask("unsubscribe", {"devices": ["sub-3"]}))["payload"]["devices"] == ["sub-4"]
+    assert await seen() == ["sub-4"]
+    assert (await c.ask("subscribe", {"devices": []}))["payload"]["devices"] == []
+    assert await seen() == []
+    assert (await c.ask("subscribe", {"devices": None}))["payload"]["devices"] is None
+    assert await seen() == ["sub-3", "sub-4"]
+    assert (await c.ask("unsubscribe", {"devices": ["sub-3"]}))["payload"]["devices"] is None
+    assert await seen() == ["sub-4"]
+    m = await c.ask("subscribe", {"devices": ["sub-4", "nowhere"]})
+    assert m["type"] == "error" and m["payload"]["code"] == "not_found"
+    assert await seen() == ["sub-4"]
+    for x in (c, witness, d1, d2):
+        await x.close()
+
+
+async def test_slow_viewer_gets_conflated_telemetry(start):
+    belayd = start({"limits.send_buffer": "16K", "limits.message_size": "8K", "limits.message_rate": 100000, "limits.message_burst": 100000})
+    bdt = await belayd.register("tel-1")
+    device = await belayd.device("tel-1", bdt)
+    slow = await belayd.open("/ws", {"Authorization": f"Bearer {token()}"}, max_queue=1, read_limit=1024, write_limit=1024)
+    filler = "x" * 2000
+    last = 4000
+    for i in range(last + 1):
+        await device.send("telemetry", {"data": {"i": i, "filler": filler}})
+    await device.ask("heartbeat", timeout=30)
+    got, gaps = [], []
+    while not got or got[-1] != last:
+        m = await slow.recv(10)
+        if m["type"] == "telemetry":
+            got.append(m["payload"]["data"]["i"])
+        elif m["type"] == "gap":
+            gaps.append(m["payload"])
+    assert got == sorted(got) and len(got) < last
+    assert sum(g["dropped"] for g in gaps) + len(got) == last + 1
+    assert all(g["since"] for g in gaps)
+    await slow.close()
+    await device.close()
+
+
+async def test_slow_viewer_of_stored_events_is_closed(start):
+    belayd = start({"limits.send_buffer": "16K", "limits.message_size": "8K", "limits.message_rate": 100000, "limits.message_burst": 100000})
+    bdt = await belayd.register("slow-1")
+    device = await belayd.device("slow-1", bdt)
+    slow = await belayd.open("/ws", {"Authorization": f"Bearer {token()}"}, max_queue=1, read_limit=1024, write_limit=1024)
+    for i in range(4000):
+        await device.send("event", {"event": "x_a", "data": {"filler": "x" * 2000}})
+    await device.ask("heartbeat", timeout=30)
+    assert await eventually(lambda: belayd.metric("belay_slow_consumers_total"), 10) == 1
+    assert await slow.closed(20) == (4008, "Slow consumer")
+    await device.close()

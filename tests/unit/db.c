@@ -1,0 +1,503 @@
+/*
+ * db.c: the store's operations, each engine against the same expectations; and what only a file can do: be older, newer,
+ * another program's.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/must.h"
+#include "db/db.h"
+
+static const char *engine;
+static char folder[64], path[96], url[112];
+
+static void
+remove_files(void)
+{
+	char name[128];
+
+	for (int i = 0; i < 3; i++) {
+		static const char *const names[] = { "", "-wal", "-shm" };
+
+		snprintf(name, sizeof(name), "%s%s", path, names[i]);
+		(void)unlink(name);
+	}
+}
+
+static int
+set_up(void **state)
+{
+	char err[256] = "";
+	struct db *db;
+
+	remove_files();
+	db = db_open(strcmp(engine, "file") == 0 ? url : engine, err, sizeof(err));
+	if (db == NULL)
+		fail_msg("%s", err);
+	assert_int_equal(DB(db, begin), DB_OK);
+	*state = db;
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	struct db *db = *state;
+
+	assert_int_equal(DB(db, commit), DB_OK);
+	db_close(&db);
+	assert_null(db);
+	return 0;
+}
+
+static struct db_device
+device(struct db *db, const char *tenant, const char *id, const char *owner, uint8_t n)
+{
+	struct db_device d = {
+		.tenant = slice_of(tenant), .id = slice_of(id), .owner = slice_of(owner), .audience = slice_of("AAA"),
+		.created_at = 1000, .type = SLICE("lock"), .name = slice_of(id), .tags_json = SLICE("[]"),
+		.metadata_json = SLICE("{}"), .settings_json = SLICE("{}")
+	};
+	uint8_t hash[SHA256_LEN];
+
+	memset(hash, n, sizeof(hash));
+	assert_int_equal(DB(db, device_insert, &d, hash), DB_OK);
+	return d;
+}
+
+static void
+finds_devices(void **state)
+{
+	struct db *db = *state;
+	struct db_device a = device(db, "t1", "a", "o", 1), b = device(db, "t2", "a", "o", 2), got = { .text = BUF_INIT };
+	uint8_t hash[SHA256_LEN];
+
+	assert_true(a.pk != b.pk && a.tenant_pk != b.tenant_pk);
+	memset(hash, 9, sizeof(hash));
+	assert_int_equal(DB(db, device_insert, &a, hash), DB_EXISTS);
+	assert_int_equal(DB(db, device_by_id, SLICE("t1"), SLICE("a"), true, &got), DB_OK);
+	assert_true(got.pk == a.pk && slice_is(got.tenant, "t1") && slice_is(got.owner, "o") && got.state_json.len == 0);
+	assert_true(slice_is(got.audience, "AAA"));
+	assert_int_equal(DB(db, device_by_id, SLICE("t1"), SLICE("A"), true, &got), DB_NONE);
+	assert_int_equal(DB(db, device_by_id, SLICE("t3"), SLICE("a"), true, &got), DB_NONE);
+	memset(hash, 2, sizeof(hash));
+	assert_int_equal(DB(db, device_by_token, hash, &got), DB_OK);
+	assert_true(got.pk == b.pk);
+	assert_int_equal(DB(db, device_token_is, a.pk, hash), DB_NONE);
+	assert_int_equal(DB(db, device_token_is, b.pk, hash), DB_OK);
+	assert_int_equal(DB(db, device_set_state, a.pk, 0, SLICE("{\"x\":1}"), 5), DB_OK);
+	assert_int_equal(DB(db, device_connected, a.pk, 0, 4, 77, 0, 6), DB_OK);
+	assert_int_equal(DB(db, device_set_state, a.pk, 3, SLICE("{\"x\":2}"), 5), DB_NONE);
+	assert_int_equal(DB(db, device_connected, a.pk, 1, 5, 78, 0, 7), DB_OK);
+	assert_int_equal(DB(db, device_gone, a.pk, 0, 3, 8, 8, SLICE("r")), DB_NONE);
+	assert_int_equal(DB(db, device_gone, a.pk, 0, 4, 8, 8, SLICE("r")), DB_OK);
+	assert_int_equal(DB(db, device_gone, a.pk, 0, 4, 8, 8, SLICE("r")), DB_NONE);
+	assert_int_equal(DB(db, device_by_pk, a.pk, true, &got), DB_OK);
+	assert_true(got.online == 2 && got.epoch == 5 && got.epoch_of[0] == 4 && got.epoch_of[1] == 5 && got.conn[1] == 78);
+	assert_true(slice_is(got.state_json, "{\"x\":1}") && slice_is(got.gone_reason, "r"));
+	assert_int_equal(DB(db, device_delete, a.pk, 9), DB_OK);
+	assert_int_equal(DB(db, device_by_pk, a.pk, true, &got), DB_NONE);
+	assert_int_equal(DB(db, device_by_id, SLICE("t1"), SLICE("a"), true, &got), DB_NONE);
+	a = device(db, "t1", "a", "p", 1);
+	assert_int_equal(a.epoch, 5);
+	db_device_fini(&got);
+}
+
+static bool
+count_device(void *arg, const struct db_device *d)
+{
+	struct buf *b = arg;
+
+	buf_put_slice(b, d->id);
+	buf_putc(b, ' ');
+	return true;
+}
+
+static const char *
+listed(struct db *db, struct db_device_filter f)
+{
+	static struct buf b;
+
+	buf_clear(&b);
+	if (f.limit == 0)
+		f.limit = 100;
+	assert_int_equal(DB(db, device_list, &f, count_device, &b), DB_OK);
+	buf_putc(&b, '\0');
+	return b.data;
+}
+
+static void
+lists_devices(void **state)
+{
+	struct db *db = *state;
+	struct db_device a = device(db, "t", "a", "o", 1), b = device(db, "t", "b", "p", 2), c = device(db, "t", "c", "o", 3);
+	struct db_share share = { .user = SLICE("o"), .permission = DB_CONTROL, .expires_at = 50, .created_at = 1 };
+	struct db_scope all = { .tenant_pk = a.tenant_pk, .all = true },
+	    o = { .tenant_pk = a.tenant_pk, .user = SLICE("o"), .now = 10 };
+	struct db_share got = { .text = BUF_INIT };
+
+	(void)device(db, "u", "z", "o", 4);
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = all, .online = -1 }), "a b c ");
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = all, .online = -1, .limit = 2 }), "a b ");
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = all, .online = -1, .after_id = SLICE("a") }), "b c ");
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = o, .online = -1 }), "a c ");
+	assert_int_equal(DB(db, share_put, b.pk, b.tenant_pk, &share), DB_OK);
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = o, .online = -1 }), "a b c ");
+	o.now = 50;
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = o, .online = -1 }), "a c ");
+	share.commands_json = SLICE("[\"x\"]");
+	share.expires_at = 0;
+	assert_int_equal(DB(db, share_put, b.pk, b.tenant_pk, &share), DB_OK);
+	assert_int_equal(DB(db, share_get, b.pk, SLICE("o"), &got), DB_OK);
+	assert_true(slice_is(got.commands_json, "[\"x\"]") && got.expires_at == 0);
+	assert_int_equal(DB(db, share_delete, b.pk, SLICE("o")), DB_OK);
+	assert_int_equal(DB(db, share_delete, b.pk, SLICE("o")), DB_NONE);
+	assert_int_equal(DB(db, share_get, b.pk, SLICE("o"), &got), DB_NONE);
+	assert_int_equal(DB(db, device_connected, c.pk, 0, 1, 1, 0, 1), DB_OK);
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = all, .online = 1 }), "c ");
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = all, .online = 0 }), "a b ");
+	assert_int_equal(DB(db, device_set_info, a.pk, SLICE("Front 100%"), SLICE("[\"x\",\"y y\"]"), SLICE("{}"), SLICE("{}"), 1),
+	    DB_OK);
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = all, .online = -1, .tag = SLICE("y y") }), "a ");
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = all, .online = -1, .tag = SLICE("y") }), "");
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = all, .online = -1, .q = SLICE("FRONT 100%") }), "a ");
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = all, .online = -1, .q = SLICE("%") }), "a ");
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = all, .online = -1, .q = SLICE("C") }), "c ");
+	assert_string_equal(listed(db, (struct db_device_filter){ .scope = all, .online = -1, .type = SLICE("lock"), .limit = 1 }),
+	    "a ");
+	db_share_fini(&got);
+}
+
+static struct db_command
+command(struct db *db, int64_t device_pk, uint8_t n, enum command_status status, int64_t queue_until)
+{
+	struct db_command c = {
+		.device_pk = device_pk, .status = status, .open = status <= COMMAND_ACCEPTED, .created_at = n,
+		.queue_until = queue_until,
+		.command = SLICE("go"), .requested_by = SLICE("u"), .params_json = SLICE("{}"), .trace_json = SLICE("T")
+	};
+
+	memset(c.id, n, sizeof(c.id));
+	assert_int_equal(DB(db, command_insert, &c), DB_OK);
+	return c;
+}
+
+static bool
+note_command(void *arg, const struct db_command *c)
+{
+	buf_printf(arg, "%u ", c->id[0]);
+	return true;
+}
+
+static void
+keeps_commands(void **state)
+{
+	struct db *db = *state;
+	struct db_device one = device(db, "t", "a", "o", 1), two = device(db, "t", "b", "o", 2);
+	struct db_command a = command(db, one.pk, 1, COMMAND_QUEUED, 100), b = command(db, one.pk, 2, COMMAND_SENT, 0);
+	struct db_command c = command(db, one.pk, 3, COMMAND_QUEUED, 90), d = command(db, two.pk, 4, COMMAND_EXECUTED, 0);
+	struct db_command got = { .text = BUF_INIT };
+	struct buf list = BUF_INIT;
+	int64_t n;
+
+	assert_true(a.pk < b.pk && b.pk < c.pk);
+	assert_int_equal(DB(db, command_insert, &a), DB_EXISTS);
+	assert_int_equal(DB(db, command_queued_first, one.pk, &got), DB_OK);
+	assert_int_equal(got.id[0], 1);
+	assert_int_equal(DB(db, command_queued_count, one.pk, &n), DB_OK);
+	assert_int_equal(n, 2);
+	assert_int_equal(DB(db, command_queue_due, 95, 10, note_command, &list, &n), DB_OK);
+	assert_true(slice_is(buf_slice(&list), "3 ") && n == 90);
+	c.status = COMMAND_EXPIRED;
+	c.open = false;
+	c.result_json = SLICE("7");
+	c.finished_at = 5;
+	assert_int_equal(DB(db, command_update, &c, COMMAND_SENT), DB_NONE);
+	assert_int_equal(DB(db, command_update, &c, COMMAND_QUEUED), DB_OK);
+	assert_int_equal(DB(db, command_get, c.id, &got), DB_OK);
+	assert_true(got.status == COMMAND_EXPIRED && !got.open && slice_is(got.result_json, "7") && got.finished_at == 5);
+	buf_clear(&list);
+	assert_int_equal(DB(db, command_queue_due, 95, 10, note_command, &list, &n), DB_OK);
+	assert_true(list.len == 0 && n == 100);
+	assert_int_equal(DB(db, command_open, 0, 0, 10, note_command, &list), DB_OK);
+	assert_true(slice_is(buf_slice(&list), "1 2 "));
+	buf_clear(&list);
+	assert_int_equal(DB(db, command_open, one.pk, a.pk, 10, note_command, &list), DB_OK);
+	assert_true(slice_is(buf_slice(&list), "2 "));
+	buf_clear(&list);
+	assert_int_equal(DB(db, command_list, one.pk, 0, 2, note_command, &list), DB_OK);
+	assert_true(slice_is(buf_slice(&list), "3 2 "));
+	buf_clear(&list);
+	assert_int_equal(DB(db, command_list, one.pk, b.pk, 2, note_command, &list), DB_OK);
+	assert_true(slice_is(buf_slice(&list), "1 "));
+	assert_int_equal(DB(db, command_get, d.id, &got), DB_OK);
+	memset(d.id, 99, sizeof(d.id));
+	assert_int_equal(DB(db, command_get, d.id, &got), DB_NONE);
+	db_command_fini(&got);
+	buf_fini(&list);
+}
+
+static bool
+note_event(void *arg, const struct db_event *e)
+{
+	buf_printf(arg, "%.*s/%.*s ", (int)e->device.len, e->device.p, (int)e->event.len, e->event.p);
+	return true;
+}
+
+static const char *
+listed_events(struct db *db, struct db_event_filter f)
+{
+	static struct buf b;
+
+	buf_clear(&b);
+	if (f.limit == 0)
+		f.limit = 100;
+	assert_int_equal(DB(db, event_list, &f, note_event, &b), DB_OK);
+	buf_putc(&b, '\0');
+	return b.data;
+}
+
+static void
+keeps_events(void **state)
+{
+	struct db *db = *state;
+	struct db_device a = device(db, "t", "a", "o", 1), b = device(db, "t", "b", "p", 2), z = device(db, "u", "z", "o", 3);
+	struct db_event e = { .actor = SLICE("x"), .data_json = SLICE("{}") };
+	struct db_scope all = { .tenant_pk = a.tenant_pk, .all = true },
+	    o = { .tenant_pk = a.tenant_pk, .user = SLICE("o"), .now = 10 };
+	int64_t first = 0;
+	bool more;
+
+	for (int i = 0; i < 6; i++) {
+		const struct db_device *d = i == 5 ? &z : i % 2 == 0 ? &a : &b;
+
+		e.device_pk = d->pk;
+		e.tenant_pk = d->tenant_pk;
+		e.at = 100 + i;
+		e.event = i < 3 ? SLICE("one") : SLICE("two");
+		uuid_new(e.id);
+		assert_int_equal(DB(db, event_insert, &e), DB_OK);
+		if (i == 0)
+			first = e.seq;
+		assert_int_equal(e.seq, first + i);
+	}
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all }), "a/two b/two a/one b/one a/one ");
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = o }), "a/two a/one a/one ");
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = o, .limit = 2 }), "a/two a/one ");
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = o, .ascending = true, .after_seq = first }),
+	    "a/one a/two ");
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .event = SLICE("one") }),
+	    "a/one b/one a/one ");
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .before_seq = first + 1 }), "a/one ");
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .since = 101, .until = 103 }),
+	    "a/one b/one ");
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .device_pk = b.pk }), "b/two b/one ");
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .device_pk = b.pk, .ascending = true, .limit = 1 }),
+	    "b/one ");
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .ascending = true, .after_seq = first + 3 }),
+	    "a/two ");
+	assert_int_equal(DB(db, retain, 1000, 103, 100, &more), DB_OK);
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all }), "a/two b/two ");
+	assert_int_equal(DB(db, retain, 1000, 1000, 100, &more), DB_OK);
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all }), "");
+	uuid_new(e.id);
+	assert_int_equal(DB(db, event_insert, &e), DB_OK);
+	assert_int_equal(e.seq, first + 6);
+}
+
+static void
+keeps_keys_and_tickets(void **state)
+{
+	struct db *db = *state;
+	uint8_t id[UUID_LEN], hash[SHA256_LEN], other[SHA256_LEN];
+	struct db_ticket t = { .until = 9, .expires_at = 8, .role = 2, .any_tenant = true, .tenant = SLICE("*"), .user = SLICE("u"),
+	    .role_name = SLICE("r") }, got = { .text = BUF_INIT };
+	int64_t pk, again, value;
+
+	assert_int_equal(DB(db, tenant, SLICE("t"), false, &pk), DB_NONE);
+	assert_int_equal(DB(db, tenant, SLICE("t"), true, &pk), DB_OK);
+	assert_int_equal(DB(db, tenant, SLICE("t"), false, &again), DB_OK);
+	assert_int_equal(pk, again);
+	uuid_new(id);
+	memset(hash, 3, sizeof(hash));
+	assert_int_equal(DB(db, idempotency_get, pk, SLICE("u"), SLICE("k"), 10, id, other), DB_NONE);
+	assert_int_equal(DB(db, idempotency_put, pk, SLICE("u"), SLICE("k"), 100, id, hash), DB_OK);
+	assert_int_equal(DB(db, idempotency_get, pk, SLICE("u"), SLICE("k"), 10, id, other), DB_OK);
+	assert_memory_equal(hash, other, sizeof(hash));
+	assert_int_equal(DB(db, idempotency_get, pk, SLICE("v"), SLICE("k"), 10, id, other), DB_NONE);
+	assert_int_equal(DB(db, idempotency_get, pk, SLICE("u"), SLICE("k"), 100, id, other), DB_NONE);
+	assert_int_equal(DB(db, idempotency_put, pk, SLICE("u"), SLICE("k"), 300, id, hash), DB_OK);
+	assert_int_equal(DB(db, idempotency_get, pk, SLICE("u"), SLICE("k"), 100, id, other), DB_OK);
+	assert_int_equal(DB(db, ticket_put, hash, &t), DB_OK);
+	assert_int_equal(DB(db, ticket_take, hash, &got), DB_OK);
+	assert_true(got.until == 9 && got.expires_at == 8 && got.role == 2 && got.any_tenant && slice_is(got.role_name, "r"));
+	assert_int_equal(DB(db, ticket_take, hash, &got), DB_NONE);
+	db_ticket_fini(&got);
+	assert_int_equal(DB(db, meta_get, "m", &value), DB_NONE);
+	assert_int_equal(DB(db, meta_set, "m", -5), DB_OK);
+	assert_int_equal(DB(db, meta_set, "m", -6), DB_OK);
+	assert_int_equal(DB(db, meta_get, "m", &value), DB_OK);
+	assert_int_equal(value, -6);
+}
+
+static bool
+note_visitor(void *arg, const struct db_visitor *v)
+{
+	buf_printf(arg, "%.*s:%u ", (int)v->name.len, v->name.p, v->status);
+	return true;
+}
+
+static void
+keeps_visitors(void **state)
+{
+	struct db *db = *state;
+	struct db_device a = device(db, "t", "a", "o", 1), b = device(db, "t", "b", "p", 2);
+	struct db_visitor v = { .tenant_pk = a.tenant_pk, .device_pk = a.pk, .created_at = 5, .name = SLICE("Ann") },
+	    got = { .text = BUF_INIT };
+	struct db_visitor_filter f = { .scope = { .tenant_pk = a.tenant_pk, .all = true }, .status = -1, .limit = 10 };
+	struct buf list = BUF_INIT;
+
+	uuid_new(v.id);
+	assert_int_equal(DB(db, visitor_insert, &v), DB_OK);
+	assert_int_equal(DB(db, visitor_insert, &v), DB_EXISTS);
+	assert_int_equal(DB(db, visitor_get, a.tenant_pk, v.id, &got), DB_OK);
+	assert_true(slice_is(got.name, "Ann") && got.snapshot_url.len == 0 && !got.has_command && slice_is(got.device, "a"));
+	got.status = VISITOR_APPROVED;
+	got.decided_by = SLICE("o");
+	got.has_command = true;
+	memset(got.command_id, 1, sizeof(got.command_id));
+	assert_int_equal(DB(db, visitor_decide, &got), DB_OK);
+	assert_int_equal(DB(db, visitor_decide, &got), DB_NONE);
+	v.device_pk = b.pk;
+	v.name = SLICE("Bob");
+	uuid_new(v.id);
+	assert_int_equal(DB(db, visitor_insert, &v), DB_OK);
+	assert_int_equal(DB(db, visitor_list, &f, note_visitor, &list), DB_OK);
+	assert_true(slice_is(buf_slice(&list), "Bob:0 Ann:1 "));
+	f.scope.all = false;
+	f.scope.user = SLICE("o");
+	buf_clear(&list);
+	assert_int_equal(DB(db, visitor_list, &f, note_visitor, &list), DB_OK);
+	assert_true(slice_is(buf_slice(&list), "Ann:1 "));
+	f.status = VISITOR_PENDING;
+	buf_clear(&list);
+	assert_int_equal(DB(db, visitor_list, &f, note_visitor, &list), DB_OK);
+	assert_int_equal(list.len, 0);
+	buf_fini(&list);
+	db_visitor_fini(&got);
+}
+
+/* Files */
+
+static void
+keeps_over_closing_and_rolls_back(void **state)
+{
+	char err[256];
+	struct db *db;
+	struct db_device got = { .text = BUF_INIT };
+	struct stat st;
+
+	(void)state;
+	remove_files();
+	assert_non_null(db = db_open(url, err, sizeof(err)));
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	DB(db, begin);
+	(void)device(db, "t", "a", "o", 1);
+	DB(db, commit);
+	DB(db, begin);
+	(void)device(db, "t2", "b", "o", 2);
+	DB(db, rollback);
+	DB(db, begin);
+	(void)device(db, "t3", "c", "o", 3);
+	DB(db, commit);
+	db_close(&db);
+	assert_non_null(db = db_open(url, err, sizeof(err)));
+	assert_int_equal(DB(db, device_by_id, SLICE("t"), SLICE("a"), true, &got), DB_OK);
+	assert_int_equal(DB(db, device_by_id, SLICE("t2"), SLICE("b"), true, &got), DB_NONE);
+	assert_int_equal(DB(db, device_by_id, SLICE("t3"), SLICE("c"), true, &got), DB_OK);
+	assert_true(slice_is(got.tenant, "t3"));
+	db_device_fini(&got);
+	db_close(&db);
+}
+
+static void
+refuses_what_it_can_not_use(void **state)
+{
+	char err[512];
+	sqlite3 *raw;
+	struct db *db;
+	FILE *f;
+
+	(void)state;
+	remove_files();
+	assert_non_null(db = db_open(url, err, sizeof(err)));
+	db_close(&db);
+	assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(raw, "PRAGMA user_version = 999", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(raw);
+	assert_null(db_open(url, err, sizeof(err)));
+	assert_non_null(strstr(err, "made by a newer belayd"));
+
+	remove_files();
+	assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(raw, "CREATE TABLE other (x)", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(raw);
+	assert_null(db_open(url, err, sizeof(err)));
+	assert_non_null(strstr(err, "another program"));
+
+	remove_files();
+	f = fopen(path, "w");
+	fputs("this is no database, but long enough to be looked at as one: its first page has a hundred bytes of head. "
+	    "this is no database, but long enough to be looked at as one: its first page has a hundred bytes of head.", f);
+	fclose(f);
+	assert_null(db_open(url, err, sizeof(err)));
+	assert_non_null(strstr(err, path));
+
+	assert_null(db_open("sqlite:///proc/nowhere/belay.db", err, sizeof(err)));
+	assert_non_null(strstr(err, "/proc/nowhere/belay.db: "));
+	assert_null(db_open("postgres://x:secret@y", err, sizeof(err)));
+	assert_null(strstr(err, "secret"));
+	remove_files();
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int
+main(void)
+{
+	static const char *const engines[] = { "file", "sqlite::memory:", "memory:" };
+	const struct CMUnitTest tests[] = {
+		T(finds_devices), T(lists_devices), T(keeps_commands), T(keeps_events), T(keeps_keys_and_tickets),
+		    T(keeps_visitors),
+	};
+	const struct CMUnitTest files[] = {
+		cmocka_unit_test(keeps_over_closing_and_rolls_back), cmocka_unit_test(refuses_what_it_can_not_use),
+	};
+	int failures = 0;
+
+	snprintf(folder, sizeof(folder), "/tmp/belay-db-XXXXXX");
+	must(mkdtemp(folder) != NULL);
+	snprintf(path, sizeof(path), "%s/sub/belay.db", folder);
+	snprintf(url, sizeof(url), "sqlite://%s", path);
+	for (size_t i = 0; i < sizeof(engines) / sizeof(engines[0]); i++) {
+		engine = engines[i];
+		failures += cmocka_run_group_tests_name(engine, tests, NULL, NULL);
+	}
+	failures += cmocka_run_group_tests_name("files", files, NULL, NULL);
+	remove_files();
+	*strrchr(path, '/') = '\0';
+	(void)rmdir(path);
+	(void)rmdir(folder);
+	return failures;
+}

@@ -1,0 +1,926 @@
+/*
+ * db_same.c: the memory engine answers as the SQLite engine does: the same operations in the same random order, transactions
+ * taken back among them, give the same results, and leave the same rows.
+ *
+ *	db_same [seed]		one long run of that seed, instead of the short ones
+ *
+ * Few names and few times are drawn from, so that rows meet.  Numbers of commands are the engines' own: SQLite gives those of
+ * removed commands again.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/must.h"
+#include "db/db.h"
+
+#define SIDES		2
+#define COMMANDS	400		/* ids drawn from */
+#define TICK_MS		250		/* all times are multiples: they are often the same */
+#define DAY_MS		(24 * 3600 * INT64_C(1000))
+
+static const char *const urls[SIDES] = { "sqlite::memory:", "memory:" };
+
+struct world {
+	struct db *db[SIDES];
+	int side;			/* the one that is being asked */
+	uint64_t random;
+	struct buf out[SIDES];		/* what the operation gave */
+	int64_t now;
+	int64_t device_pk;		/* the highest seen */
+	int64_t command_pk[SIDES][COMMANDS];
+	unsigned rows;			/* a callback ends its list after so many; 0: never */
+};
+
+/* Randomness: splitmix64, so that an operation can be drawn again for the other side. */
+
+static uint64_t
+draw(struct world *w)
+{
+	uint64_t z = w->random += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+static int64_t
+below(struct world *w, int64_t n)
+{
+	return (int64_t)(draw(w) % (uint64_t)n);
+}
+
+static bool
+one_in(struct world *w, int64_t n)
+{
+	return below(w, n) == 0;
+}
+
+#define PICK(w, texts) slice_of((texts)[below((w), sizeof(texts) / sizeof((texts)[0]))])
+
+static struct slice
+tenant_name(struct world *w)
+{
+	static const char *const names[] = { "t1", "t2", "tenant three" };
+
+	return PICK(w, names);
+}
+
+static struct slice
+user_name(struct world *w)
+{
+	static const char *const names[] = { "anna", "bert", "carla", "d", "Ümit" };
+
+	return PICK(w, names);
+}
+
+static struct slice
+device_id(struct world *w)
+{
+	static const char *const ids[] = { "a", "A", "ab", "b", "door-1", "door-10", "door-2", "Door-3", "z", "zz", "ä" };
+
+	return PICK(w, ids);
+}
+
+static struct slice
+json(struct world *w)
+{
+	static const char *const texts[] = { "{}", "{\"a\":1}", "{\"door\":\"closed\",\"n\":[1,2,3]}", "null", "" };
+
+	return PICK(w, texts);
+}
+
+static struct slice
+tags(struct world *w)
+{
+	static const char *const texts[] = { "[]", "[\"x\"]", "[\"x\",\"y y\"]", "[\"X\", \"\\u00e4\" ]", "[1,\"1\",true,null]" };
+
+	return PICK(w, texts);
+}
+
+static struct slice
+word(struct world *w)
+{
+	static const char *const words[] = { "", "x", "y y", "ä", "1", "true", "door", "DOOR", "lock", "Front" };
+
+	return PICK(w, words);
+}
+
+static struct slice
+type(struct world *w)
+{
+	static const char *const types[] = { "lock", "door-lock", "camera", "" };
+
+	return PICK(w, types);
+}
+
+static int64_t
+moment(struct world *w)
+{
+	return one_in(w, 8) ? 0 : w->now + TICK_MS * (below(w, 16) - 12);
+}
+
+static int64_t
+device_pk(struct world *w)
+{
+	return 1 + below(w, w->device_pk + 2);
+}
+
+static void
+hash(struct world *w, uint8_t out[SHA256_LEN])
+{
+	memset(out, (int)below(w, 12), SHA256_LEN);
+}
+
+static unsigned
+limit(struct world *w)
+{
+	static const unsigned limits[] = { 0, 1, 2, 3, 10, 50, 500 };
+
+	return limits[below(w, sizeof(limits) / sizeof(limits[0]))];
+}
+
+static struct db_scope
+scope(struct world *w)
+{
+	struct db_scope s = { .tenant_pk = 1 + below(w, 3), .all = one_in(w, 2) };
+
+	s.user = user_name(w);
+	s.now = w->now;
+	return s;
+}
+
+/* What is told of it */
+
+static struct buf *
+out(struct world *w)
+{
+	return &w->out[w->side];
+}
+
+static void
+tell(struct world *w, enum db_result result)
+{
+	static const char *const names[] = { "ok", "none", "exists", "FAILED" };
+
+	buf_printf(out(w), "%s ", names[result]);
+}
+
+static void
+tell_text(struct world *w, struct slice text)
+{
+	buf_putc(out(w), '\'');
+	buf_put_slice(out(w), text);
+	buf_puts(out(w), "' ");
+}
+
+static void
+tell_number(struct world *w, int64_t n)
+{
+	buf_put_i64(out(w), n);
+	buf_putc(out(w), ' ');
+}
+
+static bool
+more_rows(struct world *w)
+{
+	buf_putc(out(w), '\n');
+	return w->rows == 0 || --w->rows > 0;
+}
+
+static bool
+tell_device(void *arg, const struct db_device *d)
+{
+	struct world *w = arg;
+	const int64_t numbers[] = {
+		d->pk, d->tenant_pk, d->online, d->epoch, d->epoch_of[0], d->epoch_of[1], (int64_t)d->conn[0], (int64_t)d->conn[1],
+		(int64_t)d->replaced, d->since, d->last_seen, d->created_at, d->updated_at, d->state_at, d->whole
+	};
+	const struct slice texts[] = {
+		d->tenant, d->id, d->owner, d->gone_reason, d->audience, d->type, d->name, d->state_json, d->tags_json,
+		d->metadata_json, d->settings_json
+	};
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		tell_number(w, numbers[i]);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		tell_text(w, texts[i]);
+	return more_rows(w);
+}
+
+static bool
+tell_online(void *arg, const struct db_device *d)
+{
+	struct db_device head = *d;
+
+	head.whole = false;
+	return tell_device(arg, &head);
+}
+
+static bool
+tell_share(void *arg, const struct db_share *s)
+{
+	struct world *w = arg;
+
+	tell_text(w, s->user);
+	tell_number(w, s->permission);
+	tell_number(w, s->expires_at);
+	tell_text(w, s->commands_json);
+	tell_number(w, s->created_at);
+	return more_rows(w);
+}
+
+static bool
+tell_command(void *arg, const struct db_command *c)
+{
+	struct world *w = arg;
+	const int64_t numbers[] = {
+		c->device_pk, c->status, c->outcome, c->open, c->late, c->attempt, c->sent_epoch, c->created_at, c->sent_at,
+		c->accepted_at, c->finished_at, c->timeout_ms, c->queue_ms, c->queue_until, (int64_t)c->asker, c->asker_boot
+	};
+	const struct slice texts[] = {
+		c->command, c->requested_by, c->params_json, c->only_if_json, c->trace_json, c->result_json, c->error_json
+	};
+
+	buf_put_hex(out(w), c->id, UUID_LEN);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		tell_number(w, numbers[i]);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		tell_text(w, texts[i]);
+	return more_rows(w);
+}
+
+static bool
+tell_event(void *arg, const struct db_event *e)
+{
+	struct world *w = arg;
+
+	tell_number(w, e->seq);
+	buf_put_hex(out(w), e->id, UUID_LEN);
+	tell_number(w, e->tenant_pk);
+	tell_number(w, e->device_pk);
+	tell_number(w, e->epoch);
+	tell_number(w, e->at);
+	tell_text(w, e->device);
+	tell_text(w, e->event);
+	tell_text(w, e->actor);
+	tell_text(w, e->data_json);
+	return more_rows(w);
+}
+
+static bool
+tell_event_id(void *arg, int64_t seq, const uint8_t id[UUID_LEN])
+{
+	struct world *w = arg;
+
+	tell_number(w, seq);
+	buf_put_hex(out(w), id, UUID_LEN);
+	return more_rows(w);
+}
+
+static bool
+tell_visitor(void *arg, const struct db_visitor *v)
+{
+	struct world *w = arg;
+
+	tell_number(w, v->pk);
+	buf_put_hex(out(w), v->id, UUID_LEN);
+	tell_number(w, v->tenant_pk);
+	tell_number(w, v->device_pk);
+	tell_number(w, v->status);
+	tell_number(w, v->created_at);
+	tell_number(w, v->decided_at);
+	tell_number(w, v->has_command);
+	buf_put_hex(out(w), v->command_id, UUID_LEN);
+	tell_text(w, v->device);
+	tell_text(w, v->decided_by);
+	tell_text(w, v->name);
+	tell_text(w, v->snapshot_url);
+	tell_text(w, v->data_json);
+	return more_rows(w);
+}
+
+static bool
+tell_type(void *arg, struct slice name, int64_t count)
+{
+	struct world *w = arg;
+
+	tell_text(w, name);
+	tell_number(w, count);
+	return more_rows(w);
+}
+
+/* Operations: each draws what it is given */
+
+static struct db *
+db(struct world *w)
+{
+	return w->db[w->side];
+}
+
+static void
+do_meta(struct world *w)
+{
+	static const char *const names[] = { "boot", "probe", "other" };
+	const char *name = names[below(w, 3)];
+	int64_t value = 0;
+
+	if (one_in(w, 2))
+		tell(w, DB(db(w), meta_set, name, below(w, 100) - 50));
+	else if (one_in(w, 2))
+		tell(w, DB(db(w), probe, w->now));
+	tell(w, DB(db(w), meta_get, name, &value));
+	tell_number(w, value);
+}
+
+static void
+do_tenant(struct world *w)
+{
+	static const char *const names[] = { "t1", "t2", "t4", "t5", "t6", "" };
+	struct slice name = PICK(w, names);
+	int64_t pk = 0;
+
+	tell(w, DB(db(w), tenant, name, one_in(w, 3), &pk));
+	tell_number(w, pk);
+}
+
+static void
+do_device_insert(struct world *w)
+{
+	struct db_device d = { .created_at = w->now, .tenant = tenant_name(w), .id = device_id(w) };
+	uint8_t token[SHA256_LEN];
+	enum db_result result;
+
+	d.owner = user_name(w);
+	d.type = type(w);
+	d.name = word(w);
+	d.tags_json = tags(w);
+	d.metadata_json = json(w);
+	d.settings_json = json(w);
+	d.audience = word(w);
+	hash(w, token);
+	if (one_in(w, 2))
+		memset(token + 8, (int)below(w, 200), 8);
+	result = DB(db(w), device_insert, &d, token);
+	tell(w, result);
+	tell_number(w, d.tenant_pk);
+	tell_number(w, d.epoch);
+	tell_number(w, d.pk);
+	if (result == DB_OK && d.pk > w->device_pk)
+		w->device_pk = d.pk;
+}
+
+static void
+do_device_find(struct world *w)
+{
+	struct db_device d = { .text = BUF_INIT };
+	uint8_t token[SHA256_LEN];
+	struct slice tenant = tenant_name(w), id = device_id(w);
+	int64_t pk = device_pk(w), which = below(w, 4);
+	bool whole = one_in(w, 2);
+	enum db_result result;
+
+	hash(w, token);
+	if (which == 0)
+		result = DB(db(w), device_by_id, tenant, id, whole, &d);
+	else if (which == 1)
+		result = DB(db(w), device_by_pk, pk, whole, &d);
+	else if (which == 2)
+		result = DB(db(w), device_by_token, token, &d);
+	else
+		result = DB(db(w), device_token_is, pk, token);
+	tell(w, result);
+	if (result == DB_OK && which != 3)
+		tell_device(w, &d);
+	db_device_fini(&d);
+}
+
+static void
+do_device_presence(struct world *w)
+{
+	int64_t pk = device_pk(w), epoch = below(w, 6), at = moment(w);
+	unsigned transport = (unsigned)below(w, DB_TRANSPORTS);
+	uint64_t ref = draw(w) >> below(w, 60);
+
+	if (one_in(w, 2))
+		tell(w, DB(db(w), device_connected, pk, transport, epoch, ref, ref / 3, at));
+	else
+		tell(w, DB(db(w), device_gone, pk, transport, epoch, at, moment(w), word(w)));
+}
+
+static void
+do_device_set(struct world *w)
+{
+	int64_t pk = device_pk(w), which = below(w, 4), at = moment(w);
+	struct slice a = word(w), b = tags(w), c = json(w), d = json(w);
+	uint8_t token[SHA256_LEN];
+
+	hash(w, token);
+	if (which == 0)
+		tell(w, DB(db(w), device_set_state, pk, below(w, 6), c, at));
+	else if (which == 1)
+		tell(w, DB(db(w), device_set_info, pk, a, b, c, d, at));
+	else if (which == 2)
+		tell(w, DB(db(w), device_set_token, pk, token, at));
+	else
+		tell(w, DB(db(w), device_set_audience, pk, a));
+}
+
+static void
+do_device_delete(struct world *w)
+{
+	tell(w, DB(db(w), device_delete, device_pk(w), w->now));
+}
+
+static void
+do_device_list(struct world *w)
+{
+	struct db_device_filter f = { .scope = scope(w), .online = (int)below(w, 3) - 1, .limit = limit(w) };
+	struct db_stats stats = { 0, 0, 0 };
+	int64_t n = 0;
+
+	if (one_in(w, 3))
+		f.type = type(w);
+	if (one_in(w, 3))
+		f.tag = word(w);
+	if (one_in(w, 3))
+		f.q = word(w);
+	if (one_in(w, 3))
+		f.after_id = device_id(w);
+	tell(w, DB(db(w), device_list, &f, tell_device, w));
+	tell(w, DB(db(w), device_stats, &f.scope, &stats, tell_type, w));
+	tell_number(w, stats.total);
+	tell_number(w, stats.owned);
+	tell_number(w, stats.online);
+	tell(w, DB(db(w), device_count_mqtt, f.scope.tenant_pk, &n));
+	tell_number(w, n);
+	n = device_pk(w) - 1;
+	tell(w, DB(db(w), device_online, n, n + below(w, 20), &n, tell_online, w));
+	tell_number(w, n);
+}
+
+static void
+do_share(struct world *w)
+{
+	struct db_share share = { .user = user_name(w), .permission = (enum db_permission)below(w, 3), .expires_at = moment(w),
+	    .created_at = w->now }, got = { .text = BUF_INIT };
+	int64_t pk = device_pk(w), which = below(w, 5);
+
+	share.expires_at += share.expires_at != 0 ? 2000 : 0;
+	share.commands_json = tags(w);
+	if (which == 0)
+		tell(w, DB(db(w), share_delete, pk, share.user));
+	else if (which <= 2)
+		tell(w, DB(db(w), share_put, pk, 1 + below(w, 3), &share));
+	else if (which == 3 && DB(db(w), share_get, pk, share.user, &got) == DB_OK)
+		tell_share(w, &got);
+	tell(w, DB(db(w), share_list, pk, tell_share, w));
+	db_share_fini(&got);
+}
+
+static void
+command_id(int64_t n, uint8_t id[UUID_LEN])
+{
+	memset(id, 0, UUID_LEN);
+	id[0] = (uint8_t)n;
+	id[15] = (uint8_t)(n >> 8);
+}
+
+/* The number of a command on this side; 0: it has none. */
+static int64_t
+command_pk(struct world *w, int64_t n)
+{
+	struct db_command c = { .text = BUF_INIT };
+	uint8_t id[UUID_LEN];
+	bool there;
+
+	command_id(n, id);
+	there = DB(db(w), command_get, id, &c) == DB_OK;
+	db_command_fini(&c);
+	return there ? w->command_pk[w->side][n] : 0;
+}
+
+static void
+do_command_insert(struct world *w)
+{
+	int64_t n = below(w, COMMANDS);
+	struct db_command c = {
+		.device_pk = device_pk(w), .status = (enum command_status)below(w, 4), .open = one_in(w, 2),
+		.outcome = (enum command_outcome)below(w, 3), .created_at = w->now, .timeout_ms = below(w, 10), .asker = draw(w),
+		.asker_boot = below(w, 3), .attempt = below(w, 3), .sent_epoch = below(w, 9)
+	};
+	enum db_result result;
+
+	c.queue_until = moment(w) + 1000;
+	c.finished_at = one_in(w, 2) ? moment(w) : 0;
+	c.command = word(w);
+	c.requested_by = user_name(w);
+	c.params_json = json(w);
+	c.only_if_json = json(w);
+	c.trace_json = json(w);
+	command_id(n, c.id);
+	result = DB(db(w), command_insert, &c);
+	tell(w, result);
+	if (result == DB_OK)
+		w->command_pk[w->side][n] = c.pk;
+}
+
+static void
+do_command_update(struct world *w)
+{
+	struct db_command c = { .text = BUF_INIT };
+	enum command_status was;
+	enum db_result result;
+
+	command_id(below(w, COMMANDS), c.id);
+	result = DB(db(w), command_get, c.id, &c);
+	tell(w, result);
+	if (result == DB_OK) {
+		tell_command(w, &c);
+		was = one_in(w, 6) ? (enum command_status)below(w, 8) : c.status;
+		c.status = (enum command_status)below(w, 8);
+		c.open = one_in(w, 2);
+		c.outcome = (enum command_outcome)below(w, 3);
+		c.late = one_in(w, 2);
+		c.attempt++;
+		c.sent_epoch = below(w, 9);
+		c.sent_at = moment(w);
+		c.accepted_at = moment(w);
+		c.finished_at = moment(w);
+		if (one_in(w, 2))
+			c.trace_json = json(w);
+		c.result_json = json(w);
+		c.error_json = one_in(w, 2) ? c.params_json : json(w);
+		tell(w, DB(db(w), command_update, &c, was));
+	}
+	db_command_fini(&c);
+}
+
+static void
+do_command_list(struct world *w)
+{
+	struct db_command c = { .text = BUF_INIT };
+	int64_t pk = device_pk(w), cursor = command_pk(w, below(w, COMMANDS)), n = 0;
+	enum db_result result;
+
+	tell(w, DB(db(w), command_list, pk, cursor, limit(w), tell_command, w));
+	tell(w, DB(db(w), command_open, one_in(w, 2) ? pk : 0, cursor, limit(w), tell_command, w));
+	tell(w, DB(db(w), command_queued_count, pk, &n));
+	tell_number(w, n);
+	result = DB(db(w), command_queued_first, pk, &c);
+	tell(w, result);
+	if (result == DB_OK)
+		tell_command(w, &c);
+	tell(w, DB(db(w), command_queue_due, moment(w), limit(w), tell_command, w, &n));
+	tell_number(w, n);
+	db_command_fini(&c);
+}
+
+static void
+do_event_insert(struct world *w)
+{
+	static const char *const kinds[] = { "command_sent", "device_connected", "x" };
+	struct db_event e = { .tenant_pk = 1 + below(w, 3), .device_pk = device_pk(w), .epoch = below(w, 5), .at = moment(w) };
+
+	memset(e.id, (int)below(w, 256), sizeof(e.id));
+	e.event = PICK(w, kinds);
+	e.actor = user_name(w);
+	e.data_json = json(w);
+	tell(w, DB(db(w), event_insert, &e));
+	tell_number(w, e.seq);
+}
+
+static void
+do_event_list(struct world *w)
+{
+	struct db_event_filter f = { .scope = scope(w), .ascending = one_in(w, 2), .limit = limit(w) };
+	int64_t oldest = 0, newest = 0, cursor;
+
+	tell(w, DB(db(w), event_bounds, &oldest, &newest));
+	tell_number(w, oldest);
+	tell_number(w, newest);
+	cursor = one_in(w, 3) ? 0 : oldest - 2 + below(w, newest - oldest + 5);
+	f.before_seq = f.ascending ? 0 : cursor;
+	f.after_seq = f.ascending ? cursor : 0;
+	if (one_in(w, 3))
+		f.device_pk = device_pk(w);
+	if (one_in(w, 3))
+		f.event = SLICE("x");
+	if (one_in(w, 3))
+		f.since = moment(w);
+	if (one_in(w, 3))
+		f.until = moment(w);
+	tell(w, DB(db(w), event_list, &f, tell_event, w));
+	tell(w, DB(db(w), event_newest, limit(w), tell_event_id, w));
+}
+
+static void
+do_visitor(struct world *w)
+{
+	struct db_visitor v = { .tenant_pk = 1 + below(w, 3), .device_pk = device_pk(w), .created_at = moment(w) };
+	struct db_visitor got = { .text = BUF_INIT };
+	struct db_visitor_filter f = { .scope = scope(w), .status = (int)below(w, 4) - 1, .before_pk = below(w, 30),
+	    .limit = limit(w) };
+	int64_t n = below(w, 16);
+
+	memset(v.id, (int)n, UUID_LEN);
+	v.name = word(w);
+	v.snapshot_url = word(w);
+	v.data_json = json(w);
+	tell(w, DB(db(w), visitor_insert, &v));
+	tell_number(w, v.pk);
+	if (DB(db(w), visitor_get, v.tenant_pk, v.id, &got) == DB_OK && tell_visitor(w, &got) && one_in(w, 2)) {
+		got.status = (enum visitor_status)(1 + below(w, 2));
+		got.decided_at = w->now;
+		got.decided_by = user_name(w);
+		got.has_command = one_in(w, 2);
+		memset(got.command_id, got.has_command ? 7 : 0, UUID_LEN);
+		tell(w, DB(db(w), visitor_decide, &got));
+	}
+	tell(w, DB(db(w), visitor_list, &f, tell_visitor, w));
+	db_visitor_fini(&got);
+}
+
+static void
+do_key(struct world *w)
+{
+	int64_t tenant = 1 + below(w, 3);
+	struct slice user = user_name(w), key = word(w);
+	uint8_t id[UUID_LEN] = { 0 }, params[SHA256_LEN] = { 0 };
+	enum db_result result;
+
+	memset(id, (int)below(w, 256), sizeof(id));
+	hash(w, params);
+	if (one_in(w, 3))
+		tell(w, DB(db(w), idempotency_put, tenant, user, key, w->now + TICK_MS * below(w, 12), id, params));
+	result = DB(db(w), idempotency_get, tenant, user, key, w->now, id, params);
+	tell(w, result);
+	if (result == DB_OK) {
+		buf_put_hex(out(w), id, sizeof(id));
+		buf_put_hex(out(w), params, sizeof(params));
+	}
+}
+
+static void
+do_ticket(struct world *w)
+{
+	struct db_ticket t = { .until = w->now + TICK_MS * below(w, 12), .expires_at = moment(w), .role = (uint8_t)below(w, 4),
+	    .any_tenant = one_in(w, 2) }, got = { .text = BUF_INIT };
+	uint8_t key[SHA256_LEN];
+	enum db_result result;
+
+	t.tenant = tenant_name(w);
+	t.user = user_name(w);
+	t.role_name = word(w);
+	hash(w, key);
+	if (one_in(w, 2))
+		tell(w, DB(db(w), ticket_put, key, &t));
+	if (one_in(w, 2)) {
+		result = DB(db(w), ticket_take, key, &got);
+		tell(w, result);
+		if (result == DB_OK) {
+			tell_number(w, got.until);
+			tell_number(w, got.expires_at);
+			tell_number(w, got.role);
+			tell_number(w, got.any_tenant);
+			tell_text(w, got.tenant);
+			tell_text(w, got.user);
+			tell_text(w, got.role_name);
+		}
+	}
+	db_ticket_fini(&got);
+}
+
+/* To its end: in which order rows of one kind go is an engine's own. */
+static void
+do_retain(struct world *w)
+{
+	int64_t ago = TICK_MS * below(w, 16);
+	unsigned step = (unsigned[]){ 1, 3, 500 }[below(w, 3)];
+	bool more = true;
+
+	while (more) {
+		tell(w, DB(db(w), retain, w->now + (one_in(w, 2) ? 0 : DAY_MS - 6 * TICK_MS), w->now - ago, step, &more));
+		tell_number(w, more);
+	}
+}
+
+static void
+do_all(struct world *w)
+{
+	struct db_event_filter events = { .limit = 10000 };
+	struct db_visitor_filter visitors = { .status = -1, .limit = 10000 };
+	struct db_device_filter devices = { .online = -1, .limit = 10000 };
+	int64_t next = 0;
+
+	for (int64_t tenant = 1; tenant <= 4; tenant++) {
+		devices.scope = events.scope = visitors.scope = (struct db_scope){ .tenant_pk = tenant, .all = true };
+		DB(db(w), device_list, &devices, tell_device, w);
+		DB(db(w), event_list, &events, tell_event, w);
+		DB(db(w), visitor_list, &visitors, tell_visitor, w);
+	}
+	for (int64_t pk = 0; pk <= w->device_pk + 2; pk++) {
+		DB(db(w), share_list, pk, tell_share, w);
+		DB(db(w), command_list, pk, 0, 10000, tell_command, w);
+		events.device_pk = pk;
+		DB(db(w), event_list, &events, tell_event, w);
+	}
+	DB(db(w), command_open, 0, 0, 10000, tell_command, w);
+	DB(db(w), command_queue_due, INT64_MAX, 10000, tell_command, w, &next);
+	DB(db(w), device_online, 0, INT64_MAX, &next, tell_online, w);
+	tell_number(w, next);
+}
+
+static void
+do_begin(struct world *w)
+{
+	tell(w, DB(db(w), begin));
+}
+
+static void
+do_commit(struct world *w)
+{
+	tell(w, DB(db(w), commit));
+}
+
+static void
+do_rollback(struct world *w)
+{
+	tell(w, DB(db(w), rollback));
+}
+
+static const struct {
+	const char *name;
+	void (*run)(struct world *w);
+	int weight;
+} kinds[] = {
+	{ "meta", do_meta, 1 }, { "tenant", do_tenant, 1 }, { "device_insert", do_device_insert, 8 },
+	{ "device_find", do_device_find, 4 }, { "device_presence", do_device_presence, 6 }, { "device_set", do_device_set, 6 },
+	{ "device_delete", do_device_delete, 3 }, { "device_list", do_device_list, 4 }, { "share", do_share, 6 },
+	{ "command_insert", do_command_insert, 10 }, { "command_update", do_command_update, 14 },
+	{ "command_list", do_command_list, 6 }, { "event_insert", do_event_insert, 14 }, { "event_list", do_event_list, 6 },
+	{ "visitor", do_visitor, 4 }, { "key", do_key, 4 }, { "ticket", do_ticket, 3 }, { "retain", do_retain, 2 }
+};
+
+/* Both sides, with the same draws. */
+static void
+ask(struct world *w, const char *name, void (*run)(struct world *), unsigned long step)
+{
+	uint64_t random = w->random;
+	unsigned rows = one_in(w, 4) ? 1 + (unsigned)below(w, 4) : 0;
+
+	for (w->side = 0; w->side < SIDES; w->side++) {
+		w->random = random + 1;
+		w->rows = rows;
+		buf_clear(out(w));
+		run(w);
+		buf_putc(out(w), '\0');
+	}
+	if (strcmp(w->out[0].data, w->out[1].data) != 0)
+		fail_msg("step %lu, %s\n%s: %s\n%s: %s", step, name, urls[0], w->out[0].data, urls[1], w->out[1].data);
+}
+
+static void
+ask_any(struct world *w, unsigned long step)
+{
+	int64_t total = 0, at;
+	size_t kind = 0;
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		total += kinds[i].weight;
+	at = below(w, total);
+	while (at >= kinds[kind].weight)
+		at -= kinds[kind++].weight;
+	ask(w, kinds[kind].name, kinds[kind].run, step);
+}
+
+static void
+open_world(struct world *w, uint64_t seed)
+{
+	char err[256] = "";
+
+	*w = (struct world){ .random = seed, .now = INT64_C(1800000000000) };
+	for (w->side = 0; w->side < SIDES; w->side++) {
+		int64_t pk;
+
+		if ((w->db[w->side] = db_open(urls[w->side], err, sizeof(err))) == NULL)
+			fail_msg("%s", err);
+		DB(db(w), tenant, SLICE("t1"), true, &pk);
+		DB(db(w), tenant, SLICE("t2"), true, &pk);
+		DB(db(w), tenant, SLICE("tenant three"), true, &pk);
+	}
+}
+
+static void
+close_world(struct world *w)
+{
+	for (w->side = 0; w->side < SIDES; w->side++) {
+		db_close(&w->db[w->side]);
+		buf_fini(&w->out[w->side]);
+	}
+}
+
+static void
+run(uint64_t seed, unsigned long steps)
+{
+	struct world w;
+	unsigned long step = 0;
+
+	open_world(&w, seed);
+	while (step < steps) {
+		unsigned n = 1 + (unsigned)below(&w, 40);
+		bool transaction = !one_in(&w, 5);
+
+		if (transaction)
+			ask(&w, "begin", do_begin, step);
+		for (unsigned i = 0; i < n; i++, step++) {
+			w.now += one_in(&w, 6) ? TICK_MS : 0;
+			ask_any(&w, step);
+		}
+		if (transaction)
+			ask(&w, "the end", one_in(&w, 3) ? do_rollback : do_commit, step);
+		ask(&w, "all", do_all, step);
+	}
+	close_world(&w);
+}
+
+static void
+answers_the_same(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 30; seed++)
+		run(seed * 1000, 1500);
+}
+
+/* A user with more devices than a few: events are then looked for among all of the tenant. */
+static void
+answers_the_same_of_many_devices(void **state)
+{
+	struct world w;
+
+	(void)state;
+	open_world(&w, 5);
+	for (w.side = 0; w.side < SIDES; w.side++) {
+		uint64_t random = w.random;
+
+		DB(db(&w), begin);
+		for (int i = 0; i < 300; i++) {
+			struct db_device d = { .tenant = SLICE("t1"), .owner = i < 250 ? SLICE("anna") : SLICE("bert"),
+			    .tags_json = SLICE("[]") };
+			struct db_share share = { .user = i % 2 == 0 ? SLICE("anna") : SLICE("carla") };
+			uint8_t token[SHA256_LEN] = { (uint8_t)i, (uint8_t)(i >> 8), 1 };
+			char id[16];
+
+			snprintf(id, sizeof(id), "d%03d", (i * 7919) % 300);
+			d.id = slice_of(id);
+			assert_int_equal(DB(db(&w), device_insert, &d, token), DB_OK);
+			if (i % 3 == 0)
+				assert_int_equal(DB(db(&w), share_put, d.pk, 1, &share), DB_OK);
+			w.device_pk = d.pk;
+		}
+		for (int i = 0; i < 3000; i++) {
+			struct db_event e = { .tenant_pk = 1, .device_pk = 1 + below(&w, 300), .at = w.now + i,
+			    .event = SLICE("x") };
+
+			assert_int_equal(DB(db(&w), event_insert, &e), DB_OK);
+		}
+		DB(db(&w), commit);
+		w.random = random;
+	}
+	w.now += 1500;
+	for (unsigned long step = 0; step < 300; step++) {
+		ask(&w, "event_list", do_event_list, step);
+		ask(&w, "device_list", do_device_list, step);
+	}
+	close_world(&w);
+}
+
+static uint64_t the_seed;
+
+static void
+answers_the_same_for_long(void **state)
+{
+	(void)state;
+	run(the_seed, 200000);
+}
+
+int
+main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(answers_the_same), cmocka_unit_test(answers_the_same_of_many_devices),
+	};
+	const struct CMUnitTest long_one[] = { cmocka_unit_test(answers_the_same_for_long) };
+
+	if (argc > 1) {
+		the_seed = strtoull(argv[1], NULL, 10);
+		return cmocka_run_group_tests(long_one, NULL, NULL);
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,1660 @@
+/*
+ * storage.c: the storage role against a real store: records in, records out.  Each test has an instance of its own and
+ * runs over SQLite in a file and over `memory:`.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "auth/device_token.h"
+#include "auth/identity.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/must.h"
+#include "db/sqlite.h"
+#include "http/route.h"
+#include "msg/error.h"
+#include "storage/storage.h"
+#include "storage_world.h"
+
+/* What a test has at hand. */
+struct test {
+	struct world t;
+	char folder[64], url[96];
+	char token[8][DEVICE_TOKEN_LEN + 1];
+	struct buf answer;
+	uint8_t last_id[UUID_LEN], fresh_id[UUID_LEN];
+	bool members_view;
+};
+
+static const char *engine = "file";
+
+static int
+set_up(void **state)
+{
+	struct test *x = must_alloc(sizeof(*x));
+
+	snprintf(x->folder, sizeof(x->folder), "%s/belay-storage-XXXXXX", getenv("TMPDIR") != NULL ? "." : "/tmp");
+	must(mkdtemp(x->folder) != NULL);
+	if (strcmp(engine, "file") == 0)
+		snprintf(x->url, sizeof(x->url), "sqlite://%s/belay.db", x->folder);
+	else
+		snprintf(x->url, sizeof(x->url), "memory:");
+	world_open(&x->t, x->url, false);
+	world_start(&x->t);
+	*state = x;
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	struct test *x = *state;
+	char name[128];
+
+	world_close(&x->t);
+	for (int i = 0; i < 3; i++) {
+		static const char *const names[] = { "belay.db", "belay.db-wal", "belay.db-shm" };
+
+		snprintf(name, sizeof(name), "%s/%s", x->folder, names[i]);
+		(void)unlink(name);
+	}
+	(void)rmdir(x->folder);
+	buf_fini(&x->answer);
+	free(x);
+	return 0;
+}
+
+/* ---------------------------------------------------------------- asking */
+
+static uint64_t
+user_ref(struct test *x)
+{
+	return world_ref(&x->t, GATEWAY_SLOT, 1, 1);
+}
+
+static const char *
+text(struct test *x, struct slice s)
+{
+	buf_clear(&x->answer);
+	buf_put_slice(&x->answer, s);
+	buf_putc(&x->answer, '\0');
+	return x->answer.data;
+}
+
+/* A REST request, its answer's status; the body is in x->answer. */
+static unsigned
+rest_as(struct test *x, enum role role, const char *tenant, const char *user, enum http_route route, const char *target,
+    const char *target2, const char *query, const char *body, const char *token)
+{
+	struct msg_rest m = {
+		.request = ++x->t.requests, .ref = user_ref(x), .at = clock_now_ms(), .route = route, .role = role,
+		.tenant = slice_of(tenant), .user = slice_of(user), .target = slice_of(target), .target2 = slice_of(target2),
+		.query = slice_of(query), .body_json = slice_of(body), .token = slice_of(token)
+	};
+	struct msg_store_reply r;
+
+	uuid_new(m.fresh_id);
+	memcpy(x->fresh_id, m.fresh_id, sizeof(x->fresh_id));
+	world_post(&x->t, rest, &m);
+	world_run(&x->t);
+	for (size_t i = x->t.posted_count; i-- > 0;) {
+		struct posted *p = &x->t.posted[i];
+
+		if (p->kind == MSG_store_reply && msg_unpack_store_reply(&r, (const uint8_t *)p->bytes.data, p->bytes.len) == 0 &&
+		    r.request == m.request) {
+			if (r.code != ERROR_NONE && r.body_json.len == 0)
+				text(x, slice_of(error_name((enum error_code)r.code)));
+			else
+				text(x, r.body_json);
+			return r.http_status;
+		}
+	}
+	fail_msg("no answer");
+	return 0;
+}
+
+#define rest_(x, user, route, target, query, body) \
+	rest_as((x), ROLE_USER, "t1", (user), (route), (target), NULL, (query), (body), NULL)
+
+static void
+new_device(struct test *x, const char *id, unsigned n)
+{
+	uint8_t hash[SHA256_LEN];
+	char body[128];
+
+	auth_device_token_new(x->token[n], hash);
+	snprintf(body, sizeof(body), "{\"deviceId\":\"%s\",\"name\":\"Device %s\"}", id, id);
+	assert_int_equal(rest_as(x, ROLE_USER, "t1", "owner", ROUTE_device_register, NULL, NULL, NULL, body, x->token[n]), 201);
+	world_forget(&x->t);
+}
+
+/* A device's connection asks to come in; the answer's code and, in *w, the answer. */
+static uint32_t
+connect_ref(struct test *x, unsigned n, const char *id, uint64_t ref, struct msg_device_welcome *w)
+{
+	struct msg_device_auth m = { .request = ++x->t.requests, .ref = ref, .by_token = 1, .device = slice_of(id) };
+	static struct msg_device_welcome none;
+
+	must(auth_device_token_hash(slice_of(x->token[n]), m.token_hash) == 0);
+	world_post(&x->t, device_auth, &m);
+	world_run(&x->t);
+	if (w == NULL)
+		w = &none;
+	for (size_t i = x->t.posted_count; i-- > 0;) {
+		struct posted *p = &x->t.posted[i];
+
+		if (p->kind == MSG_device_welcome &&
+		    msg_unpack_device_welcome(w, (const uint8_t *)p->bytes.data, p->bytes.len) == 0 && w->request == m.request)
+			return w->code;
+	}
+	fail_msg("no welcome");
+	return 0;
+}
+
+static uint64_t
+device_ref(struct test *x, unsigned n)
+{
+	return world_ref(&x->t, GATEWAY_SLOT, 100 + n, 1);
+}
+
+static struct msg_device_welcome
+online(struct test *x, unsigned n, const char *id)
+{
+	struct msg_device_welcome w;
+
+	assert_int_equal(connect_ref(x, n, id, device_ref(x, n), &w), ERROR_NONE);
+	return w;
+}
+
+static void
+gone(struct test *x, const struct msg_device_welcome *w, uint64_t ref)
+{
+	struct msg_device_gone m = {
+		.ref = ref, .device_pk = w->device_pk, .epoch = w->epoch, .at = clock_now_ms(), .last_seen = clock_now_ms(),
+		.tenant = SLICE("t1"), .device = SLICE("d1"), .reason = SLICE("closed")
+	};
+
+	world_post(&x->t, device_gone, &m);
+	world_run(&x->t);
+}
+
+struct order {
+	const char *user, *device, *command, *params, *only_if, *key;
+	int64_t timeout_ms, queue_ms;
+	enum role role;
+	const char *tenant;
+	int64_t ago_ms;			/* that it was asked for */
+};
+
+static uint64_t
+post_order(struct test *x, const struct order *o)
+{
+	struct msg_command_new m = {
+		.request = ++x->t.requests, .ref = user_ref(x), .at = clock_now_ms() - o->ago_ms, .role = o->role,
+		.timeout_ms = o->timeout_ms != 0 ? o->timeout_ms : 30000, .queue_ms = o->queue_ms,
+		.tenant = slice_of(o->tenant != NULL ? o->tenant : "t1"), .user = slice_of(o->user != NULL ? o->user : "owner"),
+		.device = slice_of(o->device != NULL ? o->device : "d1"),
+		.command = slice_of(o->command != NULL ? o->command : "unlock_door"),
+		.params_json = slice_of(o->params != NULL ? o->params : "{}"), .only_if_json = slice_of(o->only_if),
+		.idempotency_key = slice_of(o->key)
+	};
+
+	uuid_new(m.command_id);
+	memcpy(x->last_id, m.command_id, sizeof(x->last_id));
+	world_post(&x->t, command_new, &m);
+	return m.request;
+}
+
+/* The answer to a request: "sent", "queued"… the command's status, or an error's name. The body is in x->answer. */
+static const char *
+answer_to(struct test *x, uint64_t request)
+{
+	static char status[32];
+
+	for (size_t i = x->t.posted_count; i-- > 0;) {
+		struct posted *p = &x->t.posted[i];
+		const uint8_t *bytes = (const uint8_t *)p->bytes.data;
+		struct msg_store_reply r;
+		struct msg_publish m;
+
+		if (p->kind == MSG_store_reply && msg_unpack_store_reply(&r, bytes, p->bytes.len) == 0 && r.request == request) {
+			text(x, r.body_json);
+			return r.code == ERROR_NONE ? "ok" : error_name((enum error_code)r.code);
+		}
+		if (p->kind == MSG_publish && msg_unpack_publish(&m, bytes, p->bytes.len) == 0 && m.request == request) {
+			struct json_value v, s;
+
+			assert_int_equal(m.to, PUBLISH_ANSWER);
+			assert_int_equal(json_parse(m.payload_json, 32, &v), 0);
+			assert_int_equal(json_get(v, "status", &s), 0);
+			snprintf(status, sizeof(status), "%.*s", (int)s.raw.len - 2, s.raw.p + 1);
+			text(x, m.payload_json);
+			return status;
+		}
+	}
+	return "nothing";
+}
+
+static const char *
+ask(struct test *x, struct order o)
+{
+	uint64_t request = post_order(x, &o);
+
+	world_run(&x->t);
+	return answer_to(x, request);
+}
+
+#define ASK(x, ...) ask((x), (struct order){ __VA_ARGS__ })
+
+/* What the device says of the command in x->last_id; the verdict as the gateway would have it. */
+static const char *
+ack_from(struct test *x, const struct msg_device_welcome *w, const uint8_t id[UUID_LEN], enum ack_status status,
+    const char *result, const char *error)
+{
+	static const enum pending_state state_of[] = { PENDING_ACCEPTED, PENDING_EXECUTED, PENDING_FAILED };
+	struct msg_command_ack m = {
+		.request = ++x->t.requests, .ref = w->ref, .device_pk = w->device_pk, .epoch = w->epoch, .at = clock_now_ms(),
+		.status = status, .verdict = PENDING_UNKNOWN, .tenant = SLICE("t1"),
+		.device = ref_index(w->ref) == 101 ? SLICE("d2") : SLICE("d1"),	/* as device_ref() has it */
+		.result_json = slice_of(result), .error_json = slice_of(error)
+	};
+
+	memcpy(m.command, id, UUID_LEN);
+	if (status != ACK_UNKNOWN)
+		m.verdict = pending_move(x->t.shm, id, audience_device_key(shm_hash_key(x->t.shm), m.tenant, m.device),
+		    state_of[status]);
+	world_post(&x->t, command_ack, &m);
+	world_run(&x->t);
+	return answer_to(x, m.request);
+}
+
+#define ack(x, w, status) ack_from((x), (w), (x)->last_id, (status), NULL, NULL)
+
+/* The command as REST shows it, in x->answer. */
+static const char *
+command_now(struct test *x, const uint8_t id[UUID_LEN])
+{
+	char name[UUID_TEXT_LEN + 1];
+
+	uuid_format(id, name);
+	assert_int_equal(rest_as(x, ROLE_ADMIN, "t1", "admin", ROUTE_command_get, name, NULL, NULL, NULL, NULL), 200);
+	return x->answer.data;
+}
+
+static bool
+has(struct test *x, const char *part)
+{
+	return strstr(x->answer.data, part) != NULL;
+}
+
+#define assert_has(x, part) do { \
+	if (!has((x), (part))) \
+		fail_msg("%s is not in %s", (part), (x)->answer.data); \
+} while (0)
+
+static unsigned
+events(struct test *x, const char *type)
+{
+	char query[64];
+	unsigned n = 0;
+
+	snprintf(query, sizeof(query), "limit=500&type=%s", type);
+	assert_int_equal(rest_as(x, ROLE_ADMIN, "t1", "admin", ROUTE_events, NULL, NULL, query, NULL, NULL), 200);
+	for (const char *p = x->answer.data; (p = strstr(p, "\"eventId\"")) != NULL; p++)
+		n++;
+	return n;
+}
+
+/* The nth publication of that type; its payload is in x->answer. */
+static bool
+published(struct test *x, const char *type, unsigned nth, struct msg_publish *out)
+{
+	static struct msg_publish m;
+
+	for (size_t i = 0; i < x->t.posted_count; i++) {
+		struct posted *p = &x->t.posted[i];
+
+		if (p->kind != MSG_publish || msg_unpack_publish(&m, (const uint8_t *)p->bytes.data, p->bytes.len) == -1 ||
+		    !slice_is(m.type, type) || nth-- > 0)
+			continue;
+		text(x, m.payload_json);
+		if (out != NULL)
+			*out = m;
+		return true;
+	}
+	return false;
+}
+
+static struct msg_device_send
+sent_to_device(struct test *x, unsigned nth)
+{
+	struct posted *p = world_posted(&x->t, MSG_device_send, nth);
+	struct msg_device_send m;
+
+	assert_non_null(p);
+	assert_int_equal(msg_unpack_device_send(&m, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+	return m;
+}
+
+static void
+listen_as(struct test *x, const char *user)
+{
+	topics_join(x->t.shm, audience_topic_user(shm_hash_key(x->t.shm), SLICE("t1"), slice_of(user)), GATEWAY_SLOT + 1);
+}
+
+static struct storage *
+inside(struct test *x)
+{
+	return x->t.w.data;
+}
+
+/* ---------------------------------------------------------------- devices */
+
+static void
+registers_devices(void **state)
+{
+	struct test *x = *state;
+	struct stat st;
+	char path[128];
+
+	new_device(x, "d1", 0);
+	assert_int_equal(rest_as(x, ROLE_USER, "t1", "owner", ROUTE_device_register, NULL, NULL, NULL,
+	    "{\"deviceId\":\"d1\",\"name\":\"again\"}", "bdt_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), 409);
+	/* The same id in another tenant is another device. */
+	assert_int_equal(rest_as(x, ROLE_USER, "t2", "owner", ROUTE_device_register, NULL, NULL, NULL,
+	    "{\"deviceId\":\"d1\",\"name\":\"other\",\"tags\":[\"a b\"],\"deviceType\":\"charger\"}",
+	    "bdt_BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA"), 201);
+	assert_has(x, "\"tenantId\":\"t2\"");
+	assert_has(x, "\"deviceToken\":\"bdt_BBBB");
+	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d1", NULL, NULL), 200);
+	assert_has(x, "\"name\":\"Device d1\"");
+	assert_has(x, "\"userPermissions\":[\"view\",\"control\",\"admin\",\"owner\"]");
+	assert_has(x, "\"state\":null");
+	assert_has(x, "\"presence\":{\"status\":\"unknown\",\"transport\":null,\"epoch\":0,");
+	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d9", NULL, NULL), 404);
+	/* A service registers for another; without an id one is made. */
+	assert_int_equal(rest_as(x, ROLE_SERVICE, "t1", "backend", ROUTE_device_register, NULL, NULL, NULL,
+	    "{\"name\":\"x\",\"ownerId\":\"carol\"}", "bdt_CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCA"), 201);
+	assert_has(x, "\"ownerId\":\"carol\"");
+	if (strcmp(engine, "file") == 0) {
+		snprintf(path, sizeof(path), "%s/belay.db", x->folder);
+		assert_int_equal(stat(path, &st), 0);
+		assert_int_equal(st.st_mode & 0777, 0600);
+	}
+}
+
+static void
+lists_devices(void **state)
+{
+	struct test *x = *state;
+	char id[16], body[128];
+
+	for (int i = 0; i < 7; i++) {
+		uint8_t hash[SHA256_LEN];
+
+		snprintf(body, sizeof(body), "{\"deviceId\":\"d%d\",\"name\":\"Door %d\",\"deviceType\":\"%s\",\"tags\":[\"t%d\"]}",
+		    i, i, i < 3 ? "lock" : "charger", i % 2);
+		auth_device_token_new(x->token[0], hash);
+		assert_int_equal(rest_as(x, ROLE_USER, "t1", i == 6 ? "other" : "owner", ROUTE_device_register, NULL, NULL, NULL,
+		    body, x->token[0]), 201);
+	}
+	assert_int_equal(rest_(x, "owner", ROUTE_device_list, NULL, "limit=4", NULL), 200);
+	assert_has(x, "\"nextCursor\":\"d3\"");
+	assert_false(has(x, "\"deviceId\":\"d4\""));
+	assert_int_equal(rest_(x, "owner", ROUTE_device_list, NULL, "limit=4&cursor=d3", NULL), 200);
+	assert_has(x, "\"deviceId\":\"d5\"");
+	assert_has(x, "\"nextCursor\":null");
+	assert_false(has(x, "\"deviceId\":\"d6\""));
+	assert_int_equal(rest_(x, "owner", ROUTE_device_list, NULL, "type=lock&tag=t1", NULL), 200);
+	assert_has(x, "\"deviceId\":\"d1\"");
+	assert_false(has(x, "\"deviceId\":\"d2\""));
+	assert_int_equal(rest_(x, "owner", ROUTE_device_list, NULL, "q=dOOR%204", NULL), 200);
+	assert_has(x, "\"deviceId\":\"d4\"");
+	assert_false(has(x, "\"deviceId\":\"d3\""));
+	assert_int_equal(rest_(x, "owner", ROUTE_device_list, NULL, "status=online", NULL), 200);
+	assert_string_equal(x->answer.data, "{\"devices\":[],\"nextCursor\":null}");
+	assert_int_equal(rest_(x, "owner", ROUTE_device_list, NULL, "limit=501", NULL), 422);
+	assert_int_equal(rest_(x, "owner", ROUTE_device_list, NULL, "status=maybe", NULL), 422);
+	assert_int_equal(rest_as(x, ROLE_ADMIN, "t1", "boss", ROUTE_device_list, NULL, NULL, "status=offline", NULL, NULL), 200);
+	assert_has(x, "\"deviceId\":\"d6\"");
+	assert_int_equal(rest_as(x, ROLE_ADMIN, "t9", "boss", ROUTE_device_list, NULL, NULL, NULL, NULL, NULL), 200);
+	assert_string_equal(x->answer.data, "{\"devices\":[],\"nextCursor\":null}");
+	assert_int_equal(rest_(x, "owner", ROUTE_device_stats, NULL, NULL, NULL), 200);
+	assert_string_equal(x->answer.data,
+	    "{\"total\":6,\"owned\":6,\"shared\":0,\"online\":0,\"offline\":6,\"byType\":{\"charger\":3,\"lock\":3}}");
+	snprintf(id, sizeof(id), "d0");
+	(void)online(x, 0, "d6");
+	assert_int_equal(rest_as(x, ROLE_ADMIN, "t1", "boss", ROUTE_health_devices, NULL, NULL, NULL, NULL, NULL), 200);
+	assert_string_equal(x->answer.data, "{\"online\":1,\"offline\":6,\"byTransport\":{\"ws\":1,\"mqtt\":0}}");
+	assert_int_equal(rest_as(x, ROLE_ADMIN, "t1", "boss", ROUTE_device_list, NULL, NULL, "status=online", NULL, NULL), 200);
+	assert_has(x, "{\"devices\":[{\"deviceId\":\"d6\"");
+	inside(x)->suspect_ms = -1;
+	assert_int_equal(rest_as(x, ROLE_ADMIN, "t1", "boss", ROUTE_device_list, NULL, NULL, "status=suspect", NULL, NULL), 200);
+	assert_has(x, "\"status\":\"suspect\",\"transport\":\"ws\"");
+	assert_int_equal(rest_as(x, ROLE_ADMIN, "t1", "boss", ROUTE_device_list, NULL, NULL, "status=online", NULL, NULL), 200);
+	assert_string_equal(x->answer.data, "{\"devices\":[],\"nextCursor\":null}");
+}
+
+static void
+updates_and_deletes(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct msg_kick k;
+	struct posted *p;
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	world_forget(&x->t);
+	assert_int_equal(rest_(x, "owner", ROUTE_device_update, "d1", NULL, "{\"name\":\"N\",\"settings\":{\"a\":1}}"), 200);
+	assert_has(x, "\"name\":\"N\"");
+	assert_has(x, "\"settings\":{\"a\":1}");
+	text(x, sent_to_device(x, 0).payload_json);
+	assert_has(x, "\"command\":\"update_settings\",\"params\":{\"a\":1}");
+	assert_int_equal(rest_(x, "stranger", ROUTE_device_update, "d1", NULL, "{\"name\":\"N\"}"), 403);
+	assert_int_equal(rest_as(x, ROLE_ADMIN, "t1", "boss", ROUTE_device_delete, "d1", NULL, NULL, NULL, NULL), 403);
+	world_forget(&x->t);
+	assert_int_equal(rest_(x, "owner", ROUTE_device_delete, "d1", NULL, NULL), 204);
+	p = world_posted(&x->t, MSG_kick, 0);
+	assert_non_null(p);
+	assert_int_equal(msg_unpack_kick(&k, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+	assert_int_equal(k.close_code, 4011);
+	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d1", NULL, NULL), 404);
+	assert_int_equal(connect_ref(x, 0, "d1", device_ref(x, 0), NULL), ERROR_invalid_token);
+	/* The gateway's word of the end finds nothing left to do. */
+	gone(x, &w, device_ref(x, 0));
+	assert_int_equal(events(x, "device_disconnected"), 1);
+	/* A new device of the same id goes on counting. */
+	new_device(x, "d1", 1);
+	w = online(x, 1, "d1");
+	assert_int_equal(w.epoch, 2);
+}
+
+static void
+rotates_tokens(void **state)
+{
+	struct test *x = *state;
+	uint8_t hash[SHA256_LEN];
+
+	new_device(x, "d1", 0);
+	(void)online(x, 0, "d1");
+	auth_device_token_new(x->token[1], hash);
+	assert_int_equal(rest_as(x, ROLE_USER, "t1", "stranger", ROUTE_device_token, "d1", NULL, NULL, NULL, x->token[1]), 403);
+	assert_int_equal(rest_as(x, ROLE_USER, "t1", "owner", ROUTE_device_token, "d1", NULL, NULL, NULL, x->token[1]), 200);
+	assert_has(x, x->token[1]);
+	assert_int_equal(world_count(&x->t, MSG_kick), 1);
+	assert_int_equal(connect_ref(x, 0, "d1", device_ref(x, 0), NULL), ERROR_invalid_token);
+	assert_int_equal(connect_ref(x, 1, "d1", device_ref(x, 1), NULL), ERROR_NONE);
+	assert_int_equal(events(x, "token_rotated"), 1);
+}
+
+/* ---------------------------------------------------------------- presence */
+
+static void
+accepts_and_replaces(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome a, b;
+	struct posted *p;
+	struct msg_kick k;
+	struct msg_publish m;
+
+	new_device(x, "d1", 0);
+	new_device(x, "d2", 1);
+	listen_as(x, "owner");
+	assert_int_equal(connect_ref(x, 0, "d2", device_ref(x, 0), NULL), ERROR_invalid_token);	/* another's token */
+	assert_int_equal(connect_ref(x, 0, "", device_ref(x, 0), &a), ERROR_NONE);			/* the token is enough */
+	assert_int_equal(a.epoch, 1);
+	assert_true(slice_is(a.device, "d1"));
+	assert_true(published(x, "device_connected", 0, &m));
+	assert_has(x, "{\"deviceId\":\"d1\",\"epoch\":1,\"transport\":\"ws\",\"at\":");
+	assert_true(m.cursor.len > 0);
+	world_forget(&x->t);
+	assert_int_equal(connect_ref(x, 0, "d1", device_ref(x, 5), &b), ERROR_NONE);
+	assert_int_equal(b.epoch, 2);
+	p = world_posted(&x->t, MSG_kick, 0);
+	assert_non_null(p);
+	assert_int_equal(msg_unpack_kick(&k, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+	assert_int_equal(k.close_code, 4009);
+	assert_true(k.ref == device_ref(x, 0));
+	/* The old connection's end changes nothing and is not told. */
+	world_forget(&x->t);
+	gone(x, &a, device_ref(x, 0));
+	assert_false(published(x, "device_disconnected", 0, NULL));
+	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d1", NULL, NULL), 200);
+	assert_has(x, "\"presence\":{\"status\":\"online\",\"transport\":\"ws\",\"epoch\":2,");
+	gone(x, &b, device_ref(x, 5));
+	gone(x, &b, device_ref(x, 5));
+	assert_true(published(x, "device_disconnected", 0, NULL));
+	assert_has(x, "\"reason\":\"closed\"");
+	assert_int_equal(events(x, "device_disconnected"), 1);
+	assert_int_equal(events(x, "device_connected"), 2);
+	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d1", NULL, NULL), 200);
+	assert_has(x, "\"status\":\"offline\"");
+	assert_has(x, "\"reason\":\"closed\"");
+}
+
+static void
+knows_lost_processes(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+
+	new_device(x, "d1", 0);
+	new_device(x, "d2", 1);
+	(void)online(x, 0, "d1");
+	(void)online(x, 1, "d2");
+	slot_died(x->t.shm, GATEWAY_SLOT);
+	slot_take(x->t.shm, GATEWAY_SLOT, ROLE_ID_GATEWAY, 0);
+	slot_set_pid(x->t.shm, GATEWAY_SLOT, getpid());
+	world_tick(&x->t);
+	world_tick(&x->t);
+	assert_int_equal(events(x, "device_disconnected"), 0);
+	/* d1 comes back in time, by the new process. */
+	assert_int_equal(connect_ref(x, 0, "d1", device_ref(x, 0), &w), ERROR_NONE);
+	inside(x)->sweep.lost_mono[GATEWAY_SLOT] -= PRESENCE_GRACE_MS;
+	inside(x)->sweep.directory_due = 1;
+	for (int i = 0; i < 300; i++)
+		world_tick(&x->t);
+	assert_int_equal(events(x, "device_disconnected"), 1);
+	assert_has(x, "\"deviceId\":\"d2\"");
+	assert_has(x, "worker_lost");
+}
+
+static void
+knows_a_lost_instance(void **state)
+{
+	struct test *x = *state;
+	struct world second;
+
+	if (strcmp(engine, "file") != 0)
+		return;
+	new_device(x, "d1", 0);
+	new_device(x, "d2", 1);
+	(void)online(x, 0, "d1");
+	(void)online(x, 1, "d2");
+	assert_string_equal(ASK(x, .device = "d1"), "sent");
+	world_stop(&x->t);
+	/* The whole instance went; another runs on the same store. */
+	second = x->t;
+	world_open(&x->t, x->url, false);
+	world_start(&x->t);
+	assert_int_equal(pending_count(x->t.shm), 1);
+	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d1", NULL, NULL), 200);
+	assert_has(x, "\"status\":\"suspect\"");
+	(void)online(x, 0, "d1");
+	inside(x)->sweep.rows_due = 1;
+	for (int i = 0; i < 5; i++)
+		world_tick(&x->t);
+	assert_int_equal(events(x, "device_disconnected"), 1);
+	assert_has(x, "\"deviceId\":\"d2\"");
+	assert_has(x, "instance_lost");
+	second.w.data = NULL;
+	world_close(&second);
+}
+
+/* ---------------------------------------------------------------- reports */
+
+static void
+takes_reports(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w, old;
+	struct msg_device_report m = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{\"door\":\"open\"}") };
+
+	new_device(x, "d1", 0);
+	listen_as(x, "owner");
+	old = online(x, 0, "d1");
+	assert_int_equal(connect_ref(x, 0, "d1", device_ref(x, 7), &w), ERROR_NONE);
+	m.ref = device_ref(x, 7);
+	m.request = ++x->t.requests;
+	m.device_pk = w.device_pk;
+	m.epoch = w.epoch;
+	m.at = clock_now_ms();
+	world_post(&x->t, device_report, &m);
+	world_run(&x->t);
+	assert_string_equal(answer_to(x, m.request), "ok");
+	assert_true(published(x, "device_status", 0, NULL));
+	assert_has(x, "\"deviceId\":\"d1\",\"epoch\":2,\"at\":");
+	assert_has(x, "\"data\":{\"door\":\"open\"}");
+	/* What the replaced connection says late is not the device's state. */
+	m.epoch = old.epoch;
+	m.data_json = SLICE("{\"door\":\"old\"}");
+	world_post(&x->t, device_report, &m);
+	world_run(&x->t);
+	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d1", NULL, NULL), 200);
+	assert_has(x, "\"state\":{\"door\":\"open\"}");
+	m.epoch = w.epoch;
+	m.event = SLICE("x_bell");
+	m.data_json = SLICE("{\"n\":1}");
+	world_post(&x->t, device_report, &m);
+	world_run(&x->t);
+	assert_true(published(x, "device_event", 0, NULL));
+	assert_has(x, "\"event\":\"x_bell\"");
+	assert_int_equal(events(x, "x_bell"), 1);
+	assert_int_equal(events(x, "status_changed"), 1);
+}
+
+/* ---------------------------------------------------------------- commands */
+
+static void
+runs_a_command(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct msg_device_send send;
+	struct msg_publish m;
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	listen_as(x, "owner");
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .params = "{\"s\":5}"), "sent");
+	assert_has(x, "\"outcome\":\"unconfirmed\",\"safeToRetry\":false,\"requestedBy\":\"owner\"");
+	assert_has(x, "\"attempt\":1,\"result\":null,\"error\":null");
+	assert_has(x, "\"step\":\"sent\",\"instance\":\"belay-test\",\"worker\":1,\"epoch\":1}]");
+	send = sent_to_device(x, 0);
+	assert_true(send.ref == w.ref);
+	text(x, send.payload_json);
+	assert_has(x, "\"command\":\"unlock_door\",\"params\":{\"s\":5},\"issuedAt\":");
+	assert_has(x, "\"attempt\":1}");
+	assert_int_equal(pending_count(x->t.shm), 1);
+	world_forget(&x->t);
+	assert_string_equal(ack(x, &w, ACK_ACCEPTED), "ok");
+	assert_string_equal(ack(x, &w, ACK_ACCEPTED), "ok");		/* said twice */
+	assert_true(published(x, "command_status", 0, &m));
+	assert_has(x, "\"status\":\"accepted\"");
+	assert_int_equal(m.to, PUBLISH_WITH_REF);
+	assert_true(m.ref == user_ref(x));
+	assert_int_equal(m.cursor.len, 0);
+	world_forget(&x->t);
+	assert_string_equal(ack_from(x, &w, x->last_id, ACK_EXECUTED, "[1,2]", NULL), "ok");
+	assert_true(published(x, "command_status", 0, &m));
+	assert_has(x, "\"status\":\"executed\",\"late\":false,\"outcome\":\"confirmed\"");
+	assert_has(x, "\"result\":[1,2]");
+	assert_true(m.cursor.len > 0);
+	assert_int_equal(pending_count(x->t.shm), 0);
+	assert_string_equal(ack(x, &w, ACK_EXECUTED), "already_final");
+	assert_string_equal(ack(x, &w, ACK_FAILED), "already_final");
+	assert_string_equal(ack(x, &w, ACK_UNKNOWN), "already_final");
+	command_now(x, x->last_id);
+	assert_has(x, "\"step\":\"stored\"");
+	assert_has(x, "\"step\":\"accepted\"");
+	assert_has(x, "\"step\":\"executed\"}]}}");
+	assert_int_equal(events(x, "command_sent"), 1);
+	assert_int_equal(events(x, "command_executed"), 1);
+	assert_has(x, "\"actor\":\"owner\"");
+}
+
+static void
+normalises_errors(void **state)
+{
+	static const struct {
+		const char *given, *shown;
+	} cases[] = {
+		{ "\"jammed\"", "\"error\":{\"code\":\"device_error\",\"message\":\"jammed\"}" },
+		{ "{\"code\":\"E7\",\"message\":\"a \\\"b\\\"\",\"more\":1}",
+		    "\"error\":{\"code\":\"E7\",\"message\":\"a \\\"b\\\"\"}" },
+		{ "{\"code\":\"E7\"}", "\"error\":{\"code\":\"E7\",\"message\":\"\"}" },
+		{ NULL, "\"error\":null" },
+	};
+	struct test *x = *state;
+	struct msg_device_welcome w;
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_string_equal(ASK(x, .user = "owner"), "sent");
+		assert_string_equal(ack_from(x, &w, x->last_id, ACK_FAILED, NULL, cases[i].given), "ok");
+		command_now(x, x->last_id);
+		assert_has(x, "\"status\":\"failed\",\"late\":false,\"outcome\":\"confirmed\",\"safeToRetry\":false");
+		assert_has(x, cases[i].shown);
+	}
+}
+
+static void
+times_out(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	uint8_t first[UUID_LEN], second[UUID_LEN], third[UUID_LEN];
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	listen_as(x, "owner");
+	assert_string_equal(ASK(x, .timeout_ms = 20), "sent");
+	memcpy(first, x->last_id, UUID_LEN);
+	assert_string_equal(ASK(x, .timeout_ms = 20), "sent");
+	memcpy(second, x->last_id, UUID_LEN);
+	assert_string_equal(ASK(x, .timeout_ms = 20), "sent");
+	memcpy(third, x->last_id, UUID_LEN);
+	assert_string_equal(ack_from(x, &w, second, ACK_ACCEPTED, NULL, NULL), "ok");
+	usleep(40000);
+	world_forget(&x->t);
+	world_tick(&x->t);
+	assert_true(published(x, "command_status", 2, NULL));
+	assert_int_equal(pending_count(x->t.shm), 0);
+	command_now(x, first);
+	assert_has(x, "\"status\":\"timeout\",\"late\":false,\"outcome\":\"unconfirmed\",\"safeToRetry\":false");
+	/* Late results count; a device that never got it makes it safe to try again. */
+	assert_string_equal(ack_from(x, &w, first, ACK_ACCEPTED, NULL, NULL), "already_final");
+	assert_string_equal(ack_from(x, &w, first, ACK_EXECUTED, "1", NULL), "ok");
+	command_now(x, first);
+	assert_has(x, "\"status\":\"executed\",\"late\":true,\"outcome\":\"confirmed\"");
+	assert_string_equal(ack_from(x, &w, first, ACK_FAILED, NULL, NULL), "already_final");
+	assert_string_equal(ack_from(x, &w, second, ACK_FAILED, NULL, "\"x\""), "ok");
+	command_now(x, second);
+	assert_has(x, "\"status\":\"failed\",\"late\":true");
+	assert_string_equal(ack_from(x, &w, third, ACK_UNKNOWN, NULL, NULL), "ok");
+	command_now(x, third);
+	assert_has(x, "\"status\":\"timeout\",\"late\":false,\"outcome\":\"not_sent\",\"safeToRetry\":true");
+	assert_int_equal(events(x, "command_timeout"), 3);
+	assert_int_equal(events(x, "command_executed"), 1);
+	assert_int_equal(events(x, "command_failed"), 1);
+}
+
+static void
+refuses_acks_of_others(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome a, b;
+	uint8_t nobody[UUID_LEN];
+
+	new_device(x, "d1", 0);
+	new_device(x, "d2", 1);
+	a = online(x, 0, "d1");
+	b = online(x, 1, "d2");
+	assert_string_equal(ASK(x, .device = "d1"), "sent");
+	assert_string_equal(ack_from(x, &b, x->last_id, ACK_UNKNOWN, NULL, NULL), "not_found");
+	assert_string_equal(ack_from(x, &b, x->last_id, ACK_EXECUTED, NULL, NULL), "not_found");
+	uuid_new(nobody);
+	assert_string_equal(ack_from(x, &a, nobody, ACK_EXECUTED, NULL, NULL), "not_found");
+	command_now(x, x->last_id);
+	assert_has(x, "\"status\":\"sent\"");
+	assert_string_equal(ack(x, &a, ACK_EXECUTED), "ok");
+}
+
+static void
+queues_and_keeps_order(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	uint8_t id[5][UUID_LEN];
+
+	new_device(x, "d1", 0);
+	assert_string_equal(ASK(x, .queue_ms = 0), "device_offline");
+	for (int i = 0; i < 5; i++) {
+		assert_string_equal(ASK(x, .queue_ms = i == 2 ? 20 : 60000, .only_if = i == 3 ? "{\"status.a\":1}" : NULL),
+		    "queued");
+		memcpy(id[i], x->last_id, UUID_LEN);
+	}
+	assert_has(x, "\"outcome\":\"not_sent\"");
+	assert_has(x, "\"sentAt\":null");
+	assert_int_equal(pending_count(x->t.shm), 0);
+	usleep(40000);
+	world_tick(&x->t);
+	command_now(x, id[2]);
+	assert_has(x, "\"status\":\"expired\",\"late\":false,\"outcome\":\"not_sent\",\"safeToRetry\":true");
+	world_forget(&x->t);
+	w = online(x, 0, "d1");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 3);
+	assert_memory_equal(sent_to_device(x, 0).command, id[0], UUID_LEN);
+	assert_memory_equal(sent_to_device(x, 1).command, id[1], UUID_LEN);
+	assert_memory_equal(sent_to_device(x, 2).command, id[4], UUID_LEN);
+	assert_int_equal(w.reconcile_json.len, 0);	/* what is sent now is not asked about */
+	command_now(x, id[3]);
+	assert_has(x, "\"status\":\"failed\"");
+	assert_has(x, "\"code\":\"precondition\"");
+	assert_int_equal(events(x, "command_expired"), 1);
+	assert_int_equal(events(x, "command_sent"), 3);
+}
+
+static void
+limits_the_queue(void **state)
+{
+	struct test *x = *state;
+
+	new_device(x, "d1", 0);
+	x->t.keep_posted = false;
+	for (int i = 0; i < COMMAND_QUEUE_MAX; i++) {
+		struct order o = { .queue_ms = 60000 };
+
+		post_order(x, &o);
+	}
+	world_run(&x->t);
+	x->t.keep_posted = true;
+	assert_string_equal(ASK(x, .queue_ms = 60000), "too_many");
+}
+
+static void
+cancels(void **state)
+{
+	struct test *x = *state;
+	struct msg_command_cancel m = { .ref = user_ref(x), .at = clock_now_ms(), .tenant = SLICE("t1"), .user = SLICE("owner") };
+	struct msg_publish p;
+
+	new_device(x, "d1", 0);
+	assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+	memcpy(m.command_id, x->last_id, UUID_LEN);
+	m.request = ++x->t.requests;
+	m.user = SLICE("stranger");
+	world_post(&x->t, command_cancel, &m);
+	world_run(&x->t);
+	assert_string_equal(answer_to(x, m.request), "no_access");
+	m.request = ++x->t.requests;
+	m.user = SLICE("owner");
+	m.tenant = SLICE("t2");
+	world_post(&x->t, command_cancel, &m);
+	world_run(&x->t);
+	assert_string_equal(answer_to(x, m.request), "not_found");
+	m.request = ++x->t.requests;
+	m.tenant = SLICE("t1");
+	listen_as(x, "owner");
+	topics_join(x->t.shm, audience_topic_user(shm_hash_key(x->t.shm), SLICE("t1"), SLICE("owner")), GATEWAY_SLOT);
+	world_forget(&x->t);
+	world_post(&x->t, command_cancel, &m);
+	world_run(&x->t);
+	/* Who is answered is not told a second time. */
+	assert_true(published(x, "command_status", 0, &p));
+	assert_true(p.to == PUBLISH_NOT_REF && p.ref == m.ref);
+	assert_true(published(x, "command_status", 1, &p));
+	assert_int_equal(p.to, PUBLISH_ALL);
+	assert_string_equal(answer_to(x, m.request), "ok");
+	assert_has(x, "{\"command\":{");
+	assert_has(x, "\"status\":\"cancelled\",\"late\":false,\"outcome\":\"not_sent\",\"safeToRetry\":true");
+	m.request = ++x->t.requests;
+	world_post(&x->t, command_cancel, &m);
+	world_run(&x->t);
+	assert_string_equal(answer_to(x, m.request), "conflict");
+	(void)online(x, 0, "d1");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 0);
+	assert_int_equal(events(x, "command_cancelled"), 1);
+}
+
+static void
+judges_conditions(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct msg_device_report m = {
+		.tenant = SLICE("t1"), .device = SLICE("d1"),
+		.data_json = SLICE("{\"door\":\"closed\",\"n\":1,\"in\":{\"a\":[1,{\"x\":null}],\"b.c\":true}}")
+	};
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	assert_string_equal(ASK(x, .only_if = "{\"status.door\":\"closed\"}"), "failed");	/* never told its state */
+	assert_has(x, "\"error\":{\"code\":\"precondition\",");
+	assert_has(x, "\"outcome\":\"not_sent\",\"safeToRetry\":true");
+	m.device_pk = w.device_pk;
+	m.epoch = w.epoch;
+	m.at = clock_now_ms();
+	world_post(&x->t, device_report, &m);
+	world_run(&x->t);
+	assert_string_equal(ASK(x, .only_if = "{\"status.door\":\"closed\"}"), "sent");
+	assert_string_equal(ASK(x, .only_if = "{\"status.door\":\"open\"}"), "failed");
+	assert_string_equal(ASK(x, .only_if = "{\"status.door\":\"closed\",\"status.n\":2}"), "failed");
+	assert_string_equal(ASK(x, .only_if = "{\"status.n\":1.0}"), "sent");
+	assert_string_equal(ASK(x, .only_if = "{\"status.in.a\":[1,{\"x\":null}]}"), "sent");
+	assert_string_equal(ASK(x, .only_if = "{\"status.in\":{\"b.c\":true,\"a\":[1.0,{\"x\":null}]}}"), "sent");
+	assert_string_equal(ASK(x, .only_if = "{\"status.in.b.c\":true}"), "sent");
+	assert_string_equal(ASK(x, .only_if = "{\"status.in.b\":true}"), "failed");
+	assert_string_equal(ASK(x, .only_if = "{\"status.nothing\":null}"), "failed");
+	assert_string_equal(ASK(x, .only_if = "{\"seenWithinMs\":60000}"), "sent");
+	usleep(20000);
+	assert_string_equal(ASK(x, .only_if = "{\"seenWithinMs\":5}"), "failed");
+}
+
+/* Who asked was told that it did not happen: a door is not opened then because storage had stood still. */
+static void
+does_not_run_what_is_given_up(void **state)
+{
+	struct test *x = *state;
+
+	new_device(x, "d1", 0);
+	online(x, 0, "d1");
+	assert_string_equal(ASK(x, .ago_ms = MSG_ANSWER_MS), "unavailable");
+	assert_int_equal(rest_(x, "owner", ROUTE_device_commands, "d1", NULL, NULL), 200);
+	assert_has(x, "\"commands\":[]");
+	assert_int_equal(events(x, "command_sent"), 0);
+	assert_string_equal(ASK(x, .ago_ms = MSG_ANSWER_MS / 2), "sent");
+}
+
+static void
+remembers_keys(void **state)
+{
+	struct test *x = *state;
+	uint8_t id[UUID_LEN];
+	char name[UUID_TEXT_LEN + 1];
+
+	new_device(x, "d1", 0);
+	assert_string_equal(ASK(x, .key = "k", .queue_ms = 60000, .params = "{\"a\":1,\"b\":2}"), "queued");
+	memcpy(id, x->last_id, UUID_LEN);
+	uuid_format(id, name);
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .key = "k", .queue_ms = 60000, .params = "{ \"b\": 2, \"a\": 1 }"), "queued");
+	assert_has(x, name);
+	assert_int_equal(world_count(&x->t, MSG_publish), 1);
+	assert_string_equal(ASK(x, .key = "k", .queue_ms = 60000, .params = "{\"a\":2}"), "conflict");
+	assert_string_equal(ASK(x, .key = "k", .queue_ms = 60001, .params = "{\"a\":1,\"b\":2}"), "conflict");
+	/* Keys are each requester's own. */
+	assert_string_equal(ASK(x, .key = "k", .queue_ms = 60000, .role = ROLE_ADMIN, .user = "boss"), "queued");
+	assert_false(has(x, name));
+	/* A refused request leaves no key behind. */
+	assert_string_equal(ASK(x, .key = "k2"), "device_offline");
+	assert_string_equal(ASK(x, .key = "k2", .queue_ms = 1000), "queued");
+}
+
+static struct msg_device_send_failed
+failed_send(struct test *x, unsigned nth)
+{
+	struct msg_device_send s = sent_to_device(x, nth);
+	struct msg_device_send_failed m = { .ref = s.ref, .epoch = s.epoch };
+
+	memcpy(m.command, s.command, UUID_LEN);
+	return m;
+}
+
+static void
+takes_back_what_was_not_sent(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct msg_device_send_failed m;
+
+	new_device(x, "d1", 0);
+	/* Gone, nothing to wait for: expired. */
+	w = online(x, 0, "d1");
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	m = failed_send(x, 0);
+	gone(x, &w, device_ref(x, 0));
+	world_post(&x->t, device_send_failed, &m);
+	world_run(&x->t);
+	command_now(x, x->last_id);
+	assert_has(x, "\"status\":\"expired\",\"late\":false,\"outcome\":\"not_sent\",\"safeToRetry\":true");
+	assert_int_equal(pending_count(x->t.shm), 0);
+	/* It may wait: queued again, and sent at the next connection. */
+	w = online(x, 0, "d1");
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .queue_ms = 60000), "sent");
+	m = failed_send(x, 0);
+	gone(x, &w, device_ref(x, 0));
+	world_post(&x->t, device_send_failed, &m);
+	world_run(&x->t);
+	command_now(x, x->last_id);
+	assert_has(x, "\"status\":\"queued\"");
+	assert_has(x, "\"attempt\":0");
+	world_forget(&x->t);
+	w = online(x, 0, "d1");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 1);
+	command_now(x, x->last_id);
+	assert_has(x, "\"status\":\"sent\"");
+	assert_has(x, "\"attempt\":1");
+	/* The device is there again by another connection: at once. */
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	m = failed_send(x, 0);
+	assert_int_equal(connect_ref(x, 0, "d1", device_ref(x, 3), &w), ERROR_NONE);
+	world_forget(&x->t);
+	world_post(&x->t, device_send_failed, &m);
+	world_run(&x->t);
+	assert_int_equal(world_count(&x->t, MSG_device_send), 1);
+	assert_true(sent_to_device(x, 0).ref == device_ref(x, 3));
+	/* Heard a second time it says nothing of the newer attempt. */
+	world_post(&x->t, device_send_failed, &m);
+	world_run(&x->t);
+	assert_int_equal(world_count(&x->t, MSG_device_send), 1);
+}
+
+static void
+reconciles(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	uint8_t id[4][UUID_LEN];
+	char name[4][UUID_TEXT_LEN + 1];
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	for (int i = 0; i < 4; i++) {
+		assert_string_equal(ASK(x, .timeout_ms = i == 1 ? 10 : 30000), "sent");
+		memcpy(id[i], x->last_id, UUID_LEN);
+		uuid_format(id[i], name[i]);
+	}
+	assert_string_equal(ack_from(x, &w, id[0], ACK_EXECUTED, NULL, NULL), "ok");
+	assert_string_equal(ack_from(x, &w, id[2], ACK_ACCEPTED, NULL, NULL), "ok");
+	usleep(20000);
+	world_tick(&x->t);
+	gone(x, &w, device_ref(x, 0));
+	world_forget(&x->t);
+	w = online(x, 0, "d1");
+	text(x, w.reconcile_json);
+	assert_false(has(x, name[0]));
+	assert_has(x, name[1]);
+	assert_has(x, name[2]);
+	assert_has(x, name[3]);
+	assert_int_equal(world_count(&x->t, MSG_device_send), 0);
+	/* It never got the last: again, under the same id. */
+	assert_string_equal(ack_from(x, &w, id[3], ACK_UNKNOWN, NULL, NULL), "ok");
+	text(x, sent_to_device(x, 0).payload_json);
+	assert_has(x, name[3]);
+	assert_has(x, "\"attempt\":2}");
+	assert_string_equal(ack_from(x, &w, id[3], ACK_EXECUTED, NULL, NULL), "ok");
+	command_now(x, id[3]);
+	assert_has(x, "\"status\":\"executed\"");
+	assert_has(x, "\"attempt\":2");
+}
+
+/* ---------------------------------------------------------------- permissions */
+
+static const char *
+share(struct test *x, const char *user, const char *body, unsigned status)
+{
+	char whole[256];
+
+	snprintf(whole, sizeof(whole), "{\"userId\":\"%s\",%s}", user, body);
+	assert_int_equal(rest_(x, "owner", ROUTE_share_add, "d1", NULL, whole), status);
+	return x->answer.data;
+}
+
+static void
+keeps_permissions(void **state)
+{
+	struct test *x = *state;
+	char body[128], when[CLOCK_TEXT_LEN + 1];
+	struct msg_publish m;
+
+	new_device(x, "d1", 0);
+	(void)online(x, 0, "d1");
+	share(x, "viewer", "\"permission\":\"view\"", 201);
+	share(x, "driver", "\"permission\":\"control\"", 201);
+	share(x, "keeper", "\"permission\":\"admin\"", 201);
+	share(x, "opener", "\"permission\":\"control\",\"commands\":[\"unlock_door\"]", 201);
+	assert_string_equal(x->answer.data,
+	    "{\"share\":{\"userId\":\"opener\",\"permission\":\"control\",\"commands\":[\"unlock_door\"]}}");
+	share(x, "owner", "\"permission\":\"view\"", 422);
+
+	assert_string_equal(ASK(x, .user = "stranger"), "no_access");
+	assert_string_equal(ASK(x, .user = "stranger", .tenant = "t2"), "not_found");
+	assert_string_equal(ASK(x, .user = "boss", .tenant = "t2", .role = ROLE_ADMIN), "not_found");
+	assert_string_equal(ASK(x, .user = "viewer"), "no_access");
+	assert_string_equal(ASK(x, .user = "driver"), "sent");
+	assert_string_equal(ASK(x, .user = "keeper"), "sent");
+	assert_string_equal(ASK(x, .user = "opener"), "sent");
+	assert_string_equal(ASK(x, .user = "opener", .command = "reboot"), "no_access");
+	assert_string_equal(ASK(x, .user = "boss", .role = ROLE_ADMIN), "sent");
+	assert_string_equal(ASK(x, .user = "backend", .role = ROLE_SERVICE), "sent");
+	assert_int_equal(rest_(x, "opener", ROUTE_device_update, "d1", NULL, "{\"settings\":{}}"), 403);
+	assert_int_equal(rest_(x, "opener", ROUTE_device_update, "d1", NULL, "{\"name\":\"n\"}"), 200);
+	assert_int_equal(rest_(x, "viewer", ROUTE_device_update, "d1", NULL, "{\"name\":\"n\"}"), 403);
+	assert_int_equal(rest_(x, "viewer", ROUTE_device_get, "d1", NULL, NULL), 200);
+	assert_has(x, "\"userPermissions\":[\"view\"]");
+	assert_int_equal(rest_(x, "viewer", ROUTE_share_list, "d1", NULL, NULL), 403);
+	assert_int_equal(rest_(x, "keeper", ROUTE_share_list, "d1", NULL, NULL), 200);
+	assert_has(x, "{\"shares\":[{\"userId\":\"driver\",\"permission\":\"control\"},{\"userId\":\"keeper\"");
+	assert_int_equal(rest_(x, "keeper", ROUTE_device_delete, "d1", NULL, NULL), 403);
+	assert_int_equal(rest_(x, "viewer", ROUTE_device_events, "d1", NULL, NULL), 200);
+	assert_int_equal(rest_(x, "stranger", ROUTE_device_events, "d1", NULL, NULL), 403);
+	assert_int_equal(rest_(x, "stranger", ROUTE_device_commands, "d1", NULL, NULL), 403);
+	assert_int_equal(rest_(x, "stranger", ROUTE_device_list, NULL, NULL, NULL), 200);
+	assert_string_equal(x->answer.data, "{\"devices\":[],\"nextCursor\":null}");
+	assert_int_equal(rest_(x, "viewer", ROUTE_device_stats, NULL, NULL, NULL), 200);
+	assert_has(x, "\"total\":1,\"owned\":0,\"shared\":1");
+	assert_int_equal(rest_(x, "stranger", ROUTE_events, NULL, NULL, NULL), 200);
+	assert_string_equal(x->answer.data, "{\"events\":[],\"nextCursor\":null}");
+	assert_int_equal(rest_(x, "viewer", ROUTE_events, NULL, "limit=2", NULL), 200);
+	assert_has(x, "\"nextCursor\":\"");
+
+	/* Withdrawn, and over. */
+	listen_as(x, "driver");
+	world_forget(&x->t);
+	assert_int_equal(rest_as(x, ROLE_USER, "t1", "owner", ROUTE_share_remove, "d1", "driver", NULL, NULL, NULL), 204);
+	assert_true(published(x, "device_unshared", 0, &m));
+	assert_string_equal(x->answer.data, "{\"deviceId\":\"d1\",\"permission\":\"control\",\"by\":\"owner\"}");
+	assert_int_equal(m.admins, 0);
+	assert_int_equal(world_count(&x->t, MSG_audience), 1);
+	assert_string_equal(ASK(x, .user = "driver"), "no_access");
+	assert_int_equal(rest_as(x, ROLE_USER, "t1", "owner", ROUTE_share_remove, "d1", "driver", NULL, NULL, NULL), 404);
+	clock_format(clock_now_ms() + 30, when);
+	snprintf(body, sizeof(body), "\"permission\":\"control\",\"expiresAt\":\"%s\"", when);
+	share(x, "guest", body, 201);
+	assert_string_equal(ASK(x, .user = "guest"), "sent");
+	usleep(50000);
+	assert_string_equal(ASK(x, .user = "guest"), "no_access");
+	assert_int_equal(rest_(x, "guest", ROUTE_device_list, NULL, NULL, NULL), 200);
+	assert_string_equal(x->answer.data, "{\"devices\":[],\"nextCursor\":null}");
+
+	/* All members may look. */
+	inside(x)->members_view = true;
+	assert_int_equal(rest_(x, "stranger", ROUTE_device_get, "d1", NULL, NULL), 200);
+	assert_has(x, "\"userPermissions\":[\"view\"]");
+	assert_string_equal(ASK(x, .user = "stranger"), "no_access");
+	assert_int_equal(rest_as(x, ROLE_USER, "t2", "stranger", ROUTE_device_get, "d1", NULL, NULL, NULL, NULL), 404);
+}
+
+static const char *
+subscribe_as(struct test *x, const char *user, const char *devices)
+{
+	struct msg_subscribe m = {
+		.request = ++x->t.requests, .ref = user_ref(x), .tenant = SLICE("t1"), .user = slice_of(user),
+		.devices_json = slice_of(devices)
+	};
+
+	world_post(&x->t, subscribe, &m);
+	world_run(&x->t);
+	return answer_to(x, m.request);
+}
+
+static void
+subscribes(void **state)
+{
+	struct test *x = *state;
+
+	new_device(x, "d1", 0);
+	assert_string_equal(subscribe_as(x, "owner", "[\"d1\"]"), "ok");
+	assert_string_equal(x->answer.data, "{\"devices\":[\"d1\"]}");
+	assert_string_equal(subscribe_as(x, "owner", "[]"), "ok");
+	assert_string_equal(subscribe_as(x, "owner", "[\"d1\",\"d2\"]"), "not_found");
+	assert_string_equal(subscribe_as(x, "stranger", "[\"d1\"]"), "no_access");
+}
+
+/* ---------------------------------------------------------------- visitors, tickets */
+
+static void
+decides_on_visitors(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct msg_visitor_new m = { .tenant = SLICE("t1"), .device = SLICE("d1"), .name = SLICE("Ann") };
+	const char *id = "01890000-0000-7000-8000-000000000001";
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	listen_as(x, "owner");
+	m.device_pk = w.device_pk;
+	m.epoch = w.epoch;
+	must(uuid_parse(slice_of(id), m.visitor_id) == 0);
+	world_post(&x->t, visitor_new, &m);
+	world_post(&x->t, visitor_new, &m);	/* told twice: one visit */
+	world_run(&x->t);
+	assert_true(published(x, "new_visitor", 0, NULL));
+	assert_has(x, "\"name\":\"Ann\",\"snapshotUrl\":null,\"data\":null,\"status\":\"pending\"");
+	assert_false(published(x, "new_visitor", 1, NULL));
+	assert_int_equal(rest_(x, "owner", ROUTE_visitor_list, NULL, "status=pending", NULL), 200);
+	assert_has(x, id);
+	assert_int_equal(rest_(x, "stranger", ROUTE_visitor_list, NULL, NULL, NULL), 200);
+	assert_false(has(x, id));
+	assert_int_equal(rest_(x, "stranger", ROUTE_visitor_approve, id, NULL, NULL), 403);
+	assert_int_equal(rest_as(x, ROLE_ADMIN, "t2", "boss", ROUTE_visitor_approve, id, NULL, NULL, NULL, NULL), 404);
+	world_forget(&x->t);
+	assert_int_equal(rest_(x, "owner", ROUTE_visitor_approve, id, NULL, NULL), 200);
+	assert_has(x, "\"status\":\"approved\",\"decidedBy\":\"owner\"");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 1);
+	command_now(x, x->fresh_id);
+	assert_has(x, "\"command\":\"unlock_door\"");
+	assert_int_equal(rest_(x, "owner", ROUTE_visitor_deny, id, NULL, NULL), 409);
+	assert_has(x, "\"code\":\"conflict\"");
+	assert_has(x, "\"visitor\":{\"visitorId\":");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 1);
+	assert_int_equal(events(x, "visitor_requested"), 1);
+	assert_int_equal(events(x, "visitor_decided"), 1);
+}
+
+static void
+takes_tickets_once(void **state)
+{
+	struct test *x = *state;
+	struct msg_ticket_put put = {
+		.request = 1, .ref = user_ref(x), .until = clock_now_ms() + 30000, .expires = 77, .role = ROLE_ADMIN,
+		.tenant = SLICE("t1"), .user = SLICE("u"), .role_name = SLICE("admin")
+	};
+	struct msg_ticket_take take = { .request = 2, .ref = user_ref(x), .at = clock_now_ms() };
+	struct msg_ticket_taken taken;
+	struct posted *p;
+
+	world_post(&x->t, ticket_put, &put);
+	world_post(&x->t, ticket_take, &take);
+	take.request = 3;
+	world_post(&x->t, ticket_take, &take);
+	world_run(&x->t);
+	p = world_posted(&x->t, MSG_ticket_taken, 0);
+	assert_int_equal(msg_unpack_ticket_taken(&taken, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+	assert_int_equal(taken.code, ERROR_NONE);
+	assert_int_equal(taken.expires, 77);
+	assert_true(slice_is(taken.user, "u"));
+	p = world_posted(&x->t, MSG_ticket_taken, 1);
+	assert_int_equal(msg_unpack_ticket_taken(&taken, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+	assert_int_equal(taken.code, ERROR_invalid_token);
+}
+
+static void
+tells_values_by_rest(void **state)
+{
+	struct test *x = *state;
+	struct msg_publish m;
+
+	new_device(x, "d1", 0);
+	listen_as(x, "owner");
+	assert_int_equal(rest_(x, "owner", ROUTE_telemetry, NULL, NULL, "{\"deviceId\":\"d1\",\"data\":{\"t\":1}}"), 202);
+	assert_true(published(x, "telemetry", 0, &m));
+	assert_has(x, "\"deviceId\":\"d1\",\"epoch\":0,\"at\":");
+	assert_int_equal(m.kind, PUBLISH_CONFLATED);
+	world_forget(&x->t);
+	assert_int_equal(rest_(x, "owner", ROUTE_telemetry, NULL, NULL,
+	    "[{\"deviceId\":\"d1\",\"data\":{}},{\"deviceId\":\"d2\",\"data\":{}}]"), 404);
+	assert_int_equal(rest_(x, "owner", ROUTE_telemetry, NULL, NULL, "[{\"deviceId\":\"d1\"}]"), 422);
+	assert_int_equal(rest_(x, "stranger", ROUTE_telemetry, NULL, NULL, "{\"deviceId\":\"d1\",\"data\":{}}"), 403);
+	assert_false(published(x, "telemetry", 0, NULL));
+	assert_int_equal(rest_as(x, ROLE_SERVICE, "t1", "b", ROUTE_telemetry, NULL, NULL, NULL,
+	    "[{\"deviceId\":\"d1\",\"data\":{}},{\"deviceId\":\"d1\",\"data\":{}}]", NULL), 202);
+	assert_string_equal(x->answer.data, "{\"accepted\":2}");
+}
+
+/* ---------------------------------------------------------------- what was missed */
+
+/* All messages of an answer, one per line, in x->answer; the last part is returned. */
+static struct msg_resume_part
+missed(struct test *x, const char *user, enum role role, const char *cursor, uint32_t limit)
+{
+	struct msg_resume m = {
+		.request = ++x->t.requests, .ref = user_ref(x), .role = role, .limit = limit, .tenant = SLICE("t1"),
+		.user = slice_of(user), .cursor = slice_of(cursor)
+	};
+	struct msg_resume_part part = { .last = 0 };
+
+	world_forget(&x->t);
+	world_post(&x->t, resume, &m);
+	world_run(&x->t);
+	buf_clear(&x->answer);
+	for (size_t i = 0; i < x->t.posted_count; i++) {
+		struct posted *p = &x->t.posted[i];
+		struct slice rest;
+
+		assert_int_equal(p->kind, MSG_resume_part);
+		assert_false(part.last);
+		assert_int_equal(msg_unpack_resume_part(&part, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+		for (rest = part.messages; rest.len > 0;) {
+			struct json_value v;
+			uint32_t len;
+
+			memcpy(&len, rest.p, sizeof(len));
+			assert_int_equal(json_parse((struct slice){ rest.p + 4, len }, 32, &v), 0);
+			buf_put(&x->answer, rest.p + 4, len);
+			buf_putc(&x->answer, '\n');
+			rest.p += 4 + len;
+			rest.len -= 4 + len;
+		}
+	}
+	assert_true(part.last);
+	buf_putc(&x->answer, '\0');
+	return part;
+}
+
+static void
+shows_what_was_missed(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct msg_resume_part p;
+	struct msg_device_report m = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{\"a\":1}") };
+	struct msg_visitor_new v = { .tenant = SLICE("t1"), .device = SLICE("d1"), .name = SLICE("Ann") };
+	char cursor[24];
+
+	new_device(x, "d1", 0);
+	new_device(x, "d2", 1);		/* cursor 2 */
+	w = online(x, 0, "d1");
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	m.device_pk = v.device_pk = w.device_pk;
+	m.epoch = w.epoch;
+	world_post(&x->t, device_report, &m);
+	uuid_new(v.visitor_id);
+	world_post(&x->t, visitor_new, &v);
+	world_run(&x->t);
+	share(x, "viewer", "\"permission\":\"view\"", 201);
+	assert_string_equal(ack(x, &w, ACK_EXECUTED), "ok");
+	gone(x, &w, device_ref(x, 0));
+
+	p = missed(x, "owner", ROLE_USER, "2", 100);
+	assert_int_equal(p.code, ERROR_NONE);
+	assert_int_equal(p.count, 6);
+	assert_has(x, "{\"type\":\"device_connected\",\"payload\":{\"deviceId\":\"d1\",\"epoch\":1,\"transport\":\"ws\",\"at\":");
+	assert_has(x, "{\"type\":\"command_status\",\"payload\":{\"commandId\":");
+	assert_has(x, "{\"type\":\"device_status\",\"payload\":{\"deviceId\":\"d1\",\"epoch\":1,\"at\":");
+	assert_has(x, "{\"type\":\"new_visitor\",");
+	assert_has(x, "\"type\":\"device_disconnected\"");
+	assert_has(x, "\"cursor\":\"3\"}");
+	assert_null(strstr(x->answer.data, "device_shared"));
+	p = missed(x, "viewer", ROLE_USER, "2", 100);
+	assert_int_equal(p.count, 6);
+	assert_has(x, "{\"type\":\"device_shared\",\"payload\":{\"deviceId\":\"d1\",\"permission\":\"view\",\"by\":\"owner\"}");
+	assert_null(strstr(x->answer.data, "new_visitor"));
+	p = missed(x, "stranger", ROLE_USER, "2", 100);
+	assert_int_equal(p.count, 0);
+	assert_int_equal(p.code, ERROR_NONE);
+	p = missed(x, "boss", ROLE_ADMIN, "1", 100);
+	assert_has(x, "device_registered");
+	snprintf(cursor, sizeof(cursor), "9");
+	p = missed(x, "owner", ROLE_USER, cursor, 100);
+	assert_int_equal(p.count, 0);
+	/* Too much, made up, of another store. */
+	p = missed(x, "owner", ROLE_USER, "2", 3);
+	assert_int_equal(p.code, ERROR_too_many);
+	assert_int_equal(p.dropped, 6);
+	assert_true(p.since > 0);
+	assert_int_equal(missed(x, "owner", ROLE_USER, "abc", 100).code, ERROR_too_many);
+	assert_int_equal(missed(x, "owner", ROLE_USER, "1000000", 100).code, ERROR_too_many);
+	assert_int_equal(missed(x, "owner", ROLE_USER, "-5", 100).code, ERROR_too_many);
+}
+
+/* ---------------------------------------------------------------- crashes and failures */
+
+/* Killed after the commit and before the records were given back: everything is told again and nothing is done twice. */
+static void
+reads_a_batch_again(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w, again;
+	struct msg_device_report report = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{\"a\":1}") };
+	struct msg_command_ack done = { .status = ACK_EXECUTED, .tenant = SLICE("t1"), .device = SLICE("d1") };
+	struct msg_device_auth in = { .by_token = 1, .device = SLICE("d1") };
+	struct order o = { .queue_ms = 0 };
+	uint64_t request, old_ref;
+	uint8_t first[UUID_LEN];
+
+	if (strcmp(engine, "file") != 0)
+		return;
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	old_ref = w.ref;
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	memcpy(first, x->last_id, UUID_LEN);
+
+	report.device_pk = w.device_pk;
+	report.epoch = w.epoch;
+	report.request = ++x->t.requests;
+	report.ref = w.ref;
+	world_post(&x->t, device_report, &report);
+	done.request = ++x->t.requests;
+	done.ref = w.ref;
+	done.device_pk = w.device_pk;
+	memcpy(done.command, first, UUID_LEN);
+	done.verdict = pending_move(x->t.shm, first, audience_device_key(shm_hash_key(x->t.shm), SLICE("t1"), SLICE("d1")),
+	    PENDING_EXECUTED);
+	world_post(&x->t, command_ack, &done);
+	in.request = ++x->t.requests;
+	in.ref = device_ref(x, 9);
+	must(auth_device_token_hash(slice_of(x->token[0]), in.token_hash) == 0);
+	world_post(&x->t, device_auth, &in);
+	request = post_order(x, &o);
+
+	for (int round = 0; round < 3; round++) {
+		struct posted *p;
+		struct msg_kick k;
+
+		world_forget(&x->t);
+		if (round < 2)
+			world_run_unconsumed(&x->t);
+		else
+			world_run(&x->t);
+		assert_string_equal(answer_to(x, report.request), "ok");
+		assert_string_equal(answer_to(x, done.request), "ok");
+		assert_string_equal(answer_to(x, request), "sent");
+		p = world_posted(&x->t, MSG_device_welcome, 0);
+		assert_int_equal(msg_unpack_device_welcome(&again, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+		assert_int_equal(again.code, ERROR_NONE);
+		assert_int_equal(again.epoch, 2);
+		p = world_posted(&x->t, MSG_kick, 0);
+		assert_non_null(p);
+		assert_int_equal(msg_unpack_kick(&k, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+		assert_true(k.ref == old_ref);
+		assert_int_equal(world_count(&x->t, MSG_device_send), 1);
+		if (round < 2) {
+			world_kill(&x->t);
+			world_start(&x->t);
+		}
+	}
+	assert_int_equal(events(x, "status_changed"), 1);
+	assert_int_equal(events(x, "device_connected"), 2);
+	assert_int_equal(events(x, "command_sent"), 2);
+	assert_int_equal(events(x, "command_executed"), 1);
+	assert_int_equal(pending_count(x->t.shm), 1);
+}
+
+static void
+set_page_limit(struct test *x, int pages)
+{
+	struct sqlite_db *s = (struct sqlite_db *)inside(x)->db;
+	char sql[64];
+
+	snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %d", pages);
+	assert_int_equal(sqlite3_exec(s->handle, sql, NULL, NULL, NULL), SQLITE_OK);
+}
+
+static void
+survives_a_full_disk(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct msg_store_probe probe = { .ref = user_ref(x) };
+	struct msg_command_ack m = { .status = ACK_EXECUTED, .tenant = SLICE("t1"), .device = SLICE("d1") };
+	char *big = must_alloc(20001);
+	struct order o = { .params = big };
+
+	if (strcmp(engine, "file") != 0) {
+		free(big);
+		return;
+	}
+	memset(big, ' ', 20000);
+	memcpy(big, "{}", 2);
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	memcpy(m.command, x->last_id, UUID_LEN);
+	m.device_pk = w.device_pk;
+	m.ref = w.ref;
+	m.request = ++x->t.requests;
+	m.verdict = pending_move(x->t.shm, m.command, audience_device_key(shm_hash_key(x->t.shm), SLICE("t1"), SLICE("d1")),
+	    PENDING_EXECUTED);
+	set_page_limit(x, 1);	/* SQLite takes the present size instead: it can't grow */
+	world_forget(&x->t);
+	world_post(&x->t, command_ack, &m);
+	probe.request = ++x->t.requests;
+	for (int i = 0; i < 40; i++)
+		post_order(x, &o);
+	world_post(&x->t, store_probe, &probe);
+	world_run(&x->t);
+	assert_string_equal(answer_to(x, probe.request), "unavailable");
+	assert_string_equal(answer_to(x, m.request), "nothing");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 0);
+	assert_int_equal(inside(x)->batch.kept_count, 1);
+	world_tick(&x->t);
+	set_page_limit(x, 1000000);
+	world_tick(&x->t);
+	assert_int_equal(inside(x)->batch.kept_count, 0);
+	assert_string_equal(answer_to(x, m.request), "ok");
+	command_now(x, m.command);
+	assert_has(x, "\"status\":\"executed\"");
+	assert_string_equal(ask(x, o), "sent");
+	free(big);
+}
+
+static void
+survives_a_lock(void **state)
+{
+	struct test *x = *state;
+	sqlite3 *other;
+	char path[128];
+	int64_t began;
+
+	if (strcmp(engine, "file") != 0)
+		return;
+	new_device(x, "d1", 0);
+	snprintf(path, sizeof(path), "%s/belay.db", x->folder);
+	assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	assert_string_equal(ASK(x, .queue_ms = 1000), "unavailable");
+	began = clock_mono_ms();
+	for (int i = 0; i < 5; i++)
+		assert_string_equal(ASK(x, .queue_ms = 1000), "unavailable");
+	assert_true(clock_mono_ms() - began < 1500);
+	/* What only reads is answered. */
+	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d1", NULL, NULL), 200);
+	assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(other);
+	assert_string_equal(ASK(x, .queue_ms = 1000), "queued");
+}
+
+/* A claim that was made before the commit failed is taken back. */
+static void
+takes_back_claims(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome a;
+	struct msg_device_auth in = { .by_token = 1 };
+	struct directory_view v;
+	char *big = must_alloc(200001);
+	struct order o = { .params = big };
+
+	if (strcmp(engine, "file") != 0) {
+		free(big);
+		return;
+	}
+	memset(big, ' ', 200000);
+	memcpy(big, "{}", 2);
+	new_device(x, "d1", 0);
+	a = online(x, 0, "d1");
+	in.ref = device_ref(x, 9);
+	in.request = ++x->t.requests;
+	must(auth_device_token_hash(slice_of(x->token[0]), in.token_hash) == 0);
+	set_page_limit(x, 1);
+	world_forget(&x->t);
+	world_post(&x->t, device_auth, &in);
+	post_order(x, &o);
+	world_run(&x->t);
+	assert_int_equal(world_count(&x->t, MSG_kick), 0);
+	assert_int_equal(directory_find(x->t.shm, audience_device_key(shm_hash_key(x->t.shm), SLICE("t1"), SLICE("d1")), &v), 1);
+	assert_true(v.ref[0] == a.ref);
+	assert_int_equal(v.epoch[0], a.epoch);
+	set_page_limit(x, 1000000);
+	free(big);
+}
+
+static void
+forgets_old_things(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct msg_device_report m = {
+		.tenant = SLICE("t1"), .device = SLICE("d1"), .event = SLICE("x_old"), .data_json = SLICE("{}")
+	};
+	uint8_t waiting[UUID_LEN];
+
+	new_device(x, "d1", 0);
+	assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+	memcpy(waiting, x->last_id, UUID_LEN);
+	w = online(x, 0, "d1");
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	assert_string_equal(ack(x, &w, ACK_EXECUTED), "ok");
+	m.device_pk = w.device_pk;
+	m.epoch = w.epoch;
+	m.at = clock_now_ms() - INT64_C(91) * 24 * 3600 * 1000;
+	for (int i = 0; i < 3; i++)
+		world_post(&x->t, device_report, &m);
+	m.at = clock_now_ms();
+	m.event = SLICE("x_new");
+	world_post(&x->t, device_report, &m);
+	world_run(&x->t);
+	assert_int_equal(events(x, "x_old"), 3);
+	inside(x)->retention.next_mono = 1;
+	world_tick(&x->t);
+	assert_int_equal(events(x, "x_old"), 0);
+	assert_int_equal(events(x, "x_new"), 1);
+	/* Everything is old: what runs stays, and the newest event, from which cursors go on. */
+	usleep(5000);
+	inside(x)->retention_ms = 1;
+	for (int i = 0; i < 5; i++) {
+		inside(x)->retention.next_mono = 1;
+		world_tick(&x->t);
+	}
+	assert_int_equal(events(x, ""), 1);
+	assert_int_equal(rest_(x, "owner", ROUTE_device_commands, "d1", NULL, NULL), 200);
+	assert_false(has(x, "\"status\":\"executed\""));
+	command_now(x, waiting);
+	assert_has(x, "\"status\":\"sent\"");
+}
+
+/* Decided by a gateway that died before it told storage: taken back, and timed out. */
+static void
+takes_back_decisions_of_the_dead(void **state)
+{
+	struct test *x = *state;
+	struct hash128 key = audience_device_key(shm_hash_key(x->t.shm), SLICE("t1"), SLICE("d1"));
+
+	new_device(x, "d1", 0);
+	(void)online(x, 0, "d1");
+	assert_string_equal(ASK(x, .timeout_ms = 20), "sent");
+	shm_set_self(x->t.shm, GATEWAY_SLOT);
+	assert_int_equal(pending_move(x->t.shm, x->last_id, key, PENDING_EXECUTED), PENDING_WON);
+	shm_set_self(x->t.shm, STORAGE_SLOT);
+	slot_died(x->t.shm, GATEWAY_SLOT);
+	slot_take(x->t.shm, GATEWAY_SLOT, ROLE_ID_GATEWAY, 0);
+	slot_set_pid(x->t.shm, GATEWAY_SLOT, getpid());
+	usleep(30000);
+	world_tick(&x->t);
+	world_tick(&x->t);
+	command_now(x, x->last_id);
+	assert_has(x, "\"status\":\"sent\"");
+	inside(x)->sweep.lost_mono[GATEWAY_SLOT] -= 3000;
+	world_tick(&x->t);
+	world_tick(&x->t);
+	command_now(x, x->last_id);
+	assert_has(x, "\"status\":\"timeout\",\"late\":false,\"outcome\":\"unconfirmed\"");
+}
+
+static void
+skips_torn_records(void **state)
+{
+	struct test *x = *state;
+	struct msg_store_probe probe = { .request = 7, .ref = user_ref(x) };
+
+	buf_clear(&x->t.record);
+	buf_puts(&x->t.record, "torn");
+	world_post_record(&x->t, MSG_command_new);
+	world_post_record(&x->t, MSG_store_reply);
+	world_post_record(&x->t, 999);
+	world_post(&x->t, store_probe, &probe);
+	world_run(&x->t);
+	assert_string_equal(answer_to(x, 7), "ok");
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(registers_devices), T(lists_devices), T(updates_and_deletes), T(rotates_tokens),
+		T(accepts_and_replaces), T(knows_lost_processes), T(knows_a_lost_instance), T(takes_reports),
+		T(runs_a_command), T(normalises_errors), T(times_out), T(refuses_acks_of_others), T(queues_and_keeps_order),
+		T(limits_the_queue), T(cancels), T(judges_conditions),
+		T(does_not_run_what_is_given_up), T(remembers_keys), T(takes_back_what_was_not_sent),
+		T(reconciles), T(keeps_permissions), T(subscribes), T(decides_on_visitors), T(takes_tickets_once),
+		T(tells_values_by_rest), T(shows_what_was_missed),
+		T(reads_a_batch_again), T(survives_a_full_disk), T(survives_a_lock), T(takes_back_claims), T(forgets_old_things),
+		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
+	};
+	int failures = cmocka_run_group_tests_name("storage over SQLite", tests, NULL, NULL);
+
+	engine = "memory";
+	return failures + cmocka_run_group_tests_name("storage over memory:", tests, NULL, NULL);
+}

@@ -1,0 +1,24 @@
+# Unit tests: the storage role over a real store, without other processes; and the same process killed at full speed.
+STORAGE_TESTS = \
+	tests/unit/storage \
+	tests/unit/storage_kill
+check_PROGRAMS += $(STORAGE_TESTS)
+TESTS += $(STORAGE_TESTS)
+
+STORAGE_TEST_LIBS = libworkers.a $(LAYER_LIBS) $(EXTERNAL_LIBS) $(UNIT_LIBS)
+STORAGE_TEST_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)/tests/unit
+
+tests_unit_storage_SOURCES = tests/unit/storage.c tests/unit/storage_world.c tests/unit/storage_world.h
+tests_unit_storage_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
+tests_unit_storage_LDADD = $(STORAGE_TEST_LIBS)
+
+tests_unit_storage_kill_SOURCES = tests/unit/storage_kill.c tests/unit/storage_world.c tests/unit/storage_world.h
+tests_unit_storage_kill_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
+tests_unit_storage_kill_LDADD = $(STORAGE_TEST_LIBS)
+
+# What a command costs in the storage process: "make tests/bench/store_bench"; see its head.
+EXTRA_PROGRAMS += tests/bench/store_bench
+CLEANFILES += tests/bench/store_bench
+tests_bench_store_bench_SOURCES = tests/bench/store_bench.c tests/unit/storage_world.c tests/unit/storage_world.h
+tests_bench_store_bench_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)/tests -I$(top_srcdir)/tests/unit
+tests_bench_store_bench_LDADD = libworkers.a $(LAYER_LIBS) $(EXTERNAL_LIBS)
