@@ -8,8 +8,8 @@
 # work; README.md says what a unit is and how the ratios are to be read.
 #
 # Environment: BELAY_BUILD (./build), WORKERS gateways of belayd (1, as the others have one process), CONNECTIONS of hold
-# (10000), HOLD_SECONDS (65), RATE of command's open loop (500 a second).  Everything is started privately in a temporary
-# folder and stopped by process id.  Each result line is kept in BUILD/bench.log.
+# (10000), HOLD_SECONDS (65), RATE of command's open loop (half of what the slowest contestant reached before).  Everything is
+# started privately in a temporary folder and stopped by process id.  Each result line is kept in BUILD/bench.log.
 
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
@@ -17,7 +17,7 @@ top=$PWD
 build=${BELAY_BUILD:-$top/build}
 bench=$build/tests/bench
 rounds=5 seconds=4
-workers=${WORKERS:-1} hold_connections=${CONNECTIONS:-10000} hold_seconds=${HOLD_SECONDS:-65} rate=${RATE:-500}
+workers=${WORKERS:-1} hold_connections=${CONNECTIONS:-10000} hold_seconds=${HOLD_SECONDS:-65} rate=${RATE:-}
 
 die() { echo "run.sh: $*" >&2; exit 2; }
 while getopts r:s:h option; do
@@ -97,14 +97,16 @@ peers() {
 	node_ready=yes
 }
 
+# start_belayd [NAME [GATEWAYS [STORE]]]
 start_belayd() {
-	local name=${1:-belayd}
+	local name=${1:-belayd} gateways=${2:-$workers}
+	local store=${3:-sqlite://$dir/$name/belay.db}
 	mkdir -p "$dir/$name"
 	[[ -f $dir/secret ]] || head -c 48 /dev/urandom | base64 -w 0 >"$dir/secret"
 	cat >"$dir/$name.conf" <<END
-server: { run_dir = "$dir/$name"; workers = $workers; echo = true; log_level = "warn"; };
+server: { run_dir = "$dir/$name"; workers = $gateways; echo = true; log_level = "warn"; };
 auth:   { jwt_secret_file = "$dir/secret"; };
-store:  { url = "sqlite://$dir/$name/belay.db"; };
+store:  { url = "$store"; };
 limits: { message_rate = 1000000; message_burst = 1000000; requests_per_user = 0; };
 END
 	serve "$name" "$build/belayd" -f -c "$dir/$name.conf" -o server.listen=127.0.0.1:PORT
@@ -205,18 +207,21 @@ mode_echo() {
 	table server_cpu_us "CPU us"
 }
 
-mode_pipelined() { mode_echo 32; }
+mode_pipelined() { mode_echo 16; }
 
 mode_fanout() {
-	local t=(--seconds "$seconds" --subscribers 500)
-	echo "one device's telemetry (200 bytes) to 500 dashboards of its owner; unit: one delivery"
+	local n t
 	serve floor "$bench/raw_epoll" --mode fanout --port PORT
 	start_belayd
 	peers && serve node "$(command -v node)" tests/bench/peers/fanout.js PORT
-	contest "$rounds" bench_fanout floor floor "${t[@]}" -- \
-		bench_fanout belayd belayd --secret-file "$dir/secret" "${t[@]}" \
-		-- ${pid_of[node]:+bench_fanout node-ws node "${t[@]}"}
-	table server_cpu_us "CPU us"
+	for n in 1000 10000; do
+		t=(--seconds "$seconds" --subscribers "$n")
+		echo "one device's telemetry (200 bytes) to $n dashboards of its owner; unit: one delivery"
+		contest "$rounds" bench_fanout floor floor "${t[@]}" -- \
+			bench_fanout belayd belayd --secret-file "$dir/secret" "${t[@]}" \
+			-- ${pid_of[node]:+bench_fanout node-ws node "${t[@]}"}
+		table server_cpu_us "CPU us"
+	done
 }
 
 mode_connect() {
@@ -233,22 +238,35 @@ mode_connect() {
 	table server_cpu_us "CPU us"
 }
 
+# slowest FIGURE: the lowest of the contestants' medians, the floor's left out.
+slowest() {
+	table "$1" "" | awk 'NR > 1 && $1 !~ /^floor/ && (low == "" || $2 + 0 < low) { low = $2 + 0 } END { printf "%d", low }'
+}
+
 mode_command() {
-	local t=(--seconds "$seconds" --controllers 10 --devices 100) secret=(--secret-file "$dir/secret")
+	local t=(--seconds "$seconds" --controllers 10 --devices 100) secret=(--secret-file "$dir/secret") at=$rate
 	serve floor "$bench/raw_epoll" --mode relay --port PORT
-	start_belayd
+	start_belayd belayd
+	start_belayd belayd-2 2
+	start_belayd memory "$workers" memory:
 	peers && serve node "$(command -v node)" tests/bench/peers/relay.js PORT
-	echo "10 controllers, 100 devices, 8 commands on their way for each controller; unit: a command there and its result back"
-	echo "(the floor passes bytes on; Node keeps commands in memory; belayd stores each before it is sent and again at its end)"
-	contest "$rounds" bench_command floor floor --raw "${t[@]}" -- \
-		bench_command belayd belayd "${secret[@]}" "${t[@]}" \
-		-- ${pid_of[node]:+bench_command node-relay node "${t[@]}"}
+	echo "10 controllers, 100 devices, 26 commands on their way for each controller; unit: a command there and its result back"
+	echo "(the floor passes bytes on; Node keeps commands in memory; belayd stores each before it is sent and again at its end:"
+	echo "on disk with full synchronisation, with two gateways in belayd-2, or in memory: in belayd-mem)"
+	contest "$rounds" bench_command floor floor --raw --in-flight 26 "${t[@]}" -- \
+		bench_command belayd belayd "${secret[@]}" --in-flight 26 "${t[@]}" -- \
+		bench_command belayd-2 belayd-2 "${secret[@]}" --in-flight 26 "${t[@]}" -- \
+		bench_command belayd-mem memory "${secret[@]}" --in-flight 26 "${t[@]}" \
+		-- ${pid_of[node]:+bench_command node-relay node --in-flight 26 "${t[@]}"}
 	table server_cpu_us "CPU us"
+	[[ -n $at ]] || at=$(($(slowest per_second) / 2))
 	echo
-	echo "the same at a fixed rate of $rate a second (open loop; latency from when a command was due)"
-	contest "$rounds" bench_command floor floor --raw --rate "$rate" "${t[@]}" -- \
-		bench_command belayd belayd "${secret[@]}" --rate "$rate" "${t[@]}" \
-		-- ${pid_of[node]:+bench_command node-relay node --rate "$rate" "${t[@]}"}
+	echo "the same at a fixed rate of $at a second (open loop; latency from when a command was due)"
+	contest "$rounds" bench_command floor floor --raw --rate "$at" "${t[@]}" -- \
+		bench_command belayd belayd "${secret[@]}" --rate "$at" "${t[@]}" -- \
+		bench_command belayd-2 belayd-2 "${secret[@]}" --rate "$at" "${t[@]}" -- \
+		bench_command belayd-mem memory "${secret[@]}" --rate "$at" "${t[@]}" \
+		-- ${pid_of[node]:+bench_command node-relay node --rate "$at" "${t[@]}"}
 	table server_cpu_us "CPU us"
 }
 
