@@ -332,6 +332,29 @@ async def kill(daemon, name, timeout=15):
     await eventually(lambda: daemon.workers().get(name, pid) != pid, timeout)
 
 
+@contextlib.contextmanager
+def stopped(*pids):
+    """SIGSTOP, in force when the block begins; SIGCONT at its end."""
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        for pid in pids:
+            while Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+                time.sleep(0.001)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def taken_by(daemon, gateway):
+    """Connections that are made in this block come to this gateway: it alone is there to take them.
+
+    Otherwise it is the kernel's choice, and that may be the same gateway each time.
+    """
+    return stopped(*(pid for name, pid in daemon.workers("gateway").items() if name != gateway))
+
+
 async def kill_everything(daemon):
     """The whole instance at one moment, as if the machine had stopped; returns when it runs again."""
     pids = [daemon.process.pid, *daemon.workers().values()]

@@ -20,7 +20,7 @@ import websockets
 
 import fleet
 from belay import Refused, eventually, run_device, token
-from fleet import Fleet, kill, kill_everything, kill_master
+from fleet import Fleet, kill, kill_everything, kill_master, stopped, taken_by
 
 FAST = {"limits.message_rate": 100000, "limits.message_burst": 100000, "limits.requests_per_user": 0}
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
@@ -51,16 +51,16 @@ async def events(daemon, name, *kinds):
     return out[::-1]
 
 
-async def spread(daemon, prefix="s"):
-    """Devices at two gateways at least: {name: (connection, gateway)}."""
+async def spread(daemon):
+    """A device at each gateway: {name: (connection, gateway)}."""
     out = {}
-    for n in range(60):
-        name = f"{prefix}{n}"
-        device = await daemon.device(name, await daemon.register(name))
-        out[name] = device, await worker_of(daemon, device)
-        if len({g for _, g in out.values()}) > 1:
-            return out
-    raise AssertionError("all are at one gateway")
+    for n, gateway in enumerate(sorted(daemon.workers("gateway"))):
+        bdt = await daemon.register(f"s{n}")
+        with taken_by(daemon, gateway):
+            device = await daemon.device(f"s{n}", bdt)
+        assert await worker_of(daemon, device) == gateway
+        out[f"s{n}"] = device, gateway
+    return out
 
 
 def whole(daemon):
@@ -764,29 +764,15 @@ async def test_mailbox_of_storage_is_full(start):
         await u.close()
 
 
-async def awake(daemon, clients):
-    """The first client whose gateway answers."""
-    for c in clients:
-        with contextlib.suppress(asyncio.TimeoutError):
-            assert (await c.ask("ping", timeout=0.5))["type"] == "pong"
-            return c
-    raise AssertionError("all are at the gateway that was stopped")
-
-
 async def test_gateway_stops_for_a_while(start):
     """Its mailbox is small and fills: what it may not lose waits in the sender, and arrives."""
     daemon = start({**FAST, "server.hang_time": "60s", "memory.mailbox": "64K"})
     devices = await spread(daemon)
-    device, gateway = devices["s0"]
-    other = next(d for d, g in devices.values() if g != gateway)
-    users = [await daemon.user() for _ in range(20)]
-    for u in users:
-        await u.ask("subscribe", {"devices": []})
-    pid = daemon.workers()[gateway]
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    (device, gateway), (other, _) = devices.values()
+    with stopped(daemon.workers()[gateway]):
         # A user of the other gateway orders for a device of this one: 200 commands of 1 KB are beyond 64 KB.
-        user = await awake(daemon, users)
+        user = await daemon.user()
+        await user.ask("subscribe", {"devices": []})
         ids = []
         for n in range(200):
             m = await user.ask("command", {"deviceId": "s0", "command": "x", "params": {"n": n, "x": "y" * 1000}, "timeoutMs": 60000})
@@ -794,12 +780,10 @@ async def test_gateway_stops_for_a_while(start):
             ids.append(m["payload"]["commandId"])
             user.kept.clear()
         assert (await other.ask("heartbeat"))["type"] == "heartbeat_ack"
-    finally:
-        os.kill(pid, signal.SIGCONT)
     got = [(await device.expect("command", 10))["payload"]["commandId"] for _ in range(200)]
     assert got == ids
     assert await daemon.metric("belay_mailbox_full_total") > 0
-    drop(*(d for d, _ in devices.values()), *users)
+    drop(*(d for d, _ in devices.values()), user)
 
 
 # --- descriptors
