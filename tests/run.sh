@@ -14,8 +14,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 top=$PWD
 . contrib/packages.sh
 
-build=${BELAY_BUILD:-$top/build}
-build_asan=${BELAY_BUILD_ASAN:-$top/build-asan}
+# TEST_BUILD, TEST_BUILD_ASAN: other folders to build in.  (BELAY_BUILD, the older name, is taken too.)
+build=${TEST_BUILD:-${BELAY_BUILD:-$top/build}}
+build_asan=${TEST_BUILD_ASAN:-${BELAY_BUILD_ASAN:-$top/build-asan}}
+unset BELAY_BUILD BELAY_BUILD_ASAN	# belayd would take them for options
 python=${PYTHON:-/usr/bin/python3}
 jobs=$(nproc 2>/dev/null || echo 2)
 quick=
@@ -87,7 +89,7 @@ scenarios_in() {
 	shift
 	mkdir -p "$dir/scenario"
 	rm -f "$dir/scenario/junit.xml"
-	BELAY_BUILD=$dir PYTHONDONTWRITEBYTECODE=1 \
+	TEST_BUILD=$dir PYTHONDONTWRITEBYTECODE=1 \
 		"$python" -m pytest -q -p no:cacheprovider -n $((jobs + 1)) --dist loadfile --durations=5 -rfEs \
 		--junitxml="$dir/scenario/junit.xml" "$top/tests/scenario" "$@" </dev/null
 	status=$?

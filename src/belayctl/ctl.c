@@ -202,8 +202,7 @@ ctl_secret(const char *text)
 static char **
 conf_environment(void)
 {
-	static const char *const own[] = { "BELAY_TOKEN=", "BELAY_URL=", "BELAY_DEVICE_TOKEN=",
-	    "BELAY_BUILD=" };
+	static const char *const own[] = { "BELAY_TOKEN=", "BELAY_URL=", "BELAY_DEVICE_TOKEN=" };
 	size_t n = 0, k = 0;
 	char **out;
 

@@ -7,14 +7,15 @@
 # on all of them; what is printed are medians.  The first figure is CPU time of all processes of the server for one unit of
 # work; README.md says what a unit is and how the ratios are to be read.
 #
-# Environment: BELAY_BUILD (./build), WORKERS gateways of belayd (1, as the others have one process), CONNECTIONS of hold
+# Environment: TEST_BUILD (./build), WORKERS gateways of belayd (1, as the others have one process), CONNECTIONS of hold
 # (10000), HOLD_SECONDS (65), RATE of command's open loop (half of what the slowest contestant reached before).  Everything is
 # started privately in a temporary folder and stopped by process id.  Each result line is kept in BUILD/bench.log.
 
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
 top=$PWD
-build=${BELAY_BUILD:-$top/build}
+build=${TEST_BUILD:-${BELAY_BUILD:-$top/build}}
+unset BELAY_BUILD		# belayd would take it for an option
 bench=$build/tests/bench
 rounds=5 seconds=4
 workers=${WORKERS:-1} hold_connections=${CONNECTIONS:-10000} hold_seconds=${HOLD_SECONDS:-65} rate=${RATE:-}
@@ -33,7 +34,7 @@ shift $((OPTIND - 1))
 for mode; do
 	[[ $mode =~ ^(echo|pipelined|fanout|connect|command|hold)$ ]] || die "there is no measurement $mode"
 done
-[[ -x $bench/bench_echo && -x $build/belayd ]] || die "run \"make bench\" first (looked in $build; BELAY_BUILD names another)"
+[[ -x $bench/bench_echo && -x $build/belayd ]] || die "run \"make bench\" first (looked in $build; TEST_BUILD names another)"
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/belay-bench.XXXXXX")
 running=()

@@ -19,8 +19,16 @@ import aiohttp
 import jwt
 import websockets
 
-BUILD = Path(os.environ.get("BELAY_BUILD", Path(__file__).resolve().parents[2] / "build"))
+# BELAY_… is what belayd takes for its settings: the tests have names of their own.  The older one is taken too, and goes no further.
+if "BELAY_BUILD" in os.environ:
+    os.environ.setdefault("TEST_BUILD", os.environ.pop("BELAY_BUILD"))
+BUILD = Path(os.environ.get("TEST_BUILD", Path(__file__).resolve().parents[2] / "build"))
 SECRET = "scenario-secret-of-more-than-thirty-two-bytes"
+
+
+def clean_environment(**more):
+    """Ours without what belayd and belayctl would take for settings, and with more."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("BELAY_") and k not in ("JWT_SECRET", "PORT")} | more
 
 
 def free_port():
@@ -151,7 +159,7 @@ class Belayd:
 
     def start(self, wait=True):
         self.log = open(self.log_path, "ab")
-        env = {**os.environ, **self.env}
+        env = clean_environment(**self.env)
         self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env)
         if wait:
             self.wait_ready()

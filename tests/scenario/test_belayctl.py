@@ -20,8 +20,7 @@ OK, FAILED, USAGE, UNCONFIRMED, NOT_SENT, UNREACHABLE, REFUSED = range(7)
 
 
 def environment(**more):
-    env = {k: v for k, v in os.environ.items() if not k.startswith("BELAY_") and k not in ("JWT_SECRET", "PORT")}
-    return {**env, **{k: v for k, v in more.items() if v is not None}}
+    return belay.clean_environment(**{k: v for k, v in more.items() if v is not None})
 
 
 class Ctl:

@@ -17,7 +17,7 @@ import pytest
 import websockets
 
 import belay
-from belay import Refused, eventually, free_port
+from belay import Refused, clean_environment, eventually, free_port
 from conftest import check_log
 
 BELAYD = str(belay.BUILD / "belayd")
@@ -45,15 +45,10 @@ def make(tmp_path):
             check_log(daemon)
 
 
-def clean_environment():
-    """Ours without what belayd would take for settings, such as BELAY_BUILD."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("BELAY_") and k not in ("JWT_SECRET", "PORT")}
-
-
 def run(*args, env=None, timeout=30):
     """(status, standard output, standard error) of belayd with these arguments."""
     done = subprocess.run([BELAYD, *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
-                          env={**clean_environment(), **(env or {})})
+                          env=clean_environment(**(env or {})))
     return done.returncode, done.stdout, done.stderr
 
 
@@ -347,7 +342,7 @@ def test_daemon(daemonized):
             assert os.readlink(f"/proc/{pid}/fd/{fd}") == "/dev/null", (pid, fd)
     titles = {Path(f"/proc/{p}/cmdline").read_bytes().split(b"\0")[0].decode() for p in d.processes()}
     assert {"belayd: master", "belayd: gateway 1", "belayd: gateway 2", "belayd: storage 1"} <= titles
-    again = subprocess.run(d.args, capture_output=True, text=True, timeout=30)
+    again = subprocess.run(d.args, env=clean_environment(), capture_output=True, text=True, timeout=30)
     assert again.returncode == 2 and f"process {d.pid}" in again.stderr
     pids = d.processes()
     os.kill(d.pid, signal.SIGTERM)

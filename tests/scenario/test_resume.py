@@ -361,7 +361,7 @@ async def read_for(belayd, cursor, seconds, got):
     return cursor
 
 
-CUTS = int(os.environ.get("BELAY_RESUME_CUTS", 100))
+CUTS = int(os.environ.get("TEST_RESUME_CUTS", 100))
 
 
 async def test_cut_at_random(start):

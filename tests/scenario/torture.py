@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """torture.py: belayd under load while its processes are killed, for as long as one likes.
 
-	BELAY_BUILD=build tests/scenario/torture.py [--rounds N] [--seed N] [--devices N] [--controllers N] [--gateways N]
+	TEST_BUILD=build tests/scenario/torture.py [--rounds N] [--seed N] [--devices N] [--controllers N] [--gateways N]
 
 Each round kills one process with SIGKILL (each in turn; sometimes two at once, sometimes while the settings are read again),
 stops one for a while, or kills the master or the whole instance and starts the next.  In the end every request that
