@@ -209,6 +209,8 @@ reference(const char *kind, const char *name)
 
 #define NO_CONTROL	"^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
 #define UUID_PATTERN	"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+/* 16 bytes in base64url (workers/storage/cursor.c). */
+#define CURSOR_PATTERN	"^[A-Za-z0-9_-]{21}[AQgw]$"
 #define URL_PATTERN	"^([Hh][Tt][Tt][Pp][Ss]?://|/(?!/))[^\\u0000-\\u0020\\u007f\\\\]+$"
 #define TIME_SENT	"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z$"
 
@@ -375,7 +377,7 @@ value_schema(const struct member *m, bool sent)
 	case FIELD_KIND_CONDITION:
 		return condition();
 	case FIELD_KIND_CURSOR:
-		return pattern("^[1-9][0-9]{0,18}$");
+		return pattern(CURSOR_PATTERN);
 	case FIELD_KIND_COUNTS:
 		return json_pack("{s:s, s:o}", "type", "object", "additionalProperties",
 		    integer(0, INT64_MAX));
@@ -836,7 +838,7 @@ envelope(int id)
 		set(properties, "re", json_pack("{s:s, s:i, s:s}", "type", "string", "maxLength", 64,
 		    "description", "The id of the request that this answers."));
 		set(properties, "cursor", json_pack("{s:s, s:s, s:s}", "type", "string", "pattern",
-		    "^[1-9][0-9]{0,18}$", "description", "The place of a stored event, for resume."));
+		    CURSOR_PATTERN, "description", "The place of a stored event, for resume."));
 	} else {
 		set(properties, "id", json_pack("{s:s, s:i, s:s}", "type", "string", "maxLength", 64,
 		    "description", "Chosen by the sender; the answer carries it as re."));

@@ -1,6 +1,7 @@
 noinst_LIBRARIES += libbase.a
 libbase_a_SOURCES = \
 	src/base/address.c src/base/address.h \
+	src/base/block.c src/base/block.h \
 	src/base/buf.c src/base/buf.h \
 	src/base/conf.c src/base/conf.def src/base/conf.h src/base/conf_issuer.def \
 	src/base/conf_check.c src/base/conf_check.h \

@@ -91,7 +91,7 @@ struct db_command {
 };
 
 struct db_event {
-	int64_t seq;			/* the cursor */
+	int64_t seq;			/* the place; only grows */
 	uint8_t id[UUID_LEN];
 	int64_t tenant_pk, device_pk;
 	struct slice device;		/* read only */

@@ -655,7 +655,7 @@ async def test_everyone_hears_each_change_once(lock, belayd):
         got = [await c.expect("command_status") for _ in range(3)]
         assert [m["payload"]["status"] for m in got] == ["sent", "accepted", "executed"], who
         assert all(m["payload"]["commandId"] == id for m in got)
-        assert got[0]["cursor"] and got[2]["cursor"] and int(got[2]["cursor"]) > int(got[0]["cursor"])
+        assert got[0]["cursor"] and got[2]["cursor"] and got[2]["cursor"] != got[0]["cursor"]
         assert "re" not in got[0]
     assert first["payload"]["status"] == "sent" and "re" in first
     assert [(await quiet.expect("command_status"))["payload"]["status"] for _ in range(2)] == ["accepted", "executed"]

@@ -19,6 +19,7 @@
 #include <openssl/params.h>
 
 #include "base/address.h"
+#include "base/block.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/digest.h"
@@ -260,6 +261,37 @@ test_base64url(void **state)
 	assert_int_equal(out[1], 255);
 	assert_true(digest_equal("abc", "abc", 3));
 	assert_false(digest_equal("abc", "abd", 3));
+}
+
+/* FIPS 197, appendix C.1. */
+static void
+test_block(void **state)
+{
+	static const uint8_t want[BLOCK_LEN] = {
+		0x69, 0xc4, 0xe0, 0xd8, 0x6a, 0x7b, 0x04, 0x30, 0xd8, 0xcd, 0xb7, 0x80, 0x70, 0xb4, 0xc5, 0x5a
+	};
+	uint8_t key[BLOCK_LEN], in[BLOCK_LEN], out[BLOCK_LEN], back[BLOCK_LEN];
+	struct block_key *k;
+
+	(void)state;
+	for (int i = 0; i < BLOCK_LEN; i++) {
+		key[i] = (uint8_t)i;
+		in[i] = (uint8_t)(i * 0x11);
+	}
+	k = block_key_new(key);
+	for (int times = 0; times < 3; times++) {
+		block_hide(k, in, out);
+		assert_memory_equal(out, want, sizeof(want));
+		block_show(k, out, back);
+		assert_memory_equal(back, in, sizeof(in));
+	}
+	block_show(k, out, out);
+	assert_memory_equal(out, in, sizeof(in));
+	block_hide(k, out, out);
+	assert_memory_equal(out, want, sizeof(want));
+	block_key_free(&k);
+	assert_null(k);
+	block_key_free(&k);
 }
 
 static void
@@ -519,7 +551,7 @@ main(int argc, char **argv)
 		    cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_sha256), cmocka_unit_test(test_siphash),
 		    cmocka_unit_test(test_base64url),
-		cmocka_unit_test(test_uuid), cmocka_unit_test(test_address),
+		cmocka_unit_test(test_block), cmocka_unit_test(test_uuid), cmocka_unit_test(test_address),
 		    cmocka_unit_test(test_network),
 		cmocka_unit_test(test_log), cmocka_unit_test(test_log_json),
 		    cmocka_unit_test(test_must),

@@ -1262,6 +1262,20 @@ tells_values_by_rest(void **state)
 
 /* ---------------------------------------------------------------- what was missed */
 
+/* What clients are shown for a place in a list of a tenant.  Overwritten by the next call. */
+static const char *
+shown(struct test *x, enum cursor_kind kind, int64_t tenant_pk, int64_t place)
+{
+	static char text[64];
+	struct buf b = BUF_INIT;
+
+	cursor_put(storage_of(&x->t.w), &b, kind, tenant_pk, place);
+	assert_int_equal(b.len, 22);
+	snprintf(text, sizeof(text), "%.*s", (int)b.len, b.data);
+	buf_fini(&b);
+	return text;
+}
+
 /* All messages of an answer, one per line, in x->answer; the last part is returned. */
 static struct msg_resume_part
 missed(struct test *x, const char *user, enum role role, const char *cursor, uint32_t limit)
@@ -1308,10 +1322,11 @@ shows_what_was_missed(void **state)
 	struct msg_resume_part p;
 	struct msg_device_report m = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{\"a\":1}") };
 	struct msg_visitor_new v = { .tenant = SLICE("t1"), .device = SLICE("d1"), .name = SLICE("Ann") };
-	char cursor[24];
+	static const char *const bad[] = { "abc", "2", "1000000", "-5", "AAAAAAAAAAAAAAAAAAAAAA" };
+	char wanted[64];
 
 	new_device(x, "d1", 0);
-	new_device(x, "d2", 1);		/* cursor 2 */
+	new_device(x, "d2", 1);		/* event 2 */
 	w = online(x, 0, "d1");
 	assert_string_equal(ASK(x, .user = "owner"), "sent");
 	m.device_pk = v.device_pk = w.device_pk;
@@ -1324,7 +1339,7 @@ shows_what_was_missed(void **state)
 	assert_string_equal(ack(x, &w, ACK_EXECUTED), "ok");
 	gone(x, &w, device_ref(x, 0));
 
-	p = missed(x, "owner", ROLE_USER, "2", 100);
+	p = missed(x, "owner", ROLE_USER, shown(x, CURSOR_EVENT, 1, 2), 100);
 	assert_int_equal(p.code, ERROR_NONE);
 	assert_int_equal(p.count, 6);
 	assert_has(x, "{\"type\":\"device_connected\",\"payload\":{\"deviceId\":\"d1\",\"epoch\":1,\"transport\":\"ws\",\"at\":");
@@ -1332,28 +1347,74 @@ shows_what_was_missed(void **state)
 	assert_has(x, "{\"type\":\"device_status\",\"payload\":{\"deviceId\":\"d1\",\"epoch\":1,\"at\":");
 	assert_has(x, "{\"type\":\"new_visitor\",");
 	assert_has(x, "\"type\":\"device_disconnected\"");
-	assert_has(x, "\"cursor\":\"3\"}");
+	snprintf(wanted, sizeof(wanted), "\"cursor\":\"%s\"}", shown(x, CURSOR_EVENT, 1, 3));
+	assert_has(x, wanted);
 	assert_null(strstr(x->answer.data, "device_shared"));
-	p = missed(x, "viewer", ROLE_USER, "2", 100);
+	p = missed(x, "viewer", ROLE_USER, shown(x, CURSOR_EVENT, 1, 2), 100);
 	assert_int_equal(p.count, 6);
 	assert_has(x, "{\"type\":\"device_shared\",\"payload\":{\"deviceId\":\"d1\",\"permission\":\"view\",\"by\":\"owner\"}");
 	assert_null(strstr(x->answer.data, "new_visitor"));
-	p = missed(x, "stranger", ROLE_USER, "2", 100);
+	p = missed(x, "stranger", ROLE_USER, shown(x, CURSOR_EVENT, 1, 2), 100);
 	assert_int_equal(p.count, 0);
 	assert_int_equal(p.code, ERROR_NONE);
-	p = missed(x, "boss", ROLE_ADMIN, "1", 100);
+	p = missed(x, "boss", ROLE_ADMIN, shown(x, CURSOR_EVENT, 1, 1), 100);
 	assert_has(x, "device_registered");
-	snprintf(cursor, sizeof(cursor), "9");
-	p = missed(x, "owner", ROLE_USER, cursor, 100);
+	p = missed(x, "owner", ROLE_USER, shown(x, CURSOR_EVENT, 1, 9), 100);
 	assert_int_equal(p.count, 0);
 	/* Too much, made up, of another store. */
-	p = missed(x, "owner", ROLE_USER, "2", 3);
+	p = missed(x, "owner", ROLE_USER, shown(x, CURSOR_EVENT, 1, 2), 3);
 	assert_int_equal(p.code, ERROR_too_many);
 	assert_int_equal(p.dropped, 6);
 	assert_true(p.since > 0);
-	assert_int_equal(missed(x, "owner", ROLE_USER, "abc", 100).code, ERROR_too_many);
-	assert_int_equal(missed(x, "owner", ROLE_USER, "1000000", 100).code, ERROR_too_many);
-	assert_int_equal(missed(x, "owner", ROLE_USER, "-5", 100).code, ERROR_too_many);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		p = missed(x, "owner", ROLE_USER, bad[i], 100);
+		assert_int_equal(p.code, ERROR_too_many);
+		assert_int_equal(p.dropped, 0);
+	}
+	assert_int_equal(missed(x, "owner", ROLE_USER, shown(x, CURSOR_EVENT, 1, 1000000), 100).dropped, 0);
+	assert_int_equal(missed(x, "owner", ROLE_USER, shown(x, CURSOR_EVENT, 2, 2), 100).code, ERROR_too_many);
+	assert_int_equal(missed(x, "owner", ROLE_USER, shown(x, CURSOR_COMMAND, 1, 2), 100).code, ERROR_too_many);
+}
+
+/* Of their own tenant, list and store, and good for as long as that store is. */
+static void
+cursors_say_nothing(void **state)
+{
+	static const struct {
+		enum http_route route;
+		const char *target;
+		enum cursor_kind kind;
+	} lists[] = {
+		{ ROUTE_events, NULL, CURSOR_EVENT }, { ROUTE_device_events, "d1", CURSOR_EVENT },
+		{ ROUTE_device_commands, "d1", CURSOR_COMMAND }, { ROUTE_visitor_list, NULL, CURSOR_VISITOR }
+	};
+	struct test *x = *state;
+	char query[80], before[64];
+
+	new_device(x, "d1", 0);
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		for (int kind = CURSOR_EVENT; kind <= CURSOR_VISITOR; kind++)
+			for (int64_t tenant = 1; tenant <= 3; tenant++) {
+				bool good = kind == (int)lists[i].kind && tenant == 1;
+
+				snprintf(query, sizeof(query), "cursor=%s", shown(x, (enum cursor_kind)kind, tenant, 7));
+				assert_int_equal(rest_(x, "owner", lists[i].route, lists[i].target, query, NULL), good ? 200 : 422);
+			}
+		assert_int_equal(rest_(x, "owner", lists[i].route, lists[i].target, "cursor=7", NULL), 422);
+	}
+	/* In a tenant that never was nothing is a cursor. */
+	snprintf(query, sizeof(query), "cursor=%s", shown(x, CURSOR_EVENT, 0, 7));
+	assert_int_equal(rest_as(x, ROLE_USER, "t9", "u", ROUTE_events, NULL, NULL, query, NULL, NULL), 422);
+
+	strcpy(before, shown(x, CURSOR_EVENT, 1, 1));
+	assert_string_equal(before, shown(x, CURSOR_EVENT, 1, 1));
+	world_stop(&x->t);
+	world_start(&x->t);
+	/* A store in memory begins anew, and so do its cursors. */
+	if (strcmp(engine, "file") == 0)
+		assert_string_equal(before, shown(x, CURSOR_EVENT, 1, 1));
+	else
+		assert_string_not_equal(before, shown(x, CURSOR_EVENT, 1, 1));
 }
 
 /* ---------------------------------------------------------------- crashes and failures */
@@ -1649,7 +1710,7 @@ main(void)
 		T(limits_the_queue), T(cancels), T(judges_conditions),
 		T(does_not_run_what_is_given_up), T(remembers_keys), T(takes_back_what_was_not_sent),
 		T(reconciles), T(keeps_permissions), T(subscribes), T(decides_on_visitors), T(takes_tickets_once),
-		T(tells_values_by_rest), T(shows_what_was_missed),
+		T(tells_values_by_rest), T(shows_what_was_missed), T(cursors_say_nothing),
 		T(reads_a_batch_again), T(survives_a_full_disk), T(survives_a_lock), T(takes_back_claims), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
 	};

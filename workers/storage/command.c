@@ -107,8 +107,9 @@ publish_status(struct storage *s, const struct db_device *d, const struct db_com
     int64_t seq, enum publish_to to, uint64_t ref, uint64_t request)
 {
 	struct publication p = {
-		.tenant = d->tenant, .device = d->id, .audience = d->audience, .admins = ADMINS_AND_MEMBERS,
-		.type = "command_status", .cursor = seq, .to = to, .ref = ref, .request = request
+		.tenant = d->tenant, .tenant_pk = d->tenant_pk, .device = d->id, .audience = d->audience,
+		.admins = ADMINS_AND_MEMBERS, .type = "command_status", .seq = seq,
+		.to = to, .ref = ref, .request = request
 	};
 
 	buf_clear(&s->json);

@@ -189,12 +189,12 @@ json_device(struct storage *s, struct buf *b, const struct db_device *d)
 }
 
 void
-json_event(struct buf *b, const struct db_event *e)
+json_event(struct storage *s, struct buf *b, const struct db_event *e)
 {
 	PUT("{\"eventId\":");
 	buf_put_json_uuid(b, e->id);
 	PUT(",\"cursor\":\"");
-	buf_put_i64(b, e->seq);
+	cursor_put(s, b, CURSOR_EVENT, e->tenant_pk, e->seq);
 	PUT("\",\"deviceId\":");
 	buf_put_json_string(b, e->device);
 	PUT(",\"event\":");

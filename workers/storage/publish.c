@@ -2,8 +2,6 @@
  * publish.c: tells dashboards: one record to each process that has a
  * listener on one of the topics.  Only the storage process.
  */
-#include <stdio.h>
-
 #include "shm/topics.h"
 #include "storage/storage.h"
 
@@ -29,7 +27,6 @@ interested(struct storage *s, const struct publication *p)
 void
 publish(struct storage *s, const struct publication *p)
 {
-	char cursor[24];
 	struct msg_publish m = {
 		.kind = p->conflated ? PUBLISH_CONFLATED : PUBLISH_LOSSLESS, .admins = p->admins,
 		.tenant = p->tenant, .device = p->device,
@@ -37,9 +34,11 @@ publish(struct storage *s, const struct publication *p)
 	};
 	uint64_t slots = interested(s, p), bit;
 
-	if (p->cursor != 0)
-		m.cursor = slice_bytes(cursor, (size_t)snprintf(cursor, sizeof(cursor), "%lld",
-		    (long long)p->cursor));
+	if (p->seq != 0) {
+		buf_clear(&s->cursor);
+		cursor_put(s, &s->cursor, CURSOR_EVENT, p->tenant_pk, p->seq);
+		m.cursor = buf_slice(&s->cursor);
+	}
 	if (p->to != PUBLISH_ALL && p->ref != REF_NONE && ref_slot(p->ref) < SHM_MAX_SLOTS) {
 		bit = (uint64_t)1 << ref_slot(p->ref);
 		if (p->to != PUBLISH_NOT_REF || (slots & bit)) {
@@ -64,23 +63,24 @@ publish(struct storage *s, const struct publication *p)
 
 void
 publish_device(struct storage *s, const struct db_device *d, const char *type,
-    struct slice payload, int64_t cursor)
+    struct slice payload, int64_t seq)
 {
 	struct publication p = {
-		.tenant = d->tenant, .device = d->id, .audience = d->audience, .admins = ADMINS_AND_MEMBERS,
-		.type = type, .payload = payload, .cursor = cursor
+		.tenant = d->tenant, .tenant_pk = d->tenant_pk, .device = d->id, .audience = d->audience,
+		.admins = ADMINS_AND_MEMBERS, .type = type, .payload = payload, .seq = seq
 	};
 
 	publish(s, &p);
 }
 
 void
-publish_to_user(struct storage *s, struct slice tenant, struct slice user, const char *type,
-    struct slice payload, int64_t cursor)
+publish_to_user(struct storage *s, const struct db_device *d, struct slice user, const char *type,
+    struct slice payload, int64_t seq)
 {
 	struct buf audience = BUF_INIT;
-	struct publication p = { .tenant = tenant, .type = type, .payload = payload,
-	    .cursor = cursor };
+	struct publication p = {
+		.tenant = d->tenant, .tenant_pk = d->tenant_pk, .type = type, .payload = payload, .seq = seq
+	};
 
 	audience_put(&audience, 0, AUDIENCE_VIEW, user);
 	p.audience = buf_slice(&audience);

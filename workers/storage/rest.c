@@ -65,10 +65,11 @@ number(struct slice text, int64_t *out)
 }
 
 bool
-rest_page(struct storage *s, const struct rest *r, unsigned *limit, int64_t *cursor)
+rest_page(struct storage *s, const struct rest *r, unsigned *limit, enum cursor_kind kind,
+    int64_t *place)
 {
 	struct slice text;
-	int64_t n = LIMIT_DEFAULT;
+	int64_t n = LIMIT_DEFAULT, tenant_pk;
 
 	if (!rest_query(s, r, "limit", &text))
 		return false;
@@ -77,12 +78,13 @@ rest_page(struct storage *s, const struct rest *r, unsigned *limit, int64_t *cur
 		return false;
 	}
 	*limit = (unsigned)n;
-	if (cursor == NULL)
+	if (kind == CURSOR_NONE)
 		return true;
-	*cursor = 0;
+	*place = 0;
 	if (!rest_query(s, r, "cursor", &text))
 		return false;
-	if (text.len > 0 && (!number(text, cursor) || *cursor < 1)) {
+	if (text.len > 0 && (DB(s->db, tenant, r->who.tenant, false, &tenant_pk) != DB_OK ||
+	    !cursor_get(s, text, kind, tenant_pk, place))) {
 		rest_error(s, r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
 		return false;
 	}
@@ -115,10 +117,12 @@ list_next(struct rest_list *l)
 }
 
 void
-list_cursor_i64(struct rest_list *l, int64_t cursor)
+list_cursor(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, int64_t place)
 {
 	buf_clear(&l->cursor);
-	buf_printf(&l->cursor, "\"%lld\"", (long long)cursor);
+	buf_putc(&l->cursor, '"');
+	cursor_put(l->s, &l->cursor, kind, tenant_pk, place);
+	buf_putc(&l->cursor, '"');
 }
 
 void

@@ -31,8 +31,12 @@ enum db_result rest_device(struct storage *s, const struct rest *r, bool whole,
  * answered.
  */
 bool rest_query(struct storage *s, const struct rest *r, const char *name, struct slice *value);
-/* limit and cursor of lists; a numeric cursor is put into *cursor (0: none). */
-bool rest_page(struct storage *s, const struct rest *r, unsigned *limit, int64_t *cursor);
+/*
+ * limit and cursor of lists; the place is put into *place (0: none given), unless the kind is
+ * CURSOR_NONE.  false: malformed, and answered.
+ */
+bool rest_page(struct storage *s, const struct rest *r, unsigned *limit, enum cursor_kind kind,
+    int64_t *place);
 
 /*
  * A list being written: `{"NAME":[…],"nextCursor":…}`.  It ends when limit or the room of one
@@ -49,7 +53,7 @@ struct rest_list {
 void list_open(struct storage *s, struct rest_list *l, const char *name, unsigned limit);
 /* Before an element: false = it belongs on the next page. */
 bool list_next(struct rest_list *l);
-void list_cursor_i64(struct rest_list *l, int64_t cursor);
+void list_cursor(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, int64_t place);
 void list_cursor_text(struct rest_list *l, struct slice cursor);
 /* Answers 200 and frees. */
 enum db_result list_close(struct rest_list *l, const struct rest *r);

@@ -38,7 +38,7 @@ show_command(void *arg, const struct db_command *c)
 	if (!list_next(l))
 		return false;
 	json_command(&l->body, c, l->s->device.id);
-	list_cursor_i64(l, c->pk);
+	list_cursor(l, CURSOR_COMMAND, l->s->device.tenant_pk, c->pk);
 	return true;
 }
 
@@ -52,7 +52,7 @@ rest_device_commands(struct storage *s, const struct rest *r)
 
 	if (result != DB_OK)
 		return result;
-	if (!rest_page(s, r, &limit, &before))
+	if (!rest_page(s, r, &limit, CURSOR_COMMAND, &before))
 		return DB_OK;
 	list_open(s, &l, "commands", limit);
 	if (DB(s->db, command_list, s->device.pk, before, limit + 1, show_command,

@@ -210,7 +210,7 @@ rest_device_list(struct storage *s, const struct rest *r)
 	unsigned limit;
 	enum db_result result;
 
-	if (!rest_page(s, r, &limit, NULL) || !rest_query(s, r, "cursor", &f.after_id) ||
+	if (!rest_page(s, r, &limit, CURSOR_NONE, NULL) || !rest_query(s, r, "cursor", &f.after_id) ||
 	    !read_status(s, r, &f, &p.status) ||
 	    !rest_query(s, r, "type", &f.type) || !rest_query(s, r, "tag", &f.tag) ||
 	    !rest_query(s, r, "q", &f.q))

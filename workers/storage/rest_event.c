@@ -11,8 +11,8 @@ show_event(void *arg, const struct db_event *e)
 
 	if (!list_next(l))
 		return false;
-	json_event(&l->body, e);
-	list_cursor_i64(l, e->seq);
+	json_event(l->s, &l->body, e);
+	list_cursor(l, CURSOR_EVENT, e->tenant_pk, e->seq);
 	return true;
 }
 
@@ -37,7 +37,7 @@ list(struct storage *s, const struct rest *r, struct db_event_filter *f)
 	struct rest_list l;
 	unsigned limit;
 
-	if (!rest_page(s, r, &limit, &f->before_seq) || !rest_query(s, r, "type", &f->event) ||
+	if (!rest_page(s, r, &limit, CURSOR_EVENT, &f->before_seq) || !rest_query(s, r, "type", &f->event) ||
 	    !time_of(s, r, "since", &f->since) || !time_of(s, r, "until", &f->until))
 		return DB_OK;
 	f->limit = limit + 1;

@@ -54,7 +54,7 @@ tell(struct storage *s, const struct rest *r, const struct db_device *d, const c
 	result = event_store(s, d, event, d->epoch, s->now, r->who.user, buf_slice(&data), &seq);
 	if (result == DB_OK) {
 		live_share(&payload, d->id, slice_of(permission_name(permission)), r->who.user);
-		publish_to_user(s, d->tenant, user, event, buf_slice(&payload), seq);
+		publish_to_user(s, d, user, event, buf_slice(&payload), seq);
 	}
 	buf_fini(&data);
 	buf_fini(&payload);

@@ -10,7 +10,6 @@
  * All or nothing: more than limits.replay, or more bytes than may wait for one
  * client, or a cursor from before the oldest event kept, is one gap.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -315,7 +314,7 @@ put_payload(struct missed *x, const struct db_event *e, const char **type)
 static enum db_result
 put_message(struct missed *x, const struct db_event *e)
 {
-	char cursor[24];
+	struct buf *cursor = &x->s->cursor;
 	const char *type;
 	size_t at = x->out.len;
 	uint32_t len = 0;
@@ -323,9 +322,10 @@ put_message(struct missed *x, const struct db_event *e)
 	TRY(put_payload(x, e, &type));
 	if (type == NULL)
 		return DB_OK;
-	snprintf(cursor, sizeof(cursor), "%lld", (long long)e->seq);
+	buf_clear(cursor);
+	cursor_put(x->s, cursor, CURSOR_EVENT, e->tenant_pk, e->seq);
 	buf_put(&x->out, &len, sizeof(len));
-	envelope_put(&x->out, type, SLICE_NONE, buf_slice(&x->payload), slice_of(cursor));
+	envelope_put(&x->out, type, SLICE_NONE, buf_slice(&x->payload), buf_slice(cursor));
 	len = (uint32_t)(x->out.len - at - sizeof(len));
 	memcpy(x->out.data + at, &len, sizeof(len));
 	if (++x->count > x->m->limit || x->out.len > x->room)
@@ -456,15 +456,6 @@ post_all(struct missed *x)
 	}
 }
 
-static bool
-cursor_of(struct slice text, int64_t *cursor)
-{
-	struct json_value v;
-
-	return text.len <= 19 && json_parse(text, 1, &v) == 0 && v.kind == JSON_KIND_NUMBER &&
-	    json_i64(v, cursor) == 0 && *cursor >= 0;
-}
-
 enum db_result
 resume(struct storage *s, const struct msg_resume *m)
 {
@@ -484,8 +475,8 @@ resume(struct storage *s, const struct msg_resume *m)
 		result = DB(s->db, event_bounds, &first, &last);
 	if (result == DB_FAILED)
 		;
-	else if (!cursor_of(m->cursor, &cursor) || cursor > last)
-		result = count_missed(x, last);		/* of another store, or of none */
+	else if (!cursor_get(s, m->cursor, CURSOR_EVENT, x->scope.tenant_pk, &cursor) || cursor > last)
+		result = count_missed(x, last);		/* of another tenant or store, or of none */
 	else if (cursor + 1 < first)
 		result = count_missed(x, cursor);
 	else if ((result = collect(x, cursor)) != DB_FAILED && x->too_much)

@@ -200,6 +200,7 @@ stop(struct worker *w)
 	if (s == NULL)
 		return;
 	db_close(&s->db);
+	cursor_stop(s);
 	event_forget(s);
 	batch_fini(&s->batch);
 	db_device_fini(&s->device);
@@ -209,6 +210,7 @@ stop(struct worker *w)
 	buf_fini(&s->json);
 	buf_fini(&s->event_json);
 	buf_fini(&s->text);
+	buf_fini(&s->cursor);
 	buf_fini(&s->trace);
 	buf_fini(&s->pack);
 	free(s);
@@ -234,7 +236,7 @@ start(struct worker *w)
 		goto fail;
 	}
 	s->again_until = w->mailbox.cursor + mailbox_used(w->shm, w->slot);
-	if (recover(s) == -1 || (mailbox_used(w->shm, w->slot) > 0 &&
+	if (cursor_start(s) == DB_FAILED || recover(s) == -1 || (mailbox_used(w->shm, w->slot) > 0 &&
 	    event_recall(s) == DB_FAILED)) {
 		log_error("store unreachable: %s", db_error(s->db));
 		goto fail;

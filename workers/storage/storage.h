@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "auth/identity.h"
+#include "base/block.h"
 #include "base/buf.h"
 #include "base/stats_names.h"
 #include "db/db.h"
@@ -40,6 +41,7 @@ struct storage {
 	struct shm *shm;
 	const uint8_t *key;		/* of all shared hashes */
 	struct db *db;
+	struct block_key *cursor_key;	/* owned; of the store: cursor.c */
 	char instance[256];
 	int64_t boot;			/* tells runs of an instance apart; never 0 */
 	bool members_view;		/* auth.tenant_members = view */
@@ -69,6 +71,7 @@ struct storage {
 	struct buf json;		/* payloads and bodies */
 	struct buf event_json;		/* data of events */
 	struct buf text;		/* decoded queries and the like */
+	struct buf cursor;		/* of what is being told */
 	struct buf trace;		/* of the command being changed */
 	struct buf pack;		/* a record */
 
@@ -146,23 +149,35 @@ void reply_json(struct storage *s, uint64_t request, uint64_t ref, unsigned http
 void reply_error(struct storage *s, uint64_t request, uint64_t ref, enum error_code code,
     const char *field, const char *message);
 
+/* cursor.c: numbers of the store as clients see them */
+enum cursor_kind { CURSOR_NONE, CURSOR_EVENT, CURSOR_COMMAND, CURSOR_VISITOR };
+/* Reads the store's key, or makes it. */
+enum db_result cursor_start(struct storage *s);
+void cursor_stop(struct storage *s);
+/* Appends it: 22 characters of base64url.  place: above 0. */
+void cursor_put(struct storage *s, struct buf *b, enum cursor_kind kind, int64_t tenant_pk, int64_t place);
+/* false: not a cursor of that kind, tenant and store. */
+bool cursor_get(struct storage *s, struct slice text, enum cursor_kind kind, int64_t tenant_pk, int64_t *place);
+
 /* publish.c */
 struct publication {
 	struct slice tenant, device;	/* device empty: filters do not apply */
+	int64_t tenant_pk;		/* where seq is not 0 */
 	struct slice audience;
 	enum publish_admins admins;
 	const char *type;
 	struct slice payload;
-	int64_t cursor;			/* 0: not a stored event */
+	int64_t seq;			/* of the event; 0: not a stored one */
 	bool conflated;			/* telemetry: may be left out */
 	enum publish_to to;
 	uint64_t ref, request;
 };
 void publish(struct storage *s, const struct publication *p);
 void publish_device(struct storage *s, const struct db_device *d, const char *type,
-    struct slice payload, int64_t cursor);
-void publish_to_user(struct storage *s, struct slice tenant, struct slice user, const char *type,
-    struct slice payload, int64_t cursor);
+    struct slice payload, int64_t seq);
+/* To a user of the device's tenant, of whatever rights. */
+void publish_to_user(struct storage *s, const struct db_device *d, struct slice user, const char *type,
+    struct slice payload, int64_t seq);
 
 /* json_out.c: objects as belay-protocol(7) and belay-api(7) have them */
 void json_device(struct storage *s, struct buf *b, const struct db_device *d);
@@ -170,7 +185,7 @@ void json_presence(struct storage *s, struct buf *b, const struct db_device *d);
 /* "online", "suspect", "offline" or "unknown" */
 const char *json_presence_status(const struct storage *s, const struct db_device *d);
 void json_command(struct buf *b, const struct db_command *c, struct slice device);
-void json_event(struct buf *b, const struct db_event *e);
+void json_event(struct storage *s, struct buf *b, const struct db_event *e);
 void json_visitor(struct buf *b, const struct db_visitor *v, struct slice device);
 void json_share(struct buf *b, const struct db_share *share);
 const char *command_status_name(enum command_status status);

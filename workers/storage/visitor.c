@@ -18,7 +18,8 @@ tell(struct storage *s, const struct db_device *d, const struct db_visitor *v, c
 	struct slice rest = d->audience;
 	struct audience_entry e;
 	struct publication p = {
-		.tenant = d->tenant, .device = d->id, .admins = ADMINS_ALONE, .type = type, .cursor = seq,
+		.tenant = d->tenant, .tenant_pk = d->tenant_pk, .device = d->id, .admins = ADMINS_ALONE,
+		.type = type, .seq = seq,
 		.to = not_ref != REF_NONE ? PUBLISH_NOT_REF : PUBLISH_ALL, .ref = not_ref
 	};
 
@@ -98,7 +99,7 @@ show_visitor(void *arg, const struct db_visitor *v)
 	if (!list_next(l))
 		return false;
 	json_visitor(&l->body, v, v->device);
-	list_cursor_i64(l, v->pk);
+	list_cursor(l, CURSOR_VISITOR, v->tenant_pk, v->pk);
 	return true;
 }
 
@@ -111,7 +112,7 @@ rest_visitor_list(struct storage *s, const struct rest *r)
 	unsigned limit;
 	enum db_result result;
 
-	if (!rest_page(s, r, &limit, &f.before_pk) || !rest_query(s, r, "status", &status))
+	if (!rest_page(s, r, &limit, CURSOR_VISITOR, &f.before_pk) || !rest_query(s, r, "status", &status))
 		return DB_OK;
 	if (slice_is(status, "pending"))
 		f.status = VISITOR_PENDING;
