@@ -3,13 +3,15 @@
  *
  * Used by every process.  Ids made by one process grow: within a millisecond a 12-bit counter that
  * begins at a random place below 2048 keeps them in order; when it is used up the id borrows from
- * the next millisecond.
+ * the next millisecond.  It grows by steps of random length, so that two ids do not tell how many
+ * others were made between them.
  */
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/uuid.h"
 
 #define COUNTER_MAX 0xfff
+#define STEP_MAX 0x1f
 #define BACK_MAX_MS 10000	/* a clock set back by more than this is believed */
 
 /* Of this process; a forked child goes on from its parent's, and differs in the random bits. */
@@ -28,7 +30,7 @@ uuid_new(uint8_t out[UUID_LEN])
 	if (ms > last.ms || ms < last.ms - BACK_MAX_MS) {
 		last.ms = ms;
 		last.counter = (random[8] << 8 | random[9]) & (COUNTER_MAX >> 1);
-	} else if (++last.counter > COUNTER_MAX) {
+	} else if ((last.counter += 1 + (random[8] & STEP_MAX)) > COUNTER_MAX) {
 		last.ms++;
 		last.counter = (random[8] << 8 | random[9]) & (COUNTER_MAX >> 1);
 	}
