@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -325,23 +326,41 @@ drop_privileges(const struct worker_start *start)
 	return 0;
 }
 
+/* What the handler of the master's death needs to know. */
+static struct {
+	const struct process *process;
+	volatile sig_atomic_t gone;	/* the master is */
+} parent;
+
 /*
- * The parent is dead.  What the loop can't see when the process is blocked in a system call or
- * turns in circles: the kernel ends it.
+ * The master is dead.  Its successor may be on its way already: the addresses are given back now,
+ * for all processes that share the sockets, not when the loop comes to it.  And what the loop can't
+ * see when the process is blocked in a system call or turns in circles: the kernel ends it.
+ * A signal that somebody else sent says nothing.
  */
 static void
 on_parent_death(int sig)
 {
+	const struct worker *w = &parent.process->w;
+	int saved = errno;
+
 	(void)sig;
+	if (getppid() == parent.process->start.master_pid)
+		return;
+	for (unsigned i = 0; i < w->listener_count; i++)
+		(void)shutdown(w->listeners[i], SHUT_RDWR);
 	(void)alarm(ORPHAN_MAX_S);
+	parent.gone = 1;
+	errno = saved;
 }
 
 static int
-watch_parent(const struct worker_start *start)
+watch_parent(const struct process *p)
 {
 	struct sigaction death = { .sa_handler = on_parent_death, .sa_flags = SA_RESTART };
 	sigset_t these;
 
+	parent.process = p;
 	(void)sigemptyset(&these);
 	(void)sigaddset(&these, SIGUSR2);
 	(void)sigaddset(&these, SIGALRM);
@@ -351,7 +370,7 @@ watch_parent(const struct worker_start *start)
 		log_error("the master can't be watched: %s", strerror(errno));
 		return -1;
 	}
-	return getppid() == start->master_pid ? 0 : -1;
+	return getppid() == p->start.master_pid ? 0 : -1;
 }
 
 static void
@@ -498,9 +517,11 @@ reload(struct process *p)
 static void
 close_listeners(struct process *p)
 {
-	for (unsigned i = 0; i < p->w.listener_count; i++)
+	unsigned n = p->w.listener_count;
+
+	p->w.listener_count = 0;	/* first: the descriptors may name something else soon */
+	for (unsigned i = 0; i < n; i++)
 		(void)close(p->w.listeners[i]);
-	p->w.listener_count = 0;
 }
 
 static void
@@ -641,6 +662,8 @@ loop(struct process *p)
 		worker_clock(&p->w);
 		slot_heartbeat(p->w.shm, p->w.slot, p->w.mono_ms);
 		obey(p);
+		if (parent.gone)
+			orphan(p);
 		n = take_mail(p);
 		tick(p);
 		flush_backlogs(p);
@@ -682,7 +705,7 @@ worker_run(const struct worker_start *start)
 	set_names(p);
 	if (drop_privileges(start) == -1)
 		ret = WORKER_HOPELESS;
-	else if (watch_parent(start) == 0 && make_base(p) == 0) {
+	else if (watch_parent(p) == 0 && make_base(p) == 0) {
 		judge_mail(p);
 		ret = start->role->start != NULL ? start->role->start(&p->w) : 0;
 	}

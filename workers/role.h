@@ -143,9 +143,10 @@ struct worker_start {
  * it could not start (see start()).
  *
  * The master speaks to it by signals: HUP, take up new settings; USR1, open the log again; TERM,
- * drain; QUIT, or TERM again, leave at once.  A TERM from anyone else is not obeyed (init systems
- * send it to all processes, and the master sees to the order).  INT is the master's alone.  When
- * the master is gone the process leaves by itself, within 5 s.
+ * drain (repeated until the slot says DRAINING); QUIT, leave at once.  A TERM from anyone else is
+ * not obeyed (init systems send it to all processes, and the master sees to the order).  INT is the
+ * master's alone.  USR2 is how the kernel tells that the master is gone: the listeners are shut at
+ * once, for all processes that share them, and the process leaves by itself, within 5 s.
  */
 int worker_run(const struct worker_start *start);
 

@@ -1,14 +1,20 @@
 /*
  * listeners.c: opens and closes the master's sets of listening sockets.  Accepts nothing.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/conf.h"
 #include "base/must.h"
 #include "master/listeners.h"
 #include "net/listen.h"
+
+#define PATIENCE_MS	1000
+#define PAUSE_NS	10000000
 
 static const char *
 address_at(const struct conf *conf, unsigned i)
@@ -29,11 +35,28 @@ spreads(const struct conf *conf, unsigned i)
 	    strncmp(address_at(conf, i), "unix:", 5) != 0;
 }
 
+/*
+ * Processes whose master was killed give its addresses back as soon as they are scheduled: an init
+ * system that starts us in its place at that moment must not be told that they are taken.
+ */
+static int
+open_patiently(const char *address, bool reuseport, int64_t until_ms, char *err, size_t errlen)
+{
+	static const struct timespec pause = { .tv_nsec = PAUSE_NS };
+	int fd;
+
+	while ((fd = listen_open(address, reuseport, err, errlen)) == -1 && errno == EADDRINUSE &&
+	    clock_mono_ms() < until_ms)
+		(void)nanosleep(&pause, NULL);
+	return fd;
+}
+
 int
 listeners_open(struct listeners *l, const struct conf *conf, unsigned processes, char *err,
     size_t errlen)
 {
 	unsigned own = conf->server_accept == CONF_ACCEPT_REUSEPORT ? processes : 1;
+	int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
 
 	memset(l, 0, sizeof(*l));
 	l->sets = own > 0 ? own : 1;
@@ -48,8 +71,8 @@ listeners_open(struct listeners *l, const struct conf *conf, unsigned processes,
 
 			if (set > 0 && !spreads(conf, i))
 				*fd = l->fd[i];
-			else if ((*fd = listen_open(address_at(conf, i), spreads(conf, i), err,
-			    errlen)) == -1) {
+			else if ((*fd = open_patiently(address_at(conf, i), spreads(conf, i), until_ms,
+			    err, errlen)) == -1) {
 				listeners_close(l);
 				return -1;
 			}

@@ -19,7 +19,10 @@ struct listeners {
 	unsigned sets, per_set;
 };
 
-/* processes: how many will listen.  0, or -1 with a sentence in err; nothing stays open then. */
+/*
+ * processes: how many will listen.  0, or -1 with a sentence in err; nothing stays open then.
+ * Waits for addresses that are taken, for a second at most.
+ */
 int listeners_open(struct listeners *l, const struct conf *conf, unsigned processes, char *err,
     size_t errlen);
 /* The set of the nth process; per_set descriptors.  NULL when they are closed. */

@@ -43,6 +43,7 @@ setup_signals(void)
 	sigset_t signals;
 
 	worker_signals(&signals);
+	(void)sigaddset(&signals, SIGUSR2);
 	if (sigprocmask(SIG_BLOCK, &signals, NULL) == -1)
 		return -1;
 	/* An ignored signal is thrown away even while it is blocked. */

@@ -17,8 +17,8 @@ unsigned setup_check_roles(const struct conf *conf, void (*report)(void *arg, co
     void *arg);
 
 /*
- * Signals are blocked from here on and have their default dispositions, whatever the parent
- * ignored.  The descriptor to read them from, or -1 with errno.
+ * Signals, those of worker_signals() and SIGUSR2, are blocked from here on and have their default
+ * dispositions, whatever the parent ignored.  The descriptor to read them from, or -1 with errno.
  */
 int setup_signals(void);
 

@@ -23,6 +23,20 @@ static int
 refuse(char *err, size_t errlen, const char *address, const char *why)
 {
 	(void)snprintf(err, errlen, "%s: %s", address, why);
+	errno = EINVAL;
+	return -1;
+}
+
+/* By what the system said, which stays in errno; fd, -1 for none, is closed. */
+static int
+fail(char *err, size_t errlen, const char *address, int fd)
+{
+	int saved = errno;
+
+	(void)snprintf(err, errlen, "%s: %s", address, strerror(saved));
+	if (fd != -1)
+		(void)close(fd);
+	errno = saved;
 	return -1;
 }
 
@@ -119,19 +133,15 @@ listen_open(const char *address, bool reuseport, char *err, size_t errlen)
 
 	fd = socket(place.ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd == -1)
-		return refuse(err, errlen, address, strerror(errno));
+		return fail(err, errlen, address, -1);
 	if (set_options(fd, &place, reuseport) == -1 ||
 	    bind(fd, (const struct sockaddr *)&place.ss, place.len) == -1 ||
-	    listen(fd, LISTEN_BACKLOG) == -1) {
-		(void)refuse(err, errlen, address, strerror(errno));
-		(void)close(fd);
-		return -1;
-	}
+	    listen(fd, LISTEN_BACKLOG) == -1)
+		return fail(err, errlen, address, fd);
 	/* Who may speak HTTP to us is decided by tokens, not by the file's mode. */
 	if (a.kind == ADDRESS_UNIX && chmod(a.path, 0666) == -1) {
-		(void)refuse(err, errlen, address, strerror(errno));
+		(void)fail(err, errlen, address, fd);
 		(void)unlink(a.path);
-		(void)close(fd);
 		return -1;
 	}
 	return fd;

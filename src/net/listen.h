@@ -21,7 +21,8 @@
  * reuseport: several such sockets may be opened for one address (not for unix sockets), and the
  * kernel spreads new connections over them.
  *
- * The descriptor, owned by the caller, or -1 with a sentence in err that begins with the address.
+ * The descriptor, owned by the caller, or -1 with a sentence in err that begins with the address,
+ * and errno: EADDRINUSE when another socket has it, else something else.
  */
 int listen_open(const char *address, bool reuseport, char *err, size_t errlen);
 

@@ -730,6 +730,19 @@ async def test_workers_do_not_obey_strangers(make):
     assert (await daemon.rest("GET", "/health/ready", bearer=""))[0] == 200
 
 
+async def test_signal_kept_for_later(make):
+    """USR2 ends nothing: neither the master nor, seconds later, the workers, for which it is the kernel's word of its death."""
+    daemon = make()
+    daemon.start()
+    before = daemon.workers()
+    for pid in (daemon.process.pid, *before.values()):
+        os.kill(pid, signal.SIGUSR2)
+    user = await daemon.user()
+    await asyncio.sleep(4.5)		# an orphan is ended after 4 s
+    assert daemon.workers() == before
+    assert (await user.ask("ping"))["type"] == "pong"
+
+
 # --- deaths
 
 
@@ -750,6 +763,38 @@ async def test_death_of_the_master(make):
     daemon.process = None
     daemon.start()
     assert (await daemon.user()).connected
+
+
+@pytest.mark.parametrize("accept", ["shared", "reuseport"])
+async def test_restart_at_the_masters_death(make, accept, tmp_path):
+    """What starts belayd again at the very moment need not wait: its addresses are given back, also of a socket in a folder."""
+    daemon = make({"server.accept": accept})
+    daemon.settings["server.listen"] += f",unix:{tmp_path}/socket"
+    daemon.start()
+    for _ in range(4):
+        user = await daemon.user()
+        daemon.process.kill()
+        daemon.process.wait()
+        daemon.start()
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(f"{tmp_path}/socket")
+        await user.closed()
+    assert (await daemon.user()).connected
+
+
+async def test_restart_while_a_worker_hangs(make):
+    """Another worker gives the shared address back for the one that can't."""
+    daemon = make()
+    daemon.start()
+    stopped = daemon.workers()["gateway 1"]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        daemon.process.kill()
+        daemon.process.wait()
+        daemon.start()
+        assert (await daemon.user()).connected
+    finally:
+        os.kill(stopped, signal.SIGCONT)
 
 
 async def test_death_of_the_master_while_a_worker_hangs(make):
