@@ -82,7 +82,7 @@ struct db_command {
 	int64_t timeout_ms, queue_ms;
 	int64_t queue_until;		/* wall clock; 0: it may not wait */
 	uint64_t asker;			/* reference of the connection that asked … */
-	int64_t asker_boot;		/* … and of which run of which instance it is */
+	int64_t asker_boot;		/* … and of which run of which instance it is; 0: it does not follow */
 	struct slice command, requested_by;
 	struct slice params_json, only_if_json;	/* only_if empty: no condition */
 	struct slice trace_json;	/* elements, joined by commas */

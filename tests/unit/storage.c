@@ -199,7 +199,7 @@ static uint64_t
 post_order(struct test *x, const struct order *o)
 {
 	struct msg_command_new m = {
-		.request = ++x->t.requests, .ref = user_ref(x), .at = clock_now_ms() - o->ago_ms, .role = o->role,
+		.request = ++x->t.requests, .ref = user_ref(x), .at = clock_now_ms() - o->ago_ms, .role = o->role, .follows = true,
 		.timeout_ms = o->timeout_ms != 0 ? o->timeout_ms : 30000, .queue_ms = o->queue_ms,
 		.tenant = slice_of(o->tenant != NULL ? o->tenant : "t1"), .user = slice_of(o->user != NULL ? o->user : "owner"),
 		.device = slice_of(o->device != NULL ? o->device : "d1"),

@@ -214,8 +214,9 @@ on_command(struct gateway *g, struct conn *c)
 	buf_clear(&g->scratch);
 	(void)uri_query_get(buf_slice(&h->query), "wait", &g->scratch, &wait);
 	uuid_new(m.command_id);
-	a = ask_new(g, c, slice_is(wait, "1") || slice_is(wait, "true") ? ASK_COMMAND_WAIT :
-	    ASK_COMMAND_REST, SLICE_NONE);
+	/* Who does not wait has gone when the command changes, and nobody need be told here. */
+	m.follows = slice_is(wait, "1") || slice_is(wait, "true");
+	a = ask_new(g, c, m.follows ? ASK_COMMAND_WAIT : ASK_COMMAND_REST, SLICE_NONE);
 	m.request = a->request;
 	if (gateway_tell_storage(g, command_new, &m) == -1)
 		unavailable(g, c, a);

@@ -249,7 +249,7 @@ on_command(struct gateway *g, struct conn *c)
 {
 	const struct field_value *f = g->envelope.field;
 	struct msg_command_new m = {
-		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = c->role,
+		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = c->role, .follows = true,
 		.user = user_name(c->user),
 		.timeout_ms = f[FIELD_command_timeoutMs].present ? f[FIELD_command_timeoutMs].i64 :
 		COMMAND_TIMEOUT_MS,

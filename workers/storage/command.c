@@ -122,11 +122,12 @@ void
 command_publish(struct storage *s, const struct db_device *d, const struct db_command *c,
     int64_t seq, uint64_t request)
 {
-	if (c->asker == REF_NONE || c->asker_boot != s->boot)
+	if (request != 0)
+		publish_status(s, d, c, seq, PUBLISH_ANSWER, c->asker, request);
+	else if (c->asker == REF_NONE || c->asker_boot != s->boot)
 		publish_status(s, d, c, seq, PUBLISH_ALL, REF_NONE, 0);
 	else
-		publish_status(s, d, c, seq, request != 0 ? PUBLISH_ANSWER : PUBLISH_WITH_REF,
-		    c->asker, request);
+		publish_status(s, d, c, seq, PUBLISH_WITH_REF, c->asker, 0);
 }
 
 void

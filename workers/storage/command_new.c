@@ -176,7 +176,8 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 	struct db_command c = {
 		.device_pk = d->pk, .created_at = s->now, .timeout_ms = o->timeout_ms,
 		.queue_ms = o->queue_ms,
-		.asker = o->request != 0 ? o->ref : REF_NONE, .asker_boot = s->boot,
+		.asker = o->request != 0 ? o->ref : REF_NONE,
+		.asker_boot = o->follows ? s->boot : 0,
 		.command = o->command, .requested_by = o->who.user, .params_json = o->params_json,
 		.only_if_json = o->only_if_json
 	};
@@ -229,7 +230,7 @@ command_new(struct storage *s, const struct msg_command_new *m)
 {
 	struct command_order o = {
 		.who = { (enum role)m->role, m->tenant, m->user }, .request = m->request,
-		.ref = m->ref, .id = m->command_id,
+		.ref = m->ref, .follows = m->follows, .id = m->command_id,
 		.timeout_ms = m->timeout_ms > 0 ? m->timeout_ms : COMMAND_TIMEOUT_DEFAULT_MS,
 		.queue_ms = m->queue_ms,
 		.command = m->command, .params_json = m->params_json.len > 0 ? m->params_json :

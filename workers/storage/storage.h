@@ -278,6 +278,7 @@ void command_set_error(struct db_command *c, struct buf *b, const char *code, co
 struct command_order {
 	struct requester who;
 	uint64_t request, ref;		/* 0: nobody waits for it */
+	bool follows;			/* ref is told of every later change, too */
 	const uint8_t *id;
 	int64_t timeout_ms, queue_ms;
 	struct slice command, params_json, only_if_json, idempotency_key;
