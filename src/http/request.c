@@ -256,13 +256,15 @@ parse_content_length(struct slice v, int64_t *length)
 	size_t i;
 
 	/* A leading zero is grammar, but some read it as octal. */
-	if (v.len == 0 || v.len > 18 || (v.p[0] == '0' && v.len > 1))
+	if (v.len == 0 || (v.p[0] == '0' && v.len > 1))
 		return -400;
-	for (i = 0; i < v.len; i++) {
+	for (i = 0; i < v.len; i++)
 		if (v.p[i] < '0' || v.p[i] > '9')
 			return -400;
+	if (v.len > 18)			/* more than anybody takes */
+		return -413;
+	for (i = 0; i < v.len; i++)
 		n = n * 10 + (v.p[i] - '0');
-	}
 	*length = n;
 	return 0;
 }

@@ -609,8 +609,7 @@ schema_parse(enum body_schema which, struct slice body, struct fields *f,
 		return -1;
 	}
 	if (f->json.kind != JSON_KIND_OBJECT) {
-		envelope_fault_set(fault, ERROR_invalid_payload, NULL,
-		    "the body must be a JSON object");
+		envelope_fault_set(fault, ERROR_invalid_payload, "body", "must be a JSON object");
 		return -1;
 	}
 	prepare_scratch(&f->scratch, body);

@@ -50,14 +50,68 @@ refuse_token(struct gateway *g, struct conn *c, enum auth_verdict verdict, const
 	return false;
 }
 
-static bool
-content_type_ok(const struct http_head *head)
+static struct slice
+trimmed(struct slice v)
 {
-	struct slice v = http_header(head, "Content-Type");
-	size_t n = sizeof("application/json") - 1;
+	while (v.len > 0 && (v.p[0] == ' ' || v.p[0] == '\t')) {
+		v.p++;
+		v.len--;
+	}
+	while (v.len > 0 && (v.p[v.len - 1] == ' ' || v.p[v.len - 1] == '\t'))
+		v.len--;
+	return v;
+}
 
-	return v.p == NULL || (v.len >= n && strncasecmp(v.p, "application/json", n) == 0 &&
-	    (v.len == n || v.p[n] == ';' || v.p[n] == ' '));
+/* Takes what stands before the next semicolon off *rest, and the semicolon. */
+static struct slice
+next_part(struct slice *rest)
+{
+	const char *at = memchr(rest->p, ';', rest->len);
+	struct slice part = *rest;
+
+	if (at == NULL) {
+		*rest = SLICE("");
+		return trimmed(part);
+	}
+	part.len = (size_t)(at - rest->p);
+	rest->p = at + 1;
+	rest->len -= part.len + 1;
+	return trimmed(part);
+}
+
+/* RFC 8259 section 8.1: JSON is UTF-8.  Parameters that say nothing of that mean nothing here. */
+static bool
+is_utf8(struct slice parameter)
+{
+	static const char name[] = "charset=";
+	size_t n = sizeof(name) - 1;
+
+	if (parameter.len < n || strncasecmp(parameter.p, name, n) != 0)
+		return true;
+	parameter.p += n;
+	parameter.len -= n;
+	if (parameter.len >= 2 && parameter.p[0] == '"' && parameter.p[parameter.len - 1] == '"')
+		parameter = (struct slice){ parameter.p + 1, parameter.len - 2 };
+	return http_name_eq(parameter, "utf-8") || http_name_eq(parameter, "us-ascii");
+}
+
+/* Can the body be read?  One that does not say what it is counts as JSON. */
+static bool
+body_is_json(const struct http_head *head)
+{
+	struct slice type = http_header(head, "Content-Type"),
+	    coding = http_header(head, "Content-Encoding");
+
+	if (coding.p != NULL && !http_name_eq(coding, "identity"))
+		return false;
+	if (type.p == NULL)
+		return true;
+	if (!http_name_eq(next_part(&type), "application/json"))
+		return false;
+	while (type.len > 0)
+		if (!is_utf8(next_part(&type)))
+			return false;
+	return true;
 }
 
 bool
@@ -98,7 +152,7 @@ api_authorize(struct gateway *g, struct conn *c, const struct http_head *head)
 			return false;
 		}
 	}
-	if (h->has_body && !content_type_ok(head)) {
+	if (h->has_body && !body_is_json(head)) {
 		http_respond_error(g, c, ERROR_unsupported_media_type, NULL, NULL);
 		return false;
 	}

@@ -55,13 +55,21 @@ rest_query(struct storage *s, const struct rest *r, const char *name, struct sli
 	return false;
 }
 
+/* Digits alone: no sign, no space, no fraction. */
 static bool
 number(struct slice text, int64_t *out)
 {
-	struct json_value v;
+	int64_t n = 0;
 
-	return text.len <= 19 && json_parse(text, 1, &v) == 0 && v.kind == JSON_KIND_NUMBER &&
-	    json_i64(v, out) == 0;
+	if (text.len == 0 || text.len > 18)
+		return false;
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.p[i] < '0' || text.p[i] > '9')
+			return false;
+		n = n * 10 + (text.p[i] - '0');
+	}
+	*out = n;
+	return true;
 }
 
 bool

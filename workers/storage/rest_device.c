@@ -215,6 +215,8 @@ rest_device_list(struct storage *s, const struct rest *r)
 	    !rest_query(s, r, "type", &f.type) || !rest_query(s, r, "tag", &f.tag) ||
 	    !rest_query(s, r, "q", &f.q))
 		return DB_OK;
+	if (f.after_id.len > 0 && !schema_is_id(f.after_id))
+		return rest_error(s, r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
 	f.limit = p.status.len > 0 ? SCAN_MAX + 1 : limit + 1;
 	result = access_scope(s, &r->who, &f.scope);
 	if (result == DB_FAILED)

@@ -42,7 +42,10 @@ tell_one(struct storage *s, const struct field_value *f)
 	buf_clear(&s->json);
 	buf_puts(&s->json, "{\"deviceId\":");
 	buf_put_json_string(&s->json, d->id);
-	buf_puts(&s->json, ",\"epoch\":0,\"at\":");
+	/* That of the newest connection: readers drop what has a lower one than they have seen. */
+	buf_puts(&s->json, ",\"epoch\":");
+	buf_put_i64(&s->json, d->epoch);
+	buf_puts(&s->json, ",\"at\":");
 	buf_put_json_time(&s->json, f[FIELD_telemetry_post_at].present ?
 	    f[FIELD_telemetry_post_at].i64 : s->now);
 	buf_puts(&s->json, ",\"data\":");
@@ -99,7 +102,8 @@ rest_telemetry(struct storage *s, const struct rest *r)
 	unsigned count = 0;
 	enum db_result result;
 
-	if (json_parse(r->m->body_json, SCHEMA_JSON_DEPTH + 1, &body) == -1)
+	if (json_parse(r->m->body_json.len > 0 ? r->m->body_json : SLICE("{}"),
+	    SCHEMA_JSON_DEPTH + 1, &body) == -1)
 		return rest_error(s, r, ERROR_invalid_json, NULL, NULL);
 	fields_init(&f);
 	result = pass(s, r, body, &f, false, &count);
