@@ -629,6 +629,51 @@ async def test_methods(belayd):
         assert status == 404 and error_of(body, "not_found"), path
 
 
+def cors(headers):
+    return {k.lower(): v for k, v in headers.items() if k.lower().startswith("access-control-")}
+
+
+PREFLIGHT = {"access-control-allow-headers": "Authorization, Content-Type, Idempotency-Key", "access-control-max-age": "600"}
+
+
+async def test_pages_of_other_origins(belayd, start):
+    """What the Fetch standard's CORS check wants, from a daemon for all pages and from one for those of two origins."""
+    page, other = "https://dash.example", "https://evil.example"
+    asks = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization,content-type"}
+    exposed = {"access-control-expose-headers": "Allow, Retry-After"}
+    for daemon, allowed in ((belayd, "*"), (start({"auth.origins": f"https://a.example,{page}", "server.admin_listen":
+                                                   f"127.0.0.1:{free_port()}"}, workers=1), page)):
+        await daemon.register("cors-1")
+        for path, status, bearer in (("/api/device/cors-1", 200, None), ("/api/device/none", 404, None), ("/api/device", 401, ""),
+                                     ("/health", 200, ""), ("/api/nowhere", 404, "")):
+            got = await daemon.rest("GET", path, bearer=bearer, headers={"Origin": page}, raw=True)
+            assert got[0] == status and cors(got[1]) == {"access-control-allow-origin": allowed, **exposed}, (path, got)
+            got = await daemon.rest("GET", path, bearer=bearer, raw=True)
+            assert got[0] == status and cors(got[1]) == {}
+        got = await daemon.rest("OPTIONS", "/api/device/cors-1", bearer="", headers={"Origin": page, **asks}, raw=True)
+        assert got[0] == 204 and cors(got[1]) == {"access-control-allow-origin": allowed, **exposed, **PREFLIGHT,
+                                                  "access-control-allow-methods": "GET, HEAD, PUT, DELETE, OPTIONS"}
+        # Not for the browser's own credentials, and not beyond the answer that it is for.
+        assert "access-control-allow-credentials" not in cors(got[1])
+        c = await Raw.open(daemon)
+        await c.send(head(path="/health", extra=f"Origin: {page}\r\n") + head(path="/health"))
+        assert [cors((await c.response())[1]) != {} for _ in "12"] == [True, False]
+        c.close()
+    got = await daemon.rest("GET", "/api/device/cors-1", headers={"Origin": other}, raw=True)
+    assert got[0] == 200 and cors(got[1]) == {} and got[1]["Vary"] == "Origin"
+    for origin in (other, "null", page + ".evil.example", "http://dash.example"):
+        got = await daemon.rest("OPTIONS", "/api/device", bearer="", headers={"Origin": origin, **asks}, raw=True)
+        assert got[0] == 204 and cors(got[1]) == {}, origin
+    admin = daemon.settings["server.admin_listen"]
+    async with aiohttp.ClientSession() as s, s.get(f"http://{admin}/metrics", headers={"Origin": page}) as r:
+        assert r.status == 200 and cors(r.headers) == {}
+    c = await Raw.open(belayd)
+    await c.send("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, headers, _ = await c.response()
+    assert status == 204 and set(headers["allow"].split(", ")) == {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"}
+    c.close()
+
+
 async def test_head(belayd):
     await belayd.register("head-1")
     for path in ("/health", "/api/device/head-1", "/api/device", "/api/events", "/metrics", "/api/nowhere"):

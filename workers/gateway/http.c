@@ -8,6 +8,7 @@
 #include "base/must.h"
 #include "gateway/api.h"
 #include "gateway/conn.h"
+#include "gateway/cors.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
 #include "gateway/peer.h"
@@ -57,6 +58,7 @@ http_end(struct gateway *g, struct conn *c)
 	buf_fini(&h->body);
 	buf_fini(&h->query);
 	buf_fini(&h->idempotency_key);
+	buf_fini(&h->cors);
 	free(h);
 	c->http = NULL;
 }
@@ -70,6 +72,7 @@ request_reset(struct http *h)
 	buf_fini(&h->body);
 	buf_fini(&h->query);
 	buf_fini(&h->idempotency_key);
+	buf_fini(&h->cors);
 }
 
 static struct http_response
@@ -82,7 +85,8 @@ response_frame(struct gateway *g, struct http *h, int status)
 		.date = http_date(&date, g->w->now_ms),
 		.close = !h->keep_alive || g->w->draining,
 		.http10 = h->http10,
-		.head_only = h->head_only
+		.head_only = h->head_only,
+		.extra = buf_slice(&h->cors)
 	};
 }
 
@@ -174,11 +178,15 @@ http_respond_retry(struct gateway *g, struct conn *c, enum error_code code, int6
 
 /* What may be done here; whether the asker may is not told. */
 static void
-respond_options(struct gateway *g, struct conn *c)
+respond_options(struct gateway *g, struct conn *c, const struct http_head *head, struct slice allow)
 {
-	struct http_response r = response_frame(g, c->http, 204);
+	struct http *h = c->http;
+	struct http_response r;
 
-	r.allow = slice_of(c->http->match.allow);
+	if (!c->admin && cors_allowed(g, head))
+		cors_preflight_put(&h->cors, head, allow);
+	r = response_frame(g, h, 204);
+	r.allow = allow;
 	buf_clear(&g->scratch);
 	http_response_put(&g->scratch, &r);
 	send_response(g, c, &r);
@@ -215,6 +223,8 @@ take_head(struct gateway *g, struct conn *c, const struct http_head *head)
 	h->head_only = head->method == HTTP_HEAD;
 	h->has_body = head->chunked || head->content_length > 0;
 	h->state = REQUEST_BODY;
+	if (!c->admin)
+		cors_put(&h->cors, g, head);
 	status = http_route(head->method, head->path, &h->match);
 	if (status == 0 && h->match.info->access == ROUTE_SOCKET)
 		status = 404;		/* /echo where it is not served; the others never come here */
@@ -222,8 +232,9 @@ take_head(struct gateway *g, struct conn *c, const struct http_head *head)
 		strcat(h->match.allow, ", OPTIONS");
 	if (h->has_body && status != 0)
 		h->keep_alive = false;		/* its body is not read */
-	if (status == 405 && head->method == HTTP_OPTIONS) {
-		respond_options(g, c);
+	if (head->method == HTTP_OPTIONS && (status == 405 || slice_is(head->path, "*"))) {
+		respond_options(g, c, head, status == 405 ? slice_of(h->match.allow) :
+		    SLICE("GET, HEAD, POST, PUT, DELETE, OPTIONS"));
 		return false;
 	}
 	if (status != 0) {

@@ -34,6 +34,7 @@ struct http {
 	struct identity who;
 	struct buf query;		/* raw */
 	struct buf idempotency_key;
+	struct buf cors;		/* header lines for the page that asks */
 	uint8_t peer[16];		/* who speaks to us, perhaps a trusted proxy: peer.c */
 
 	/* ?wait=1: the command whose end is waited for. */

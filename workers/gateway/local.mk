@@ -6,6 +6,7 @@ libworkers_a_SOURCES += \
 	workers/gateway/api_health.c \
 	workers/gateway/ask.c workers/gateway/ask.h \
 	workers/gateway/conn.c workers/gateway/conn.h \
+	workers/gateway/cors.c workers/gateway/cors.h \
 	workers/gateway/dashboard.c workers/gateway/dashboard.h \
 	workers/gateway/deliver.c workers/gateway/deliver.h \
 	workers/gateway/device.c workers/gateway/device.h \

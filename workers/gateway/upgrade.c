@@ -13,6 +13,7 @@
 #include "auth/device_token.h"
 #include "base/log.h"
 #include "gateway/conn.h"
+#include "gateway/cors.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
 #include "gateway/keysets.h"
@@ -68,19 +69,6 @@ upgrade_bearer(const struct http_head *head)
 		v.len--;
 	}
 	return v;
-}
-
-static bool
-origin_allowed(const struct gateway *g, const struct http_head *head)
-{
-	struct slice origin = http_header(head, "Origin");
-
-	if (g->conf->auth_origins.n == 0 || origin.p == NULL)
-		return true;
-	for (size_t i = 0; i < g->conf->auth_origins.n; i++)
-		if (slice_is(origin, g->conf->auth_origins.v[i]))
-			return true;
-	return false;
 }
 
 static void
@@ -192,7 +180,7 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 		http_respond_retry(g, c, ERROR_unavailable, 1000);
 		return;
 	}
-	if (!origin_allowed(g, head)) {
+	if (!cors_allowed(g, head)) {
 		c->http->keep_alive = false;
 		http_respond_error(g, c, ERROR_no_access, "this Origin is not allowed", NULL);
 		return;
