@@ -141,16 +141,20 @@ base64(const uint8_t *p, size_t n, char *out)
 	*out = '\0';
 }
 
-/* Whether it is the base64 of 16 bytes (section 4.1, item 7). */
+/*
+ * Whether it is the base64 of 16 bytes (section 4.1, item 7).  The last of its digits stands for two
+ * bits and four zeros: with anything else there it is not what an encoder makes (RFC 4648 section 3.5).
+ */
 static bool
 is_key(struct ws_str s)
 {
+	const char *digit = base64_digits;
+
 	if (s.len != WS_KEY_LEN || s.p[22] != '=' || s.p[23] != '=')
 		return false;
-	for (size_t i = 0; i < 22; i++)
-		if (memchr(base64_digits, s.p[i], sizeof(base64_digits)) == NULL)
-			return false;
-	return true;
+	for (size_t i = 0; i < 22 && digit != NULL; i++)
+		digit = memchr(base64_digits, s.p[i], sizeof(base64_digits));
+	return digit != NULL && (digit - base64_digits) % 16 == 0;
 }
 
 void

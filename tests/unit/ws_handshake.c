@@ -122,6 +122,9 @@ good_and_bad_requests(void **state)
 		{ 400, UPGRADE CONNECTION VERSION "Sec-WebSocket-Key: dGhlIHNhbXBs SBub25jZQ==\n" },
 		{ 400, UPGRADE CONNECTION VERSION "Sec-WebSocket-Key: dGhlIHNhbXBs-SBub25jZQ==\n" },
 		{ 400, UPGRADE CONNECTION VERSION "Sec-WebSocket-Key: YWJj\n" },
+		/* four bits that stand for nothing */
+		{ 400, UPGRADE CONNECTION VERSION "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==\n" },
+		{ 400, UPGRADE CONNECTION VERSION "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZY==\n" },
 		{ 400, GOOD "Sec-WebSocket-Protocol:\n" },
 		{ 400, GOOD "Sec-WebSocket-Protocol: a b\n" },
 		{ 400, GOOD "Sec-WebSocket-Protocol: a, b/c\n" },
@@ -152,6 +155,13 @@ good_and_bad_requests(void **state)
 			assert_string_equal(u.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 	}
 	assert_int_equal(request(&u, "POST", 1, true, GOOD), 405);
+	/* What two bits can be at a key's end. */
+	for (const char *last = "AQgw"; *last != '\0'; last++) {
+		char head[] = UPGRADE CONNECTION VERSION KEY;
+
+		strstr(head, "==")[-1] = *last;
+		assert_int_equal(request(&u, "GET", 1, true, head), 101);
+	}
 	assert_int_equal(request(&u, "get", 1, true, GOOD), 405);
 	assert_int_equal(request(&u, "GET ", 1, true, GOOD), 405);
 	assert_int_equal(request(&u, "", 1, true, GOOD), 405);
