@@ -62,9 +62,11 @@ load_key_file(struct conf_load *l, void *base, const struct conf_option *o, cons
 			text.len--;
 			if (text.len > 0 && text.data[text.len - 1] == '\r')
 				text.len--;
+			if (text.len == 0)
+				conf_fault(l, where, "%s.%s: %s: there is nothing but a line break in it",
+				    o->section, o->name, path);
 		}
-		conf_string_set(conf_string_at(base, o->text_offset), text.len > 0 ? text.data : "",
-		    text.len);
+		conf_string_set(conf_string_at(base, o->text_offset), text.data, text.len);
 	}
 	buf_fini(&text);
 }

@@ -696,6 +696,10 @@ test_key_files(void **state)
 
 	write_file(path, "");
 	expect_fault(&a, 2, "the file is empty");
+	write_file(path, "\n");
+	expect_fault(&a, 2, "nothing but a line break");
+	write_file(path, "\r\n");
+	expect_fault(&a, 2, "nothing but a line break");
 	write_file(path, "short\n");
 	expect_fault(&a, 2, "at least 32 bytes");
 	FILE *f = fopen(path, "w");
