@@ -97,9 +97,11 @@ back_off_ms(unsigned failures)
 static void
 let_go(struct children *c, const int *mine, unsigned mine_count)
 {
-	if (c->pidfile_fd != -1)
-		(void)close(c->pidfile_fd);
-	(void)close(c->signal_fd);
+	const int own[] = { c->pidfile_fd, c->signal_fd, c->notify_fd, c->ready_fd };
+
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		if (own[i] != -1)
+			(void)close(own[i]);
 	if (!c->foreground)		/* else whoever started us would wait for the end of its pipes */
 		setup_no_terminal();
 	for (unsigned i = 0; i < c->listeners.sets * c->listeners.per_set; i++) {

@@ -37,7 +37,9 @@ struct children {
 	struct listeners listeners;
 	int conf_fd;			/* conf_share.h */
 	uint8_t secret[WORKER_SECRET_LEN];	/* worker.secret */
-	int pidfile_fd, signal_fd;	/* not for workers */
+	/* The master's alone: a worker closes them first of all.  -1: there is none. */
+	int pidfile_fd, signal_fd, notify_fd;
+	int ready_fd;			/* setup_daemon(): the process that was started waits there */
 	unsigned uid, gid;		/* that workers run as; (unsigned)-1: the master's */
 	bool foreground;
 };

@@ -57,8 +57,6 @@ struct master {
 	int64_t look_ms, watchdog_ms;	/* when next */
 	int64_t kill_ms;		/* DRAIN: when patience with this rank ends */
 	int64_t began_ms;
-	/* the process that was started waits there; -1: none does */
-	int ready_fd;
 };
 
 /* --- settings */
@@ -315,7 +313,7 @@ continue_start(struct master *m)
 			return;		/* their processes are due now */
 		m->phase = PHASE_RUN;
 		announce(m);
-		setup_ready(&m->ready_fd, MASTER_OK);
+		setup_ready(&m->children.ready_fd, MASTER_OK);
 	}
 }
 
@@ -560,6 +558,7 @@ prepare(struct master *m, bool foreground)
 	setup_limits();
 	if (notify_open(&m->notify) == -1)
 		log_warn("NOTIFY_SOCKET can't be used: %s", strerror(errno));
+	c->notify_fd = m->notify.fd;
 	if (setup_user(m->conf, &c->uid, &c->gid) == -1)
 		return -1;
 	if (children_plan(c, m->conf) == -1) {
@@ -578,7 +577,7 @@ prepare(struct master *m, bool foreground)
 static int
 detach(struct master *m, bool foreground)
 {
-	if (!foreground && setup_daemon(&m->ready_fd) == -1) {
+	if (!foreground && setup_daemon(&m->children.ready_fd) == -1) {
 		log_error("not detached: %s", strerror(errno));
 		return -1;
 	}
@@ -604,7 +603,7 @@ clean_up(struct master *m, bool started)
 	notify_close(&m->notify);
 	if (c->signal_fd != -1)
 		(void)close(c->signal_fd);
-	setup_ready(&m->ready_fd, m->status);
+	setup_ready(&m->children.ready_fd, m->status);
 	conf_free(&m->conf);
 }
 
@@ -612,13 +611,13 @@ int
 master_run(const struct conf_sources *sources, struct conf *conf, bool foreground)
 {
 	struct master m = {
-		.sources = sources, .conf = conf, .status = MASTER_NOT_STARTED, .ready_fd = -1,
-		    .rank = INT32_MAX,
+		.sources = sources, .conf = conf, .status = MASTER_NOT_STARTED, .rank = INT32_MAX,
 		.notify = { .fd = -1 }
 	};
 	bool prepared;
 
 	m.children.conf_fd = m.children.pidfile_fd = m.children.signal_fd = -1;
+	m.children.notify_fd = m.children.ready_fd = -1;
 	m.children.foreground = foreground;
 	m.began_ms = m.now_ms = clock_mono_ms();
 	log_set_name("master");

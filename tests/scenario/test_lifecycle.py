@@ -294,9 +294,9 @@ class Daemonized:
         for o in options:
             self.args += ["-o", o]
 
-    def start(self):
+    def start(self, **env):
         try:
-            return subprocess.run(self.args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, env=clean_environment())
+            return subprocess.run(self.args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, env=clean_environment(**env))
         finally:
             self.pid = int(self.pidfile.read_text() or 0) if self.pidfile.exists() else None
 
@@ -348,6 +348,21 @@ def test_daemon(daemonized):
     os.kill(d.pid, signal.SIGTERM)
     wait_until(lambda: not any(map(alive, pids)), 6)
     assert not d.pidfile.exists()
+
+
+def test_workers_have_nothing_of_the_masters(daemonized, tmp_path):
+    """Neither the way to the service manager, nor the one to the command that waits for the start."""
+    d = daemonized()
+    manager = Manager(tmp_path / "notify")
+    assert d.start(NOTIFY_SOCKET=manager.path).returncode == 0
+    for pid in d.processes()[1:]:
+        if "storage" in Path(f"/proc/{pid}/cmdline").read_text():	# which has no sockets of its own
+            open_files = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+            # Of a pipe that is its own (the event loop's) it has both ends.
+            assert not [f for f in open_files if f.startswith(("pipe:", "socket:")) and open_files.count(f) == 1], open_files
+            break
+    else:
+        raise AssertionError("there is no storage")
 
 
 def test_daemon_that_does_not_start(daemonized, tmp_path):
