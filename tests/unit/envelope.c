@@ -457,7 +457,7 @@ static const struct {
 	{ BODY_device_register, "", ERROR_invalid_payload, "name" },
 	{ BODY_device_register, " \r\n", ERROR_invalid_payload, "name" },
 	{ BODY_device_register, "{", ERROR_invalid_json, "" },
-	{ BODY_device_register, "[]", ERROR_invalid_payload, "" },
+	{ BODY_device_register, "[]", ERROR_invalid_payload, "body" },
 	{ BODY_device_register, "{\"name\":\"\"}", ERROR_invalid_payload, "name" },
 	{ BODY_device_register, "{\"name\":\"a\",\"name\":\"b\"}", ERROR_invalid_payload, "name" },
 	{ BODY_device_register, "{\"name\":\"a\",\"deviceId\":\"a/b\"}", ERROR_invalid_payload, "deviceId" },
