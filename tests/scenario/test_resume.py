@@ -12,6 +12,7 @@ import pytest
 import websockets
 
 from belay import eventually, run_device, token
+from fleet import stopped
 
 FAST = {"limits.message_rate": 100000, "limits.message_burst": 100000}
 
@@ -181,6 +182,29 @@ async def test_replayed_is_what_was_published(start):
     await stays.close()
 
 
+async def test_sent_twice_in_one_moment(start):
+    """Two attempts of the same millisecond are told as the two they were, whether one or both were missed."""
+    belayd = start(FAST)
+    device = await belayd.device("t-1", await belayd.register("t-1"))
+    stays = await belayd.user()
+    command = (await stays.ask("command", {"deviceId": "t-1", "command": "x"}))["payload"]
+    with stopped(belayd.workers()["storage 1"]):        # both are read at once, and so at one time
+        for _ in "12":
+            await device.send("command_ack", {"commandId": command["commandId"], "status": "unknown"})
+        await device.ask("ping")
+    live = [await stays.expect("command_status") for _ in "12"]
+    assert [m["payload"]["attempt"] for m in live] == [2, 3]
+    await device.ask("command_ack", {"commandId": command["commandId"], "status": "executed"})
+    live.append(await stays.expect("command_status"))
+    for n in range(3):
+        c, missed, _ = await resumed(belayd, live[n]["cursor"])
+        assert missed == live[n + 1:]
+        await c.close()
+    assert live[0]["payload"]["trace"][-1]["at"] == live[1]["payload"]["trace"][-1]["at"], "they should be of one moment"
+    await stays.close()
+    await device.close()
+
+
 async def test_gaps(start):
     belayd = start({**FAST, "limits.replay": 10, "limits.send_buffer": "16K", "limits.message_size": "8K"})
     bdt = await belayd.register("g-1")
@@ -328,10 +352,14 @@ async def test_only_what_one_may_still_see(belayd):
 
 
 class Writer:
-    """A device that tells numbered events at a rate, whatever happens to its connection."""
+    """A device that tells numbered events at a rate, whatever happens to its connection, but for AHEAD beyond what `got` holds:
+    of so many a dashboard is told on coming back, and beyond what it may be sent at once there would be a gap.
+    """
 
-    def __init__(self, belayd, name, bdt, rate):
-        self.belayd, self.name, self.bdt, self.rate = belayd, name, bdt, rate
+    AHEAD = 2000
+
+    def __init__(self, belayd, name, bdt, rate, got):
+        self.belayd, self.name, self.bdt, self.rate, self.got = belayd, name, bdt, rate, got
         self.sent = self.stop = 0
         self.acked = set()
 
@@ -347,7 +375,7 @@ class Writer:
             with contextlib.suppress(websockets.ConnectionClosed, OSError):
                 began, first = loop.time(), self.sent
                 while not self.stop:
-                    while not self.stop and self.sent - first < (loop.time() - began) * self.rate:
+                    while not self.stop and self.sent - first < (loop.time() - began) * self.rate and self.sent < len(self.got) + self.AHEAD:
                         self.sent += 1
                         await client.send("event", {"event": "x_n", "data": {"i": self.sent}}, str(self.sent))
                     await asyncio.sleep(0.004)
@@ -389,11 +417,11 @@ async def test_cut_at_random(start):
     """A dashboard that is cut off again and again while events are written sees each once, in order; the instance restarts too."""
     belayd = start({**FAST, "limits.replay": 100000})
     bdt = await belayd.register("w-1")
-    writer = Writer(belayd, "w-1", bdt, 500)
     seed = random.randrange(1 << 30)
     rnd = random.Random(seed)
     print("seed", seed)
     got, cursor = [], (await places(belayd))[-1]
+    writer = Writer(belayd, "w-1", bdt, 500, got)
     task = asyncio.ensure_future(writer.run())
     for n in range(CUTS):
         cursor = await read_for(belayd, cursor, rnd.expovariate(1 / 0.05), got)

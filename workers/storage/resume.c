@@ -51,6 +51,7 @@ struct missed {
 struct past {
 	struct slice trace;		/* up to and with the event's step */
 	bool more;			/* something came after it */
+	unsigned alike;			/* steps that could be the event's: of its name, moment and connection */
 	unsigned sent, sent_in_all;
 	int64_t sent_at[SENT_MAX];
 };
@@ -86,9 +87,9 @@ is_step_of(struct json_value element, const char *name, const struct db_event *e
 	return json_get(element, "epoch", &v) == -1 || (json_i64(v, &epoch) == 0 && epoch == e->epoch);
 }
 
-/* Finds the event's step in a command's trace; false when it is not there. */
+/* Finds the event's step in a command's trace, behind as many that are like it; false when it is not there. */
 static bool
-find_step(struct buf *scratch, const struct db_command *c, const char *name, const struct db_event *e,
+find_step(struct buf *scratch, const struct db_command *c, const char *name, const struct db_event *e, unsigned earlier,
     struct past *past)
 {
 	struct json_value array, element;
@@ -107,13 +108,16 @@ find_step(struct buf *scratch, const struct db_command *c, const char *name, con
 
 		if (sent && past->sent_in_all < SENT_MAX)
 			past->sent_at[past->sent_in_all] = step_time(element);
+		bool alike = is_step_of(element, name, e);
+
 		past->sent_in_all += sent;
+		past->alike += alike;
 		if (past->trace.p != NULL) {
 			past->more = true;
 			continue;
 		}
 		past->sent += sent;
-		if (is_step_of(element, name, e))
+		if (alike && past->alike == earlier + 1)
 			past->trace = (struct slice){
 				c->trace_json.p, (size_t)(element.raw.p + element.raw.len - (scratch->data + 1))
 			};
@@ -154,17 +158,56 @@ accepted_by_then(const struct past *past, struct buf *scratch)
 	return accepted;
 }
 
+/* Events that this one's step can be mistaken for: sent twice over one connection in the same millisecond. */
+struct earlier {
+	const struct db_event *e;
+	unsigned count;
+};
+
+static bool
+count_alike(void *arg, const struct db_event *e)
+{
+	struct earlier *x = arg;
+
+	x->count += e->epoch == x->e->epoch && slice_eq(e->data_json, x->e->data_json);
+	return true;
+}
+
+static enum db_result
+count_earlier(struct storage *s, const struct db_event *e, unsigned *count)
+{
+	struct earlier x = { .e = e };
+	struct db_event_filter f = {
+		.scope = { .tenant_pk = e->tenant_pk }, .device_pk = e->device_pk, .event = e->event, .since = e->at,
+		.until = e->at + 1, .before_seq = e->seq, .limit = COUNT_MAX
+	};
+
+	TRY(DB(s->db, event_list, &f, count_alike, &x));
+	*count = x.count;
+	return DB_OK;
+}
+
 /* Only these two can be followed by something: the others are final. */
-static void
-back_to(struct db_command *c, const struct db_event *e, struct buf *scratch)
+static enum db_result
+back_to(struct storage *s, const uint8_t *id, struct db_command *c, const struct db_event *e)
 {
 	bool sent = slice_is(e->event, "command_sent");
+	const char *step = sent ? "sent" : "timeout";
+	unsigned earlier;
 	struct past past;
 
 	if (!sent && !slice_is(e->event, "command_timeout"))
-		return;
-	if (!find_step(scratch, c, sent ? "sent" : "timeout", e, &past) || !past.more)
-		return;
+		return DB_OK;
+	if (!find_step(&s->text, c, step, e, 0, &past))
+		return DB_OK;
+	if (past.alike > 1) {
+		TRY(count_earlier(s, e, &earlier));
+		TRY(DB(s->db, command_get, id, c));
+		if (!find_step(&s->text, c, step, e, earlier, &past))
+			return DB_OK;
+	}
+	if (!past.more)
+		return DB_OK;
 	if (sent) {
 		back_to_sent(c, &past);
 	} else {
@@ -175,8 +218,9 @@ back_to(struct db_command *c, const struct db_event *e, struct buf *scratch)
 	c->late = false;
 	c->trace_json = past.trace;
 	c->result_json = c->error_json = SLICE_NONE;
-	if (!accepted_by_then(&past, scratch))
+	if (!accepted_by_then(&past, &s->text))
 		c->accepted_at = 0;
+	return DB_OK;
 }
 
 /* ------------------------------------------------------------------ messages */
@@ -247,7 +291,7 @@ put_command(struct missed *x, const struct db_event *e, const char **type)
 	result = DB(x->s->db, command_get, id, c);
 	if (result != DB_OK)
 		return result == DB_FAILED ? DB_FAILED : DB_OK;
-	back_to(c, e, &x->s->text);
+	TRY(back_to(x->s, id, c, e));
 	json_command(&x->payload, c, e->device);
 	*type = "command_status";
 	return DB_OK;
