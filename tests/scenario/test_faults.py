@@ -589,12 +589,11 @@ async def test_more_commands_than_the_table_holds(start):
     ids = [(await answer(user, f"n{n}"))["payload"]["commandId"] for n in range(3000)]
     for id in ids[::10]:
         await device.send("command_ack", {"commandId": id, "status": "executed"})
-    status = {}
-    while sum(s == "timeout" for s in status.values()) < 2700:
-        m = await user.expect("command_status", 10)
+    # One that is acknowledged too late has timed out before, and is executed in the end all the same.
+    status, want = {}, {id: "timeout" for id in ids} | {id: "executed" for id in ids[::10]}
+    while status != want:
+        m = await user.expect("command_status")
         status[m["payload"]["commandId"]] = m["payload"]["status"]
-    assert {status[id] for id in ids[::10]} == {"executed"}
-    assert set(status) == set(ids)
     assert await daemon.metric("belay_commands_pending") == 0
     drop(device, user)
 

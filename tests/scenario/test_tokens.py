@@ -1,6 +1,6 @@
 """Tokens that live shorter than the connections: renewed again and again, in place, while the work goes on (protocol section 2).
 
-BELAY_TOKEN_MINUTES=90 takes tokens of a minute, as identity providers give them, and renews them for so long; without it they live
+TEST_TOKEN_MINUTES=90 takes tokens of a minute, as identity providers give them, and renews them for so long; without it they live
 some seconds and are renewed about a hundred times.
 """
 
@@ -17,7 +17,7 @@ import fleet
 from belay import eventually, token
 from fleet import taken_by
 
-MINUTES = float(os.environ.get("BELAY_TOKEN_MINUTES", 0))
+MINUTES = float(os.environ.get("TEST_TOKEN_MINUTES", 0))
 LIFE = 60 if MINUTES else 8
 LEEWAY = 5		# an open connection ends between exp and exp + 5 s
 FAST = {"limits.message_rate": 100000, "limits.message_burst": 100000}
