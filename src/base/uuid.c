@@ -5,9 +5,15 @@
  * begins at a random place below 2048 keeps them in order; when it is used up the id borrows from
  * the next millisecond.  It grows by steps of random length, so that two ids do not tell how many
  * others were made between them.
+ *
+ * Owns a page of random bytes drawn in advance: ids are made by the thousand, and they are no
+ * secrets.
  */
+#include <sys/mman.h>
+
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/must.h"
 #include "base/uuid.h"
 
 #define COUNTER_MAX 0xfff
@@ -20,13 +26,42 @@ static struct {
 	unsigned counter;
 } last;
 
+/*
+ * On a page of its own, which a forked child finds full of zeros (MADV_WIPEONFORK): there is nothing
+ * left in it then, and the child draws for itself.
+ */
+struct pool {
+	size_t left;
+	uint8_t bytes[2000];
+};
+
+static void
+pool_take(uint8_t *out, size_t n)
+{
+	static struct pool *pool;
+
+	if (pool == NULL) {
+		pool = mmap(NULL, sizeof(*pool), PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		must(pool != MAP_FAILED);
+		if (madvise(pool, sizeof(*pool), MADV_WIPEONFORK) == -1)
+			must_fail("madvise(MADV_WIPEONFORK)", __FILE__, __LINE__);
+	}
+	if (pool->left < n) {
+		digest_random(pool->bytes, sizeof(pool->bytes));
+		pool->left = sizeof(pool->bytes);
+	}
+	pool->left -= n;
+	memcpy(out, pool->bytes + pool->left, n);
+}
+
 void
 uuid_new(uint8_t out[UUID_LEN])
 {
 	int64_t ms = clock_now_ms();
 	uint8_t random[10];
 
-	digest_random(random, sizeof(random));
+	pool_take(random, sizeof(random));
 	if (ms > last.ms || ms < last.ms - BACK_MAX_MS) {
 		last.ms = ms;
 		last.counter = (random[8] << 8 | random[9]) & (COUNTER_MAX >> 1);

@@ -329,6 +329,31 @@ test_uuid(void **state)
 		assert_int_equal(uuid_parse(slice_of(bad[i]), back), -1);
 }
 
+/* What was drawn in advance before a fork is the parent's alone: the random bits of both differ. */
+static void
+test_uuid_after_fork(void **state)
+{
+	uint8_t ours[UUID_LEN], theirs[UUID_LEN];
+	int ends[2], status;
+	pid_t pid;
+
+	(void)state;
+	uuid_new(ours);
+	assert_int_equal(pipe(ends), 0);
+	if ((pid = fork()) == 0) {
+		uuid_new(theirs);
+		_exit(write(ends[1], theirs, sizeof(theirs)) == sizeof(theirs) ? 0 : 1);
+	}
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(read(ends[0], theirs, sizeof(theirs)), sizeof(theirs));
+	uuid_new(ours);
+	assert_memory_not_equal(ours + 8, theirs + 8, 8);
+	(void)close(ends[0]);
+	(void)close(ends[1]);
+}
+
 static void
 test_address(void **state)
 {
@@ -557,7 +582,8 @@ main(int argc, char **argv)
 		    cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_sha256), cmocka_unit_test(test_siphash),
 		    cmocka_unit_test(test_base64url),
-		cmocka_unit_test(test_block), cmocka_unit_test(test_uuid), cmocka_unit_test(test_address),
+		cmocka_unit_test(test_block), cmocka_unit_test(test_uuid),
+		cmocka_unit_test(test_uuid_after_fork), cmocka_unit_test(test_address),
 		    cmocka_unit_test(test_network),
 		cmocka_unit_test(test_log), cmocka_unit_test(test_log_json),
 		    cmocka_unit_test(test_must),
