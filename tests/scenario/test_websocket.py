@@ -5,6 +5,8 @@ A client of its own that can break every rule; belayd answers each message of /e
 
 import asyncio
 import os
+import signal
+import socket
 import struct
 
 import pytest
@@ -428,3 +430,39 @@ async def test_pipelined_behind_the_handshake(belayd):
     assert await reader.readexactly(7) == b"\x81\x05early"
     assert await reader.readexactly(6) == b"\x8a\x04bird"
     writer.close()
+
+
+@pytest.mark.parametrize("path, late", [
+    ("/echo", frame(BINARY, bytes(1 << 20))),               # larger than any message but one of /echo
+    ("/ws", frame(TEXT, bytes(1 << 20), mask=None)),        # unmasked
+    ("/ws", frame(TEXT, bytes(1 << 20), rsv=4)),            # compressed, which nobody agreed on
+], ids=["large", "unmasked", "reserved"])
+async def test_sending_on_behind_the_servers_close(start, path, late):
+    """A client in the middle of sending when it is closed, whatever it sends, is not reset: it comes to read the close frame."""
+    belayd = start({"server.echo": "yes"}, workers=1)
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n" \
+        f"Sec-WebSocket-Version: 13\r\nAuthorization: Bearer {belay.token()}\r\n\r\n"
+
+    def client():
+        with socket.create_connection(("127.0.0.1", belayd.port), 10) as s:
+            s.sendall(head.encode())
+            got = b""
+            while b"\r\n\r\n" not in got:
+                got += s.recv(4096)
+            s.sendall(frame(PING, "here"))          # its pong: the session is open
+            while b"\x8a\x04here" not in got:
+                got += s.recv(4096)
+            belayd.process.send_signal(signal.SIGTERM)
+            while b"\x03\xf4" not in s.recv(4096, socket.MSG_PEEK):  # 1012 is there, and stays unread
+                pass
+            for _ in range(4):
+                s.sendall(late)
+            s.shutdown(socket.SHUT_WR)
+            rest = b""
+            while more := s.recv(4096):
+                rest += more
+            return rest
+
+    rest = await asyncio.to_thread(client)
+    closing = rest.index(b"\x03\xf4") - 2
+    assert rest[closing] == 0x88 and rest[closing + 1] == len(rest) - closing - 2, rest

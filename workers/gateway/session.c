@@ -525,14 +525,14 @@ session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
 			on_close_frame(g, c, &m);
 			break;
 		case WS_EVENT_ERROR:
-			if (c->phase == CONN_CLOSING)
-				conn_drop(g, c);
-			else {
+			/* Behind our close frame nobody is told, and the rest goes unread:
+			 * a reset could overtake that frame. */
+			if (c->phase != CONN_CLOSING) {
 				gateway_count(g, PROTOCOL_ERRORS, 1);
 				log_debug("WebSocket closed with %u: %s", (unsigned)m.code, m.why);
 				conn_close_code(g, c, m.code, slice_of(m.why));
-				conn_drop_when_sent(g, c);
 			}
+			conn_drop_when_sent(g, c);
 			break;
 		case WS_EVENT_PONG:
 			if (c->phase == CONN_OPEN && c->kind == CONN_DEVICE)
