@@ -23,7 +23,9 @@
  *	1. directory stripes	table.c
  *	2. pending stripes	table.c
  *	3. topics stripes	table.c
- *	4. mailbox writer	mailbox.c
+ *	4. holdings stripes	table.c
+ *	5. buckets stripes	table.c
+ *	6. mailbox writer	mailbox.c
  *
  * Memory order: taking is an acquire, dropping a release; they pair with each other.
  */

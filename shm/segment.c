@@ -23,6 +23,8 @@ static const struct segment_part_ops *const segment_parts[SEGMENT_PARTS] = {
 	[PART_DIRECTORY] = &directory_part,
 	[PART_PENDING] = &pending_part,
 	[PART_TOPICS] = &topics_part,
+	[PART_HOLDINGS] = &holdings_part,
+	[PART_BUCKETS] = &buckets_part,
 	[PART_STATS] = &stats_part,
 };
 
@@ -47,7 +49,8 @@ sizes_ok(const struct shm_sizes *sizes)
 	/* Indexes of entries are 32 bits, and a chain link needs one value more. */
 	return sizes->devices != 0 && sizes->devices <= 1u << 28 && sizes->commands != 0 &&
 	       sizes->commands <= 1u << 28 && sizes->topics != 0 && sizes->topics <= 1u << 28 &&
-	       sizes->counters != 0 && sizes->counters <= 1u << 16;
+	       sizes->limits != 0 && sizes->limits <= 1u << 28 && sizes->counters != 0 &&
+	       sizes->counters <= 1u << 16;
 }
 
 static size_t

@@ -28,7 +28,8 @@
 #define SEGMENT_VERSION	1
 
 enum segment_part_id {
-	PART_SLOTS, PART_MAILBOXES, PART_DIRECTORY, PART_PENDING, PART_TOPICS, PART_STATS,
+	PART_SLOTS, PART_MAILBOXES, PART_DIRECTORY, PART_PENDING, PART_TOPICS, PART_HOLDINGS, PART_BUCKETS,
+	PART_STATS,
 	SEGMENT_PARTS
 };
 
@@ -76,7 +77,8 @@ struct shm {
 	struct slot_record *slots;
 	struct mailbox_ring *rings;
 	uint8_t *ring_data[SHM_MAX_SLOTS];
-	struct table directory, pending, topics;
+	struct table directory, pending, topics, holdings, buckets;
+	uint32_t bucket_hand[TABLE_STRIPES];	/* where to look for idle buckets next */
 	uint64_t *stats;
 };
 
@@ -91,7 +93,7 @@ struct segment_part_ops {
 };
 
 extern const struct segment_part_ops slots_part, mailbox_part, directory_part, pending_part,
-    topics_part, stats_part;
+    topics_part, holdings_part, buckets_part, stats_part;
 
 /*
  * slots.c: is the process of (slot, generation) gone, asking the kernel too? SHM_SLOT_MASTER is

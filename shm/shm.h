@@ -28,6 +28,7 @@ struct shm_sizes {
 	uint32_t devices;		/* directory entries */
 	uint32_t commands;		/* pending entries */
 	uint32_t topics;		/* topic entries */
+	uint32_t limits;		/* entries of holdings, and as many of buckets */
 	uint32_t mailbox_bytes;		/* of each ring, a power of two from 4096 to 2^30 */
 	unsigned counters;		/* 64-bit counters of each stats block */
 	/* Of this slot's ring, likewise; 0 = mailbox_bytes. */
@@ -85,8 +86,8 @@ void slot_set_state(struct shm *shm, unsigned slot, enum slot_state state);
 void slot_heartbeat(struct shm *shm, unsigned slot, int64_t mono_ms);
 /*
  * Master, after waitpid: the slot's process is dead. Breaks its locks and repairs what they
- * guarded, forgets its topics, counts its death at the mailbox, rings sleepers whose mail it
- * may not have announced, frees the slot's pid. A second call does nothing.
+ * guarded, forgets its topics, gives back what it held, counts its death at the mailbox, rings
+ * sleepers whose mail it may not have announced, frees the slot's pid. A second call does nothing.
  */
 void slot_died(struct shm *shm, unsigned slot);
 /* Master, after slot_died: nobody succeeds it.  Unread mail is dropped. */

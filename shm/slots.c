@@ -113,7 +113,8 @@ void
 slot_died(struct shm *shm, unsigned slot)
 {
 	static const struct segment_part_ops *const parts[] = {
-		&mailbox_part, &directory_part, &pending_part, &topics_part,
+		&mailbox_part, &directory_part, &pending_part, &topics_part, &holdings_part,
+		&buckets_part,
 	};
 	struct slot_record *r = record(shm, slot);
 	uint32_t ident = shm_get(&r->ident);

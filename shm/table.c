@@ -1,5 +1,5 @@
 /*
- * The hash table beneath directory, pending and topics.  Run by every
+ * The hash table beneath directory, pending, topics, holdings and buckets.  Run by every
  * process; see table.h for who may do what, and what survives a death.
  */
 #include <string.h>
@@ -33,6 +33,12 @@ unsigned
 table_stripe_of(uint32_t index)
 {
 	return index / TABLE_BLOCK % TABLE_STRIPES;
+}
+
+uint32_t
+table_nth(const struct table *t, unsigned stripe, uint32_t n)
+{
+	return n < shm_get(&t->stripes[stripe].top) ? index_of(stripe, n) : TABLE_NONE;
 }
 
 static uint32_t

@@ -1,6 +1,6 @@
 /*
- * table.h: the hash table beneath directory, pending and topics: 128-bit keys,
- * entries of fixed size, known by index.  Internal to shm/.
+ * table.h: the hash table beneath directory, pending, topics, holdings and buckets:
+ * 128-bit keys, entries of fixed size, known by index.  Internal to shm/.
  *
  *	who writes	any process, under the lock of the key's stripe; an entry's state word
  *			also by compare-and-swap without it (pending), its payload as its owner
@@ -133,6 +133,8 @@ uint32_t table_read(struct shm *shm, struct table *t, struct table_key key,
 
 void *table_entry(const struct table *t, uint32_t index);
 unsigned table_stripe_of(uint32_t index);
+/* The nth entry of a stripe, used or not; TABLE_NONE: none from here on was ever used. */
+uint32_t table_nth(const struct table *t, unsigned stripe, uint32_t n);
 /*
  * Without a lock: the used ones of the block of TABLE_BLOCK entries that begins at index, a bit
  * each; a hint.

@@ -503,7 +503,7 @@ make_shared_memory(struct master *m)
 	struct shm_sizes sizes = {
 		.slots = c->count, .devices = m->conf->memory_devices,
 		    .commands = m->conf->memory_commands,
-		.topics = m->conf->memory_topics,
+		.topics = m->conf->memory_topics, .limits = m->conf->memory_limits,
 		    .mailbox_bytes = (uint32_t)m->conf->memory_mailbox_bytes,
 		.counters = STAT_CELLS
 	};

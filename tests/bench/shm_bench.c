@@ -15,7 +15,9 @@
 
 #include "base/must.h"
 
+#include "shm/buckets.h"
 #include "shm/directory.h"
+#include "shm/holdings.h"
 #include "shm/mailbox.h"
 #include "shm/pending.h"
 #include "shm/topics.h"
@@ -248,6 +250,37 @@ leave_all(struct shm *shm, uint64_t i)
 	topics_leave(shm, key(i), 2);
 }
 
+static void
+hold_all(struct shm *shm, uint64_t i)
+{
+	must(holdings_take(shm, key(i), 2, HOLDINGS_ANY) == 1);
+}
+
+static void
+give_all(struct shm *shm, uint64_t i)
+{
+	holdings_give(shm, key(i), 2);
+}
+
+static void
+take_from_all(struct shm *shm, uint64_t i)
+{
+	static const struct bucket_rate rate = { 1000, 1000000000 };
+
+	must(buckets_take(shm, key(i), &rate, (uint64_t)now_ns()) == 0);
+}
+
+static void
+take_from_held(struct shm *shm, uint64_t i)
+{
+	static const struct bucket_rate rate = { 1, 1000000000 };
+	static uint32_t bucket = BUCKET_NONE;
+
+	if (bucket == BUCKET_NONE)
+		bucket = buckets_hold(shm, key(KEYS + 7), 2, 0);
+	must(buckets_take_held(shm, bucket, &rate, 1000000 + i) == 0);
+}
+
 static const struct step {
 	const char *name;
 	void (*run)(struct shm *shm, uint64_t i);
@@ -264,6 +297,12 @@ static const struct step {
 	{ "topics_slots", look_all },
 	{ "topics_slots, one topic", look_at_one },
 	{ "topics_leave", leave_all },
+	{ "holdings_take, the first", hold_all },
+	{ "holdings_take, another", hold_all },
+	{ "holdings_give, not the last", give_all },
+	{ "holdings_give, the last", give_all },
+	{ "buckets_take", take_from_all },
+	{ "buckets_take_held", take_from_held },
 };
 
 #define STEPS	(sizeof(steps) / sizeof(steps[0]))
@@ -309,7 +348,7 @@ int
 main(void)
 {
 	struct shm_sizes sizes = { .slots = 3, .devices = 1000000, .commands = 1000000,
-	    .topics = 1000000, .mailbox_bytes = 1 << 20, .counters = 1 };
+	    .topics = 1000000, .limits = 1000000, .mailbox_bytes = 1 << 20, .counters = 1 };
 	struct shm *shm = shm_create(&sizes);
 
 	must(shm != NULL);

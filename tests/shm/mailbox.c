@@ -330,7 +330,7 @@ main(void)
 	struct shm_sizes sizes = { .slots = WRITERS + 1,
 		.devices = 16,
 		.commands = 16,
-		.topics = 16,
+		.topics = 16, .limits = 16,
 		.mailbox_bytes = RING,
 		.counters = 1 };
 	unsigned kills, i, slot, reader_kills = 0, may_lose = 0, gaps = 0;

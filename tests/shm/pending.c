@@ -271,7 +271,7 @@ decide_and_die(struct shm *shm, unsigned kills)
 int
 main(void)
 {
-	struct shm_sizes sizes = { .slots = RACERS, .devices = 16, .commands = 4096, .topics = 16,
+	struct shm_sizes sizes = { .slots = RACERS, .devices = 16, .commands = 4096, .topics = 16, .limits = 16,
 	    .mailbox_bytes = 4096, .counters = 1 };
 	struct shm *shm;
 

@@ -17,7 +17,9 @@
 
 #include "base/must.h"
 
+#include "shm/buckets.h"
 #include "shm/directory.h"
+#include "shm/holdings.h"
 #include "shm/mailbox.h"
 #include "shm/pending.h"
 #include "shm/segment.h"
@@ -36,6 +38,7 @@ struct answer {
 	struct directory_view directory;
 	struct pending_view pending;
 	uint64_t slots;
+	uint32_t held[3];		/* by two slots, and in all */
 	size_t mail;
 };
 
@@ -283,6 +286,111 @@ prepare_joined_twice(struct shm *shm)
 	join_another(shm);
 }
 
+/* Holdings: of living slots, for the same reason. */
+
+static void
+fill_holdings(struct shm *shm)
+{
+	unsigned i;
+
+	for (i = 0; i < OTHERS; i++)
+		EXPECT(holdings_take(shm, other(i), SLOT_READER, 1) == 1, "%u", i);
+}
+
+static void
+check_holdings(struct shm *shm)
+{
+	unsigned i;
+
+	for (i = 0; i < OTHERS; i++)
+		EXPECT(holdings_of(shm, other(i), SLOT_READER) == 1 &&
+		    holdings_sum(shm, other(i)) == 1, "other %u", i);
+	EXPECT(holdings_count(shm) == OTHERS + (holdings_sum(shm, target) != 0), "count %u",
+	    holdings_count(shm));
+}
+
+static void
+ask_holdings(struct shm *shm, struct answer *out)
+{
+	out->held[0] = holdings_of(shm, target, SLOT_READER);
+	out->held[1] = holdings_of(shm, target, SLOT_READER + 1);
+	out->held[2] = holdings_sum(shm, target);
+	out->found = out->held[2] != 0;
+}
+
+static void
+take(struct shm *shm)
+{
+	holdings_take(shm, target, SLOT_READER, 1);
+}
+
+/* Once: what was done when the process died is not done again. */
+static void
+take_second(struct shm *shm)
+{
+	holdings_take(shm, target, SLOT_READER + 1, 2);
+}
+
+static void
+give(struct shm *shm)
+{
+	if (holdings_of(shm, target, SLOT_READER) > 0)
+		holdings_give(shm, target, SLOT_READER);
+}
+
+static void
+prepare_taken(struct shm *shm)
+{
+	fill_holdings(shm);
+	take(shm);
+}
+
+static void
+prepare_taken_twice(struct shm *shm)
+{
+	prepare_taken(shm);
+	take_second(shm);
+}
+
+/* Buckets: one that gives once in a long time. */
+
+static const struct bucket_rate once = { 1000000, 1000000 };
+
+static void
+fill_buckets(struct shm *shm)
+{
+	unsigned i;
+
+	for (i = 0; i < OTHERS; i++)
+		EXPECT(buckets_take(shm, other(i), &once, 5) == 0, "%u", i);
+}
+
+static void
+check_buckets(struct shm *shm)
+{
+	unsigned i;
+
+	/* Each still says when it gives again; it is not asked for one. */
+	for (i = 0; i < OTHERS; i++)
+		EXPECT(buckets_take(shm, other(i), &once, 7) == 999998, "other %u", i);
+	EXPECT(buckets_count(shm) - OTHERS <= 1, "count %u", buckets_count(shm));
+}
+
+static void
+ask_buckets(struct shm *shm, struct answer *out)
+{
+	static const struct bucket_rate look = { 1000000, 0 };
+
+	/* A rate that gives never tells how long it would take: 1 gap when full. */
+	out->found = buckets_take(shm, target, &look, 7) != 1000000;
+}
+
+static void
+take_token(struct shm *shm)
+{
+	buckets_take(shm, target, &once, 5);
+}
+
 /* Mailboxes: the reader, which sleeps, is the test itself. */
 
 static struct mailbox_reader reader;
@@ -408,6 +516,11 @@ static const struct operation operations[] = {
 	{ "join a topic", prepare_joined, join_another, ask_topics, check_topics, WAYS },
 	{ "leave, not the last", prepare_joined_twice, leave, ask_topics, check_topics, WAYS },
 	{ "leave, the last", prepare_joined, leave, ask_topics, check_topics, WAYS },
+	{ "take the first place", fill_holdings, take, ask_holdings, check_holdings, WAYS },
+	{ "take another place", prepare_taken, take_second, ask_holdings, check_holdings, WAYS },
+	{ "give back one of two", prepare_taken_twice, give, ask_holdings, check_holdings, WAYS },
+	{ "give back the last", prepare_taken, give, ask_holdings, check_holdings, WAYS },
+	{ "take from a new bucket", fill_buckets, take_token, ask_buckets, check_buckets, WAYS },
 	{ "post", prepare_mail, post, ask_mail, NULL, BY_MASTER + 1 },
 	{ "post, then another", prepare_mail, post, ask_beside, NULL, BY_ZOMBIE + 1 },
 	{ "begin the ring anew", prepare_restart, restart, ask_restarted, NULL, BY_ZOMBIE + 1 },
@@ -426,7 +539,7 @@ run_operation(struct shm *shm, void *arg)
 static struct shm *
 fresh_segment(void)
 {
-	struct shm_sizes sizes = { .slots = 8, .devices = 4096, .commands = 4096, .topics = 4096,
+	struct shm_sizes sizes = { .slots = 8, .devices = 4096, .commands = 4096, .topics = 4096, .limits = 4096,
 	    .mailbox_bytes = 65536, .counters = 1 };
 	struct shm *shm = shm_create(&sizes);
 	unsigned i;
@@ -436,6 +549,8 @@ fresh_segment(void)
 	memset(shm->directory.seed, 0x5a, sizeof(shm->directory.seed));
 	memset(shm->pending.seed, 0x5a, sizeof(shm->pending.seed));
 	memset(shm->topics.seed, 0x5a, sizeof(shm->topics.seed));
+	memset(shm->holdings.seed, 0x5a, sizeof(shm->holdings.seed));
+	memset(shm->buckets.seed, 0x5a, sizeof(shm->buckets.seed));
 	for (i = SLOT_READER; i < 8; i++)
 		slot_take(shm, i, 1, i);
 	return shm;
@@ -470,6 +585,10 @@ need_the_lock(struct shm *shm, void *arg)
 		table_unlock(shm, &shm->pending, i);
 		table_lock_stripe(shm, &shm->topics, i);
 		table_unlock(shm, &shm->topics, i);
+		table_lock_stripe(shm, &shm->holdings, i);
+		table_unlock(shm, &shm->holdings, i);
+		table_lock_stripe(shm, &shm->buckets, i);
+		table_unlock(shm, &shm->buckets, i);
 	}
 	shm_test_hook = NULL;
 	directory_find(shm, target, &v);

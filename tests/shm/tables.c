@@ -223,7 +223,7 @@ check_claims(struct shm *shm, uint64_t *untold_used)
 int
 main(void)
 {
-	struct shm_sizes sizes = { .slots = WORKERS, .devices = 64, .commands = 16, .topics = 256,
+	struct shm_sizes sizes = { .slots = WORKERS, .devices = 64, .commands = 16, .topics = 256, .limits = 16,
 	    .mailbox_bytes = 4096, .counters = 1 };
 	uint64_t untold = 0, ops = 0;
 	unsigned kills, i, slot;

@@ -142,7 +142,7 @@ main(void)
 	struct shm_sizes sizes = { .slots = WRITERS + 1,
 		.devices = 64,
 		.commands = 64,
-		.topics = 64,
+		.topics = 64, .limits = 64,
 		.mailbox_bytes = 16384,
 		.counters = 1 };
 	struct thread *t;

@@ -16,7 +16,9 @@
 
 #include <cmocka.h>
 
+#include "shm/buckets.h"
 #include "shm/directory.h"
+#include "shm/holdings.h"
 #include "shm/mailbox.h"
 #include "shm/pending.h"
 #include "shm/ref.h"
@@ -29,7 +31,7 @@
 static struct shm_sizes
 small(void)
 {
-	return (struct shm_sizes){ .slots = 4, .devices = 1000, .commands = 1000, .topics = 1000,
+	return (struct shm_sizes){ .slots = 4, .devices = 1000, .commands = 1000, .topics = 1000, .limits = 1000,
 	    .mailbox_bytes = RING, .counters = 3 };
 }
 
@@ -112,6 +114,9 @@ wrong_sizes_are_refused(void **state)
 	assert_null(shm_create(&sizes));
 	sizes = small();
 	sizes.topics = 0;
+	assert_null(shm_create(&sizes));
+	sizes = small();
+	sizes.limits = 0;
 	assert_null(shm_create(&sizes));
 }
 
@@ -653,13 +658,133 @@ counters_are_summed(void **state)
 	assert_int_equal(stats_get(shm, 0, 0), 0);
 }
 
+static void
+places_are_counted_for_all(void **state)
+{
+	struct shm *shm = *state;
+
+	assert_int_equal(holdings_take(shm, key(1), 0, 0), 0);
+	assert_int_equal(holdings_count(shm), 0);
+	assert_int_equal(holdings_take(shm, key(1), 0, 3), 1);
+	assert_int_equal(holdings_take(shm, key(1), 3, 3), 1);
+	assert_int_equal(holdings_take(shm, key(1), 3, 3), 1);
+	assert_int_equal(holdings_take(shm, key(1), 1, 3), 0);
+	assert_int_equal(holdings_take(shm, key(2), 1, 1), 1);
+	assert_int_equal(holdings_of(shm, key(1), 3), 2);
+	assert_int_equal(holdings_sum(shm, key(1)), 3);
+	/* Another limit may be in force by now; what is held stays. */
+	assert_int_equal(holdings_take(shm, key(1), 1, 2), 0);
+	assert_int_equal(holdings_take(shm, key(1), 1, HOLDINGS_ANY), 1);
+	holdings_give(shm, key(1), 3);
+	assert_int_equal(holdings_take(shm, key(1), 2, 4), 1);
+	holdings_forget_slot(shm, 3);
+	assert_int_equal(holdings_of(shm, key(1), 3), 0);
+	assert_int_equal(holdings_sum(shm, key(1)), 3);
+	holdings_give(shm, key(1), 0);
+	holdings_give(shm, key(1), 1);
+	holdings_give(shm, key(1), 2);
+	assert_int_equal(holdings_sum(shm, key(1)), 0);
+	holdings_forget_slot(shm, 1);
+	assert_int_equal(holdings_count(shm), 0);
+}
+
+/* Who does not fit in is told, and those who are in go on. */
+static void
+a_full_table_of_places(void **state)
+{
+	struct shm *shm = *state;
+	uint64_t i, in = 0;
+
+	for (i = 0; i < 100000; i++)
+		in += holdings_take(shm, key(i), 1, 2) == 1;
+	assert_int_equal(in, holdings_count(shm));
+	assert_true(in >= 1000 && in < 5000);
+	assert_int_equal(holdings_take(shm, key(99999), 1, 2), -1);
+	assert_int_equal(holdings_take(shm, key(0), 1, 2), 1);
+	assert_int_equal(holdings_take(shm, key(0), 2, 2), 0);
+	holdings_forget_slot(shm, 1);
+	assert_int_equal(holdings_count(shm), 0);
+	assert_int_equal(holdings_take(shm, key(99999), 1, 2), 1);
+}
+
+#define SECOND	UINT64_C(1000000000)
+
+static void
+buckets_fill_by_time(void **state)
+{
+	struct bucket_rate rate = bucket_rate(10, SECOND, 20), slow = bucket_rate(5, 60 * SECOND, 5);
+	uint64_t now = 1000 * SECOND;
+	struct shm *shm = *state;
+	uint32_t held;
+	int i;
+
+	for (i = 0; i < 20; i++)
+		assert_int_equal(buckets_take(shm, key(1), &rate, now), 0);
+	assert_int_equal(buckets_take(shm, key(1), &rate, now), SECOND / 10);
+	assert_int_equal(buckets_take(shm, key(2), &rate, now), 0);
+	assert_int_equal(buckets_take(shm, key(1), &rate, now + SECOND / 20), SECOND / 20);
+	assert_int_equal(buckets_take(shm, key(1), &rate, now + SECOND / 10), 0);
+	assert_int_equal(buckets_take(shm, key(1), &rate, now + SECOND / 10 + 1), SECOND / 10 - 1);
+	/* Held or not, it is the same one; and to its burst, no further. */
+	now += 3600 * SECOND;
+	held = buckets_hold(shm, key(1), 2, now);
+	assert_int_equal(buckets_hold(shm, key(1), 3, now), held);
+	for (i = 0; i < 10; i++) {
+		assert_int_equal(buckets_take(shm, key(1), &rate, now), 0);
+		assert_int_equal(buckets_take_held(shm, held, &rate, now), 0);
+	}
+	assert_int_equal(buckets_take_held(shm, held, &rate, now), SECOND / 10);
+	/* A clock that is behind takes no more than one that is not. */
+	assert_int_equal(buckets_take(shm, key(1), &rate, now - SECOND), SECOND + SECOND / 10);
+	buckets_release(shm, held, 2);
+	buckets_forget_slot(shm, 3);
+	for (i = 0; i < 5; i++)
+		assert_int_equal(buckets_take(shm, key(3), &slow, now), 0);
+	assert_int_equal(buckets_take(shm, key(3), &slow, now), 12 * SECOND);
+}
+
+/* However many come and go, there is room; who goes on is not forgotten, and nobody shares. */
+static void
+idle_buckets_make_room(void **state)
+{
+	struct bucket_rate rate = bucket_rate(5, 60 * SECOND, 5), once = bucket_rate(1000, SECOND, 1);
+	struct shm *shm = *state;
+	uint64_t i, now = SECOND;
+	unsigned busy = 0, quiet;
+	uint32_t held = buckets_hold(shm, key(2), 1, now);
+
+	for (quiet = 0; quiet < 5; quiet++)
+		assert_int_equal(buckets_take_held(shm, held, &rate, now), 0);
+	/* Each is idle again after a millisecond; the table holds a thousand and some. */
+	for (i = 10; i < 400010; i++) {
+		now += SECOND / 100000;
+		assert_int_equal(buckets_take(shm, key(i), &once, now), 0);
+		assert_int_equal(buckets_take(shm, key(i), &once, now), SECOND / 1000);
+		if (i % 1000 == 0)
+			busy += buckets_take(shm, key(1), &rate, now) == 0;
+	}
+	assert_int_equal(busy, 5);
+	assert_true(buckets_count(shm) < 500);
+	assert_true(buckets_take_held(shm, held, &rate, now) > 0);
+	/* In a moment that does not pass none is idle: it fills, and that is told. */
+	for (i = 0; i < 100000; i++)
+		quiet += buckets_take(shm, key(i + 1000000), &rate, now) == -1;
+	assert_true(quiet > 90000);
+	assert_true(buckets_take(shm, key(1), &rate, now) > 0);
+	/* The others are idle a minute later, the one that is held is still there. */
+	now += 120 * SECOND;
+	for (i = 0; i < 1000; i++)
+		assert_int_equal(buckets_take(shm, key(i + 2000000), &rate, now), 0);
+	buckets_release(shm, held, 1);
+}
+
 #define MANY	16000
 
 static void
 memory_follows_use(void **state)
 {
 	struct shm_sizes sizes = { .slots = SHM_MAX_SLOTS, .devices = 1000000, .commands = 1000000,
-	    .topics = 1000000, .mailbox_bytes = 1 << 20, .counters = 64 };
+	    .topics = 1000000, .limits = 1000000, .mailbox_bytes = 1 << 20, .counters = 64 };
 	struct shm *shm = shm_create(&sizes);
 	struct directory_view v;
 	size_t none, device, command, topic;
@@ -724,6 +849,10 @@ main(void)
 		UNIT(a_command_is_decided_once),
 		UNIT(topics_know_slots),
 		UNIT(counters_are_summed),
+		UNIT(places_are_counted_for_all),
+		UNIT(a_full_table_of_places),
+		UNIT(buckets_fill_by_time),
+		UNIT(idle_buckets_make_room),
 		cmocka_unit_test(memory_follows_use),
 	};
 

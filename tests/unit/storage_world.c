@@ -37,7 +37,8 @@ void
 world_open(struct world *t, const char *url, bool members_view)
 {
 	struct shm_sizes sizes = {
-		.slots = 3, .devices = 20000, .commands = 20000, .topics = 1000, .mailbox_bytes = 8u << 20, .counters = STAT_CELLS
+		.slots = 3, .devices = 20000, .commands = 20000, .topics = 1000, .limits = 16,
+		.mailbox_bytes = 8u << 20, .counters = STAT_CELLS
 	};
 
 	memset(t, 0, sizeof(*t));
