@@ -235,9 +235,10 @@ class Belayd:
         assert c.connected["type"] == "connected", c.connected
         return c
 
-    async def user(self, user="u1", tenant="t1", role=None, query="", **claims):
+    async def user(self, user="u1", tenant="t1", role=None, query="", local_addr=None, **claims):
         bearer = token(user, tenant, role, **claims)
-        return await self.open("/ws" + query, {"Authorization": f"Bearer {bearer}"})
+        extra = {"local_addr": local_addr} if local_addr else {}
+        return await self.open("/ws" + query, {"Authorization": f"Bearer {bearer}"}, **extra)
 
     async def device(self, device_id, device_token, query="", **kwargs):
         return await self.open(f"/ws?device={device_id}{query}", {"Authorization": f"Bearer {device_token}"}, **kwargs)

@@ -1,15 +1,23 @@
-"""Quotas of tenants: one that is loud, or large, costs only itself."""
+"""Limits hold for the whole instance, whichever gateway a client comes to, and one tenant's are not another's."""
 
 import asyncio
+import contextlib
+import os
+import signal
+import socket
 import time
 
+import aiohttp
 import pytest
 
-from belay import Refused, run_device, token
+from belay import Refused, eventually, free_port, token
+
+# The kernel deals connections out among the gateways by their addresses and ports.
+SPREAD = {"server.accept": "reuseport"}
 
 
 async def test_connections_of_a_tenant(start):
-    belayd = start({"limits.connections_per_tenant": 3}, workers=1)
+    belayd = start({"limits.connections_per_tenant": 3}, workers=4)
     held = [await belayd.user(f"u{i}") for i in range(3)]
     with pytest.raises(Refused) as e:
         await belayd.user("u4")
@@ -48,3 +56,279 @@ async def test_messages_of_a_tenant(start):
     assert (await quiet.ask("ping"))["type"] == "pong"
     for c in loud + [quiet]:
         await c.close()
+
+
+def gateways(belayd):
+    """How many connections of clients each gateway has, by its open descriptors: those that TCP says are established to it."""
+    port = f"{belayd.port:04X}"
+    inodes = {line.split()[9] for line in open("/proc/net/tcp").read().splitlines()[1:]
+              if line.split()[1].endswith(":" + port) and line.split()[3] == "01"}
+    out = {}
+    for name, pid in belayd.workers("gateway").items():
+        links = []
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        out[name] = (pid, sum(link[8:-1] in inodes for link in links if link.startswith("socket:[")))
+    return out
+
+
+async def fill(belayd, most, open_one):
+    """Opens as many as there may be, and finds each further one refused; several gateways have some."""
+    held = [await open_one(i) for i in range(most)]
+    assert sum(n > 0 for _, n in gateways(belayd).values()) > 1, gateways(belayd)
+    for i in range(most):
+        with pytest.raises(Refused) as e:
+            await open_one(most + i)
+        assert (e.value.code, e.value.reason) == (1013, "Too many connections")
+    return held
+
+
+async def close_all(*clients):
+    for c in clients:
+        await c.close()
+
+
+@pytest.mark.parametrize("limit, open_one", [
+    ("connections", lambda d, i: d.user(f"u{i}", f"t{i}")),
+    ("connections_per_ip", lambda d, i: d.user(f"u{i}", f"t{i}")),
+    ("connections_per_tenant", lambda d, i: d.user(f"u{i}")),
+    ("connections_per_user", lambda d, i: d.user("u1")),
+])
+async def test_connections_in_all_gateways(start, limit, open_one):
+    """The N+1st is refused wherever it comes; a place that is free is free for all at once, in all gateways."""
+    belayd = start({f"limits.{limit}": 12, **SPREAD}, workers=4)
+    held = await fill(belayd, 12, lambda i: open_one(belayd, i))
+    for i in range(40):
+        await held.pop(0).close()
+        held.append(await open_one(belayd, 100 + i))
+    with pytest.raises(Refused):
+        await open_one(belayd, 200)
+    if limit == "connections_per_user":
+        await close_all(await belayd.user("u1", "t2"), await belayd.user("u2"))
+    if limit == "connections_per_tenant":
+        await close_all(await belayd.user("u1", "t2"))
+    if limit == "connections_per_ip":
+        await close_all(await belayd.user("u1", local_addr=("127.0.0.2", 0)))
+    await close_all(*held)
+
+
+@pytest.mark.parametrize("limit", ["connections", "connections_per_ip"])
+async def test_refused_requests(start, limit):
+    """What is no WebSocket gets an HTTP status that says when to come again, and it counts like one."""
+    belayd = start({f"limits.{limit}": 6, **SPREAD}, workers=4)
+    held = [await belayd.user(f"u{i}") for i in range(6)]
+    status, headers, _ = await belayd.rest("GET", "/api/device", raw=True)
+    assert status == 503 and int(headers["Retry-After"]) >= 1
+    await held.pop().close()
+    assert (await belayd.rest("GET", "/api/device"))[0] == 200
+    await close_all(*held)
+
+
+async def test_many_that_say_nothing(start):
+    """Those beyond the limit who say nothing get a word at once when too many of them wait, and keep nobody else out."""
+    belayd = start({"limits.connections_per_ip": 2, "limits.handshake_time": "2s"}, workers=1)
+    held = [await belayd.user(f"u{i}") for i in range(2)]
+    silent = [socket.create_connection(("127.0.0.1", belayd.port), 5) for _ in range(400)]
+    answers = 0
+    for s in silent[-50:]:
+        s.settimeout(5)
+        answers += s.recv(100).startswith(b"HTTP/1.1 503 ")
+    assert answers == 50
+    other = await belayd.user("u9", local_addr=("127.0.0.2", 0))
+    silent[0].settimeout(10)
+    assert silent[0].recv(100) == b""
+    await close_all(other, *held)
+    for s in silent:
+        s.close()
+
+
+@pytest.mark.parametrize("limit", ["connections", "connections_per_ip", "connections_per_tenant", "connections_per_user"])
+async def test_killed_gateways_give_back(start, limit):
+    """After a gateway was killed its places are free, all of them, and no others."""
+    belayd = start({f"limits.{limit}": 12, **SPREAD}, workers=4)
+    held = await fill(belayd, 12, lambda i: belayd.user("u1"))
+    for _ in range(3):
+        name, (pid, lost) = max(gateways(belayd).items(), key=lambda item: item[1][1])
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: sum(c.ws.closed for c in held) == lost)
+        held = [c for c in held if not c.ws.closed]
+        await eventually(lambda: belayd.workers("gateway").get(name, pid) != pid, timeout=20)
+        while len(held) < 12:
+            held.append(await again(lambda: belayd.user("u1")))
+        for _ in range(4):
+            with pytest.raises(Refused) as e:
+                await belayd.user("u1")
+            assert e.value.code == 1013
+    await close_all(*held)
+
+
+async def again(open_one, timeout=10):
+    """A gateway that was just killed may have left connections in its socket's queue."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return await open_one()
+        except (Refused, OSError, EOFError):
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+
+
+async def counter(belayd, name):
+    """By the address that no limit is for."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://{belayd.settings['server.admin_listen']}/metrics") as r:
+        return next(float(line.split()[-1]) for line in (await r.text()).splitlines() if line.startswith(name + " "))
+
+
+async def reload(belayd, text):
+    reloads, workers = await counter(belayd, "belay_reloads_total"), len(belayd.workers())
+    (belayd.folder / "belayd.conf").write_text(text)
+    belayd.process.send_signal(signal.SIGHUP)
+
+    async def done():
+        return await counter(belayd, "belay_reloads_total") >= reloads + workers
+    await eventually(done)
+
+
+@pytest.mark.parametrize("limit", ["connections", "connections_per_ip", "connections_per_tenant", "connections_per_user"])
+async def test_reload_of_connection_limits(start, limit):
+    """A limit that comes counts what is there already; one that grows or goes lets others in at once.  Nothing is closed."""
+    belayd = start({**SPREAD, "server.admin_listen": f"127.0.0.1:{free_port()}"}, workers=4)
+    held = [await belayd.user("u1") for _ in range(8)]
+
+    async def full():
+        for _ in range(8):
+            with pytest.raises(Refused):
+                await belayd.user("u1")
+
+    for _ in range(2):
+        await reload(belayd, f"limits: {{ {limit} = 9; }};\n")
+        held.append(await belayd.user("u1"))
+        await full()
+        await reload(belayd, f"limits: {{ {limit} = 11; }};\n")
+        held += [await belayd.user("u1") for _ in range(2)]
+        await full()
+        await reload(belayd, f"limits: {{ {limit} = 3; }};\n")
+        await full()
+        await close_all(*held[8:])
+        del held[8:]
+        await full()
+        await reload(belayd, "")
+        await close_all(*[await belayd.user("u1") for _ in range(10)])
+    assert (await held[0].ask("ping"))["type"] == "pong"
+    await close_all(*held)
+
+
+async def test_takeover_at_the_limit(start):
+    """A device that comes again has its own place, also while the tenant has no other."""
+    belayd = start({"limits.connections_per_tenant": 4, **SPREAD}, workers=4)
+    tokens = [await belayd.register(f"d{i}") for i in range(5)]
+    held = [await belayd.device(f"d{i}", tokens[i]) for i in range(4)]
+    for _ in range(10):
+        old, held[3] = held[3], await belayd.device("d3", tokens[3])
+        assert await old.closed() == (4009, "Replaced")
+    with pytest.raises(Refused) as e:
+        await belayd.device("d4", tokens[4])
+    assert e.value.code == 1013
+    await held.pop().close()
+    held.append(await belayd.device("d4", tokens[4]))
+    await close_all(*held)
+
+
+async def test_requests_in_all_gateways(start):
+    """A user's requests have one rate, whichever gateways they come to; 429 says when to try again."""
+    belayd = start({"limits.requests_per_user": 5, **SPREAD}, workers=4)
+    bearer, began = token("busy"), time.monotonic()
+    answers = [await belayd.rest("GET", "/api/device", bearer=bearer, raw=True) for _ in range(40)]
+    most = 10 + 5 * (time.monotonic() - began) + 1
+    good = [a for a in answers if a[0] == 200]
+    assert 10 <= len(good) <= most, (len(good), most)
+    assert all(a[0] == 429 and a[1]["Retry-After"] == "1" for a in answers if a[0] != 200)
+    for other in (token("calm"), token("busy", "t2")):
+        assert (await belayd.rest("GET", "/api/device", bearer=other))[0] == 200
+
+
+async def test_connects_in_all_gateways(start):
+    belayd = start({"limits.connects_per_ip": 5, **SPREAD}, workers=4)
+    source = {"local_addr": ("127.0.0.3", 0)}
+    for i in range(5):
+        await (await belayd.user(f"u{i}", **source)).close()
+    for i in range(8):
+        with pytest.raises(Refused) as e:
+            await belayd.user(f"u{i}", **source)
+        assert e.value.code == 1013
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=("127.0.0.3", 0))) as session:
+        async with session.get(belayd.http + "/health") as r:
+            assert r.status == 429 and 1 <= int(r.headers["Retry-After"]) <= 13
+    await (await belayd.user("u1", local_addr=("127.0.0.4", 0))).close()
+
+
+async def test_messages_in_all_gateways(start):
+    """A tenant's messages, and its requests, share one rate over all connections, gateways, and deaths."""
+    belayd = start({"limits.tenant_message_rate": 50, "limits.message_rate": 1000, "limits.message_burst": 1000, **SPREAD}, workers=4)
+    loud = [await belayd.user(f"u{i}") for i in range(10)]
+    assert sum(n > 0 for _, n in gateways(belayd).values()) > 1
+    began = time.monotonic()
+    for _ in range(20):
+        for c in loud:
+            await c.send("ping")
+    answers = [await c.recv() for c in loud for _ in range(20)]
+    most = 50 + 50 * (time.monotonic() - began) + 1
+    good = [m for m in answers if m["type"] == "pong"]
+    assert 50 <= len(good) <= most, (len(good), most)
+    assert all(m["payload"]["code"] == "rate_limited" and m["payload"]["retryAfterMs"] > 0 for m in answers if m["type"] == "error")
+    async def go_on():
+        while True:
+            for c in loud:
+                await c.send("ping")
+            await asyncio.sleep(0.01)
+
+    async def refused():
+        status, headers, _ = await belayd.rest("GET", "/api/device", bearer=token("u99"), raw=True)
+        return status == 429 and headers["Retry-After"] == "1"
+
+    noise = asyncio.ensure_future(go_on())
+    for _ in range(3):
+        await eventually(refused)
+    noise.cancel()
+    # Another tenant, and a back end for all of them, have nothing to do with it.
+    quiet = await belayd.user("u1", "t2")
+    assert (await quiet.ask("ping"))["type"] == "pong"
+    assert (await belayd.rest("GET", "/api/device", bearer=token("u1", "t2")))[0] == 200
+    assert (await belayd.rest("GET", "/v1/websocket/stats?tenantId=t1", bearer=belayd.service_key))[0] == 200
+    # A gateway dies, and its clients come back, to the same bucket.
+    name, (pid, lost) = max(gateways(belayd).items(), key=lambda item: item[1][1])
+    for c in loud:
+        for _ in range(20):
+            await c.send("ping")
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: sum(c.ws.closed for c in loud + [quiet]) >= lost)
+    fresh = [await again(lambda: belayd.user("v")) for _ in range(5)]
+    good, began = 0, time.monotonic()
+    for _ in range(20):
+        for c in fresh:
+            await c.send("ping")
+    for c in fresh:
+        for _ in range(20):
+            good += (await c.recv())["type"] == "pong"
+    assert good <= 50 + 50 * (time.monotonic() - began) + 1, good
+    await close_all(*loud, quiet, *fresh)
+
+
+async def test_full_table_of_limits(start):
+    """Beyond memory.limits newcomers come in uncounted, which a counter tells; those who are in it are limited as before."""
+    belayd = start({"limits.connects_per_ip": 1, "memory.limits": 64, "server.admin_listen": f"127.0.0.1:{free_port()}", **SPREAD}, workers=2)
+
+    def ask(source):
+        with socket.create_connection(("127.0.0.1", belayd.port), 5, source_address=(source, 0)) as s:
+            s.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            return s.recv(4096)[9:12]
+
+    sources = [f"127.1.{i >> 8}.{i & 255}" for i in range(4000)]
+    assert all(ask(source) == b"200" for source in sources)
+    uncounted = await counter(belayd, "belay_limits_uncounted_total")
+    assert 500 <= uncounted <= 3900
+    again = [ask(source) for source in sources]
+    assert again.count(b"429") == 4000 - uncounted
+    assert again.count(b"200") == uncounted
+    assert (await counter(belayd, "belay_limits_uncounted_total")) == 2 * uncounted

@@ -18,7 +18,6 @@ include tests/unit/envelope.mk
 include tests/unit/auth.mk
 include tests/unit/db.mk
 include tests/unit/storage.mk
-include tests/unit/gateway.mk
 include tests/unit/keys.mk
 include tests/unit/workers.mk
 include tests/unit/master.mk

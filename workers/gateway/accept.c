@@ -18,12 +18,14 @@
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
+#include "gateway/limits.h"
 #include "gateway/peer.h"
 #include "gateway/tls_conn.h"
 
 #define BATCH		64		/* connections taken in one turn */
 #define BUSY_RETRY_MS	5000
 #define REST_MS		500		/* after running out of descriptors */
+#define GUESTS		256		/* that may stay to be told why not */
 #define SLACK		16		/* connections above the mean that nobody minds */
 
 struct listener {
@@ -42,66 +44,90 @@ mean_open(const struct gateway *g)
 	return stats_sum(g->w->shm, STAT_CONNECTIONS_OPEN) / (n > 0 ? n : 1);
 }
 
-static bool
-at_limit(const struct gateway *g)
+static void
+begin(struct conn *c, struct gateway *g, const uint8_t ip[16])
 {
-	return g->conf->limits_connections > 0 &&
-	    stats_sum(g->w->shm, STAT_CONNECTIONS_OPEN) >= g->conf->limits_connections;
+	peer_set(c, ip);
+	http_begin(g, c);
+	memcpy(c->http->peer, ip, sizeof(c->http->peer));
 }
 
-/*
- * A word in HTTP that is understood by browsers and load balancers alike; a WebSocket was not
- * agreed on yet.
- */
+/* A word in HTTP that browsers and load balancers alike understand, to whoever wants nothing yet. */
 static void
-turn_away(struct gateway *g, const struct listener *l, int fd, int status, int64_t retry_after_ms)
+say_no(struct gateway *g, int fd, int status, int64_t retry_after_ms)
 {
 	char text[160];
 	int n;
 
-	if (!l->tls) {
-		n = snprintf(text, sizeof(text), "HTTP/1.1 %s\r\nRetry-After: %lld\r\n"
-		    "Content-Length: 0\r\nConnection: close\r\n\r\n",
-		    status == 429 ? "429 Too Many Requests" : "503 Service Unavailable",
-		    (long long)(retry_after_ms + 999) / 1000);
-		(void)send(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
-		/* Closing with bytes unread sends a reset, which could overtake the answer. */
-		(void)shutdown(fd, SHUT_WR);
-		(void)recv(fd, g->read_buf, GATEWAY_READ_SIZE, MSG_DONTWAIT);
+	n = snprintf(text, sizeof(text), "HTTP/1.1 %s\r\nRetry-After: %lld\r\n"
+	    "Content-Length: 0\r\nConnection: close\r\n\r\n",
+	    status == 429 ? "429 Too Many Requests" : "503 Service Unavailable",
+	    (long long)(retry_after_ms + 999) / 1000);
+	(void)send(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	/* Closing with bytes unread sends a reset, which could overtake the answer. */
+	(void)shutdown(fd, SHUT_WR);
+	(void)recv(fd, g->read_buf, GATEWAY_READ_SIZE, MSG_DONTWAIT);
+}
+
+/*
+ * There is no place for it.  A few at a time may stay as guests until they have said what they
+ * want, since a browser that wants a WebSocket can read a close code, and no HTTP status.  TLS
+ * would cost a signature for each: it is closed without a word.
+ */
+static void
+turn_away(struct gateway *g, const struct listener *l, int fd, const uint8_t ip[16], int status,
+    int64_t retry_after_ms)
+{
+	struct conn *c = NULL;
+
+	if (!l->tls && g->guests < GUESTS && (c = conn_new(g, fd)) != NULL) {
+		c->guest = true;
+		g->guests++;
+		begin(c, g, ip);
+		c->http->refusal = status;
+		c->http->refusal_retry_ms = retry_after_ms;
+		return;
 	}
+	if (!l->tls)
+		say_no(g, fd, status, retry_after_ms);
 	close(fd);
 }
 
 static void
 take(struct gateway *g, const struct listener *l, int fd, const struct sockaddr_storage *ss)
 {
-	struct conn *c;
-	uint8_t ip[16];
-	bool counted = false, trusted;
-	int64_t retry_after_ms;
-	int status;
+	struct conn *c = NULL;
+	uint8_t ip[16], holds = 0;
+	bool trusted;
+	int64_t retry_after_ms = BUSY_RETRY_MS;
+	int status = 503;
 
 	peer_address(ss, ip);
 	trusted = !l->admin && peer_is_trusted(g, ip);
-	if (!l->admin && !trusted && !peer_admit(g, ip, &counted, &status, &retry_after_ms)) {
-		turn_away(g, l, fd, status, retry_after_ms);
+	if (!l->admin && !trusted && !peer_admit(g, ip, &holds, &status, &retry_after_ms)) {
+		turn_away(g, l, fd, ip, status, retry_after_ms);
 		return;
 	}
-	if ((!l->admin && at_limit(g)) || (c = conn_new(g, fd)) == NULL) {
-		if (counted)
-			peer_give_back(g, ip);
+	if (!l->admin && !limits_take(g, LIMITS_ALL, limits_all, &holds)) {
+		peer_give_back(g, ip, &holds);
 		gateway_count(g, CONNECTIONS_REFUSED, 1);
-		turn_away(g, l, fd, 503, BUSY_RETRY_MS);
+		turn_away(g, l, fd, ip, 503, BUSY_RETRY_MS);
 		return;
 	}
-	peer_set(c, ip);
+	if ((c = conn_new(g, fd)) == NULL) {
+		peer_give_back(g, ip, &holds);
+		gateway_count(g, CONNECTIONS_REFUSED, 1);
+		if (!l->tls)
+			say_no(g, fd, 503, BUSY_RETRY_MS);
+		close(fd);
+		return;
+	}
 	c->admin = l->admin;
 	c->over_tls = l->tls;
-	c->counted = counted;
+	c->holds = holds;
 	c->by_proxy = trusted;
 	c->awaits_proxy = trusted && g->conf->server_proxy_protocol;
-	http_begin(g, c);
-	memcpy(c->http->peer, ip, sizeof(ip));
+	begin(c, g, ip);
 	if (l->tls && !c->awaits_proxy && tls_conn_begin(g, c) == -1)
 		conn_drop(g, c);
 }
@@ -124,6 +150,7 @@ on_acceptable(evutil_socket_t listen_fd, short what, void *arg)
 	int batch = g->conns.open > mean_open(g) + SLACK ? 1 : BATCH;
 
 	(void)what;
+	worker_clock(g->w);		/* the loop may have slept since it was read */
 	for (int i = 0; i < batch && !rests(l); i++) {
 		struct sockaddr_storage ss = { .ss_family = AF_UNIX };
 		socklen_t len = sizeof(ss);

@@ -15,8 +15,8 @@
 #include "gateway/dashboard.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
-#include "gateway/peer.h"
 #include "gateway/keysets.h"
+#include "gateway/limits.h"
 #include "gateway/session.h"
 #include "gateway/ticket.h"
 #include "gateway/upgrade.h"
@@ -147,7 +147,7 @@ api_authorize(struct gateway *g, struct conn *c, const struct http_head *head)
 			http_respond_error(g, c, ERROR_no_access, NULL, NULL);
 			return false;
 		}
-		if (!peer_admit_request(g, &h->who, &retry_after_ms)) {
+		if (!limits_request(g, &h->who, &retry_after_ms)) {
 			http_respond_retry(g, c, ERROR_rate_limited, retry_after_ms);
 			return false;
 		}

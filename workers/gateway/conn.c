@@ -258,6 +258,8 @@ conn_drop(struct gateway *g, struct conn *c)
 	output_discard(g, c);
 	ws_reader_fini(&c->reader);
 	peer_leave(g, c);
+	if (c->guest)
+		g->guests--;
 	tls_conn_free(g, c);
 	event_del(&c->ev);
 	close(fd);

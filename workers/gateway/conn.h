@@ -80,7 +80,8 @@ struct conn {
 	bool over_tls : 1;		/* came by server.tls_listen */
 	bool awaits_proxy : 1;		/* the PROXY header comes first */
 	bool by_proxy : 1;		/* a trusted proxy speaks: peer.c */
-	bool counted : 1;		/* in g->addresses */
+	bool guest : 1;			/* beyond a limit: is told so in answer to its request */
+	uint8_t holds;			/* enum limits_place: where it is counted */
 	uint8_t address[16];
 };
 

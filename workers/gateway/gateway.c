@@ -14,6 +14,7 @@
 #include "gateway/deliver.h"
 #include "gateway/device.h"
 #include "gateway/gateway.h"
+#include "gateway/limits.h"
 #include "gateway/peer.h"
 #include "gateway/session.h"
 #include "gateway/ticket.h"
@@ -126,9 +127,6 @@ gateway_start(struct worker *w)
 	 */
 	ask_init(&g->asks, (uint64_t)w->generation << 48);
 	party_init(&g->parties);
-	addresses_init(&g->addresses);
-	rates_init(&g->connect_rates);
-	rates_init(&g->request_rates);
 	peer_load(g);
 	envelope_init(&g->envelope);
 	fields_init(&g->fields);
@@ -308,6 +306,7 @@ gateway_reload(struct worker *w)
 	set_up_deflate(g);
 	apply_limits(g);
 	peer_load(g);
+	limits_reload(g);
 	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++)
 		if (c->phase == CONN_OPEN || c->phase == CONN_AUTH)
 			session_rights_changed(g, c);

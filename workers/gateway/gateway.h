@@ -15,7 +15,6 @@
 #include "base/buf.h"
 #include "base/conf.h"
 #include "base/stats_names.h"
-#include "gateway/addresses.h"
 #include "gateway/ask.h"
 #include "gateway/conn.h"
 #include "gateway/keysets.h"
@@ -62,8 +61,8 @@ struct gateway {
 	struct listener *listeners;	/* accept.c */
 	struct tls_conns tls;
 	struct networks trusted;	/* server.trusted_proxies: peer.c */
-	struct addresses addresses;
-	struct rates connect_rates, request_rates;
+	int64_t uncounted_ms;		/* monotonic: when a full table of limits was last logged */
+	uint32_t guests;		/* connections that are only to be told why not */
 	int64_t accept_again_ms;	/* monotonic; 0: accepting */
 
 	/* One of each for the whole process: used up within a call. */

@@ -296,6 +296,10 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 			used += (size_t)len;
 			if (c->by_proxy)
 				peer_take_head(g, c, &head);
+			if (c->guest && !is_socket_route(&head, g)) {
+				http_refuse_early(g, c, h->refusal, h->refusal_retry_ms);
+				return n;
+			}
 			if (!c->admin && is_socket_route(&head, g)) {
 				upgrade_request(g, c, &head, (struct slice){ p + used, n - used });
 				if (c->doomed || c->phase != CONN_HTTP)

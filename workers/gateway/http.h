@@ -35,6 +35,8 @@ struct http {
 	struct buf query;		/* raw */
 	struct buf idempotency_key;
 	struct buf cors;		/* header lines for the page that asks */
+	int refusal;			/* a guest's: status, and when to try again */
+	int64_t refusal_retry_ms;
 	uint8_t peer[16];		/* who speaks to us, perhaps a trusted proxy: peer.c */
 
 	/* ?wait=1: the command whose end is waited for. */
@@ -69,7 +71,7 @@ void http_wait(struct gateway *g, struct conn *c, const uint8_t command[UUID_LEN
 void http_hold(struct gateway *g, struct conn *c);
 void http_unhold(struct gateway *g, struct conn *c);
 
-/* Before there is a request: 503 or 429, and the end. */
+/* Whatever it asks for: 503 or 429, and the end. */
 void http_refuse_early(struct gateway *g, struct conn *c, int status, int64_t retry_after_ms);
 /* Answers the request in hand; goes on with the next one. */
 void http_respond(struct gateway *g, struct conn *c, int status, struct slice content_type,

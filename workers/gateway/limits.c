@@ -1,13 +1,256 @@
 /*
- * limits.c: the token bucket of a connection and the count of its bad
- * messages.  One gateway process; all state is in struct conn.
+ * limits.c: what a connection may say, by a token bucket of its own and the count of its bad
+ * messages, and what it counts for in the limits of the whole instance.  One gateway process; the
+ * instance's counts are in shared memory, all else in struct conn.
  */
+#include <string.h>
+
+#include "auth/identity.h"
+#include "base/log.h"
 #include "gateway/conn.h"
 #include "gateway/device.h"
 #include "gateway/gateway.h"
 #include "gateway/limits.h"
+#include "gateway/peer.h"
+#include "msg/audience.h"
+#include "shm/buckets.h"
+#include "shm/holdings.h"
 
 #define ABUSE_REST_MS	2000		/* a pause of this length ends it */
+#define LOG_EVERY_MS	10000
+#define SECOND_NS	UINT64_C(1000000000)
+#define MS_NS		UINT64_C(1000000)
+
+const struct hash128 limits_all = { 0, 0 };
+
+/* The table is full.  Nobody is refused for that, but nobody is to find out by chance either. */
+static void
+note_uncounted(struct gateway *g)
+{
+	gateway_count(g, LIMITS_UNCOUNTED, 1);
+	if (g->uncounted_ms != 0 && g->w->mono_ms - g->uncounted_ms < LOG_EVERY_MS)
+		return;
+	g->uncounted_ms = g->w->mono_ms;
+	log_warn("the table of limits is full (memory.limits): who is not in it is let in uncounted");
+}
+
+/* --- how many connections */
+
+static unsigned
+most_of(const struct gateway *g, enum limits_place place)
+{
+	switch (place) {
+	case LIMITS_ALL:
+		return g->conf->limits_connections;
+	case LIMITS_ADDRESS:
+		return g->conf->limits_connections_per_ip;
+	case LIMITS_TENANT:
+		return g->conf->limits_connections_per_tenant;
+	case LIMITS_USER:
+		return g->conf->limits_connections_per_user;
+	}
+	return 0;
+}
+
+static bool
+take_up_to(struct gateway *g, enum limits_place place, struct hash128 thing, uint32_t most,
+    uint8_t *holds)
+{
+	switch (holdings_take(g->w->shm, thing, g->w->slot, most)) {
+	case 1:
+		*holds |= (uint8_t)place;
+		return true;
+	case 0:
+		return false;
+	default:
+		note_uncounted(g);
+		return true;
+	}
+}
+
+bool
+limits_take(struct gateway *g, enum limits_place place, struct hash128 thing, uint8_t *holds)
+{
+	unsigned most = most_of(g, place);
+
+	return most == 0 || take_up_to(g, place, thing, most, holds);
+}
+
+void
+limits_give(struct gateway *g, enum limits_place place, struct hash128 thing, uint8_t *holds)
+{
+	if ((*holds & place) == 0)
+		return;
+	holdings_give(g->w->shm, thing, g->w->slot);
+	*holds &= (uint8_t)~place;
+}
+
+void
+limits_recount(struct gateway *g, enum limits_place place, struct hash128 thing, uint8_t *holds)
+{
+	if (most_of(g, place) == 0)
+		limits_give(g, place, thing, holds);
+	else if ((*holds & place) == 0)
+		(void)take_up_to(g, place, thing, HOLDINGS_ANY, holds);
+}
+
+static struct hash128
+tenant_thing(const struct gateway *g, struct slice tenant)
+{
+	return audience_topic_tenant(shm_hash_key(g->w->shm), tenant);
+}
+
+static struct hash128
+user_thing(const struct gateway *g, struct slice tenant, struct slice user)
+{
+	return audience_topic_user(shm_hash_key(g->w->shm), tenant, user);
+}
+
+bool
+limits_join(struct gateway *g, struct conn *c, struct slice tenant, struct slice user,
+    bool replaces)
+{
+	unsigned of_tenant = most_of(g, LIMITS_TENANT), of_user = most_of(g, LIMITS_USER);
+
+	if (of_tenant > 0 && !take_up_to(g, LIMITS_TENANT, tenant_thing(g, tenant),
+	    replaces ? HOLDINGS_ANY : of_tenant, &c->holds)) {
+		gateway_count(g, CONNECTIONS_REFUSED, 1);
+		return false;
+	}
+	if (of_user > 0 && user.p != NULL && !take_up_to(g, LIMITS_USER,
+	    user_thing(g, tenant, user), of_user, &c->holds)) {
+		limits_leave(g, c, tenant, user);
+		gateway_count(g, CONNECTIONS_REFUSED, 1);
+		return false;
+	}
+	return true;
+}
+
+void
+limits_leave(struct gateway *g, struct conn *c, struct slice tenant, struct slice user)
+{
+	if (c->holds & LIMITS_TENANT)
+		limits_give(g, LIMITS_TENANT, tenant_thing(g, tenant), &c->holds);
+	if (c->holds & LIMITS_USER)
+		limits_give(g, LIMITS_USER, user_thing(g, tenant, user), &c->holds);
+}
+
+void
+limits_reload(struct gateway *g)
+{
+	struct conn *c;
+
+	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++) {
+		if (c->phase == CONN_FREE || c->doomed || c->admin || c->guest)
+			continue;
+		peer_recount(g, c);
+		if (c->kind == CONN_USER) {
+			struct slice tenant = tenant_name(c->user->tenant);
+
+			limits_recount(g, LIMITS_TENANT, tenant_thing(g, tenant), &c->holds);
+			limits_recount(g, LIMITS_USER, user_thing(g, tenant, user_name(c->user)),
+			    &c->holds);
+		} else if (c->kind == CONN_DEVICE) {
+			limits_recount(g, LIMITS_TENANT,
+			    tenant_thing(g, tenant_name(c->device->tenant)), &c->holds);
+		}
+	}
+}
+
+/* --- how fast */
+
+static uint64_t
+now_ns(const struct gateway *g)
+{
+	return (uint64_t)g->w->mono_ms * MS_NS;
+}
+
+/* What a bucket said, in milliseconds to wait. */
+static int64_t
+wait_ms(struct gateway *g, int64_t wait_ns)
+{
+	if (wait_ns < 0) {
+		note_uncounted(g);
+		return 0;
+	}
+	return (wait_ns + (int64_t)MS_NS - 1) / (int64_t)MS_NS;
+}
+
+int64_t
+limits_connect_wait_ms(struct gateway *g, struct hash128 address)
+{
+	unsigned most = g->conf->limits_connects_per_ip;
+	struct bucket_rate rate;
+
+	if (most == 0)
+		return 0;
+	rate = bucket_rate(most, 60 * SECOND_NS, most);
+	return wait_ms(g, buckets_take(g->w->shm, address, &rate, now_ns(g)));
+}
+
+/* What a tenant says together: one that is too loud is told to wait, so that it can't slow others. */
+static struct bucket_rate
+tenant_rate(const struct gateway *g)
+{
+	unsigned rate = g->conf->limits_tenant_message_rate;
+
+	return bucket_rate(rate, SECOND_NS, rate);
+}
+
+bool
+limits_request(struct gateway *g, const struct identity *who, int64_t *retry_after_ms)
+{
+	unsigned most = g->conf->limits_requests_per_user;
+	struct bucket_rate rate;
+
+	if (most > 0 && who->role != ROLE_SERVICE) {
+		rate = bucket_rate(most, SECOND_NS, 2 * (uint64_t)most);
+		*retry_after_ms = wait_ms(g, buckets_take(g->w->shm,
+		    user_thing(g, slice_of(who->tenant), slice_of(who->user)), &rate, now_ns(g)));
+		if (*retry_after_ms > 0) {
+			gateway_count(g, REQUESTS_LIMITED, 1);
+			return false;
+		}
+	}
+	if (g->conf->limits_tenant_message_rate == 0 || who->any_tenant)
+		return true;
+	rate = tenant_rate(g);
+	*retry_after_ms = wait_ms(g, buckets_take(g->w->shm,
+	    tenant_thing(g, slice_of(who->tenant)), &rate, now_ns(g)));
+	if (*retry_after_ms == 0)
+		return true;
+	gateway_count(g, TENANT_LIMITED, 1);
+	return false;
+}
+
+/* Many messages are of few tenants: whose connections are here, their buckets are held. */
+static int64_t
+tenant_wait_ms(struct gateway *g, const struct conn *c)
+{
+	struct tenant *t = party_tenant(c);
+	struct bucket_rate rate;
+
+	if (g->conf->limits_tenant_message_rate == 0 || t == NULL || c->any_tenant)
+		return 0;
+	if (t->bucket == 0) {
+		uint32_t bucket = buckets_hold(g->w->shm, tenant_thing(g, tenant_name(t)),
+		    g->w->slot, now_ns(g));
+
+		if (bucket == BUCKET_NONE)
+			return wait_ms(g, -1);
+		t->bucket = bucket + 1;
+	}
+	rate = tenant_rate(g);
+	return wait_ms(g, buckets_take_held(g->w->shm, t->bucket - 1, &rate, now_ns(g)));
+}
+
+void
+limits_release(struct gateway *g, struct tenant *t)
+{
+	if (t->bucket != 0)
+		buckets_release(g->w->shm, t->bucket - 1, g->w->slot);
+	t->bucket = 0;
+}
 
 void
 limits_init(struct gateway *g, struct conn *c)
@@ -29,16 +272,6 @@ take_token(float *tokens, uint32_t *at_ms, uint32_t now, float rate, float burst
 		return 0;
 	}
 	return 1 + (int64_t)((1.0f - *tokens) * 1000.0f / rate);
-}
-
-/* What a tenant's connections say together: one that is too loud is told to wait, so that it can't slow others. */
-static int64_t
-tenant_wait_ms(struct gateway *g, struct conn *c)
-{
-	struct tenant *t = c->kind == CONN_DEVICE ? c->device->tenant : c->user->tenant;
-	float rate = (float)g->conf->limits_tenant_message_rate;
-
-	return rate > 0 ? take_token(&t->tokens, &t->rate_ms, (uint32_t)g->w->mono_ms, rate, rate) : 0;
 }
 
 bool
@@ -63,13 +296,6 @@ limits_message(struct gateway *g, struct conn *c, int64_t *retry_after_ms)
 	else if (now - c->abuse_ms >= g->conf->limits_abuse_time_ms)
 		conn_close(g, c, WS_CLOSE_RATE_LIMITED);
 	return false;
-}
-
-bool
-limits_tenant_room(const struct gateway *g, const struct tenant *t)
-{
-	return g->conf->limits_connections_per_tenant == 0 || t == NULL ||
-	    t->connections < g->conf->limits_connections_per_tenant;
 }
 
 bool

@@ -1,5 +1,9 @@
 /*
- * limits.h: how much one connection may say (belay-protocol(7)).
+ * limits.h: how much one connection may say, and how much all processes of the instance together
+ * let an address, a user or a tenant have (belay-protocol(7), belayd.conf(5)).
+ *
+ * What is counted for the instance lies in shared memory (shm/holdings.h, shm/buckets.h), known
+ * by keyed hashes.  A limit that is 0 touches nothing there.
  */
 #ifndef BELAY_GATEWAY_LIMITS_H
 #define BELAY_GATEWAY_LIMITS_H
@@ -7,9 +11,47 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/digest.h"
+#include "base/slice.h"
+
 struct conn;
 struct gateway;
+struct identity;
 struct tenant;
+
+/* Of what a connection has a place: the bits of conn.holds. */
+enum limits_place { LIMITS_ALL = 1, LIMITS_ADDRESS = 2, LIMITS_TENANT = 4, LIMITS_USER = 8 };
+
+/* All connections of the instance are one thing. */
+extern const struct hash128 limits_all;
+
+/*
+ * One more connection of this thing.  false: there are as many as may be.  *holds gets the bit
+ * where it was counted: not without such a limit, and not when the table is full, which is
+ * logged and counted.
+ */
+bool limits_take(struct gateway *g, enum limits_place place, struct hash128 thing, uint8_t *holds);
+/* Gives back what has the bit in *holds, and clears it. */
+void limits_give(struct gateway *g, enum limits_place place, struct hash128 thing, uint8_t *holds);
+/* Counts it, however many there are, or no longer, as the settings in force say. */
+void limits_recount(struct gateway *g, enum limits_place place, struct hash128 thing,
+    uint8_t *holds);
+
+/*
+ * A session of the tenant begins; user: none for a device's.  false: there is no room.  `replaces`:
+ * it has the place of one that is told to go, and is let in whatever the count.
+ */
+bool limits_join(struct gateway *g, struct conn *c, struct slice tenant, struct slice user,
+    bool replaces);
+void limits_leave(struct gateway *g, struct conn *c, struct slice tenant, struct slice user);
+
+/* One more connection of the address: 0, or the milliseconds until it may come. */
+int64_t limits_connect_wait_ms(struct gateway *g, struct hash128 address);
+/*
+ * One more REST request of its user, and of its tenant.  false: too many; *retry_after_ms says when
+ * to try again.
+ */
+bool limits_request(struct gateway *g, const struct identity *who, int64_t *retry_after_ms);
 
 void limits_init(struct gateway *g, struct conn *c);
 /*
@@ -17,9 +59,12 @@ void limits_init(struct gateway *g, struct conn *c);
  * closed (4029).
  */
 bool limits_message(struct gateway *g, struct conn *c, int64_t *retry_after_ms);
-/* Is there room for one more connection of the tenant (NULL: nobody of it is here)? */
-bool limits_tenant_room(const struct gateway *g, const struct tenant *t);
 /* One more message that was no message.  false: the connection was closed (1008). */
 bool limits_invalid(struct gateway *g, struct conn *c);
+
+/* Nobody of the tenant is here any more. */
+void limits_release(struct gateway *g, struct tenant *t);
+/* Other settings are in force: what is open is counted by them.  Nothing is closed. */
+void limits_reload(struct gateway *g);
 
 #endif

@@ -1,7 +1,6 @@
 # The gateway: clients' connections.
 libworkers_a_SOURCES += \
 	workers/gateway/accept.c workers/gateway/accept.h \
-	workers/gateway/addresses.c workers/gateway/addresses.h \
 	workers/gateway/api.c workers/gateway/api.h \
 	workers/gateway/api_health.c \
 	workers/gateway/ask.c workers/gateway/ask.h \

@@ -9,6 +9,7 @@
 #include "gateway/conn.h"
 #include "gateway/device.h"
 #include "gateway/gateway.h"
+#include "gateway/limits.h"
 #include "gateway/party.h"
 #include "msg/audience.h"
 #include "shm/topics.h"
@@ -105,7 +106,10 @@ tenant_get(struct gateway *g, struct slice name)
 void
 tenant_put(struct gateway *g, struct tenant *t)
 {
-	if (--t->refs > 0 || t->messages_in + t->messages_out > 0)
+	if (--t->refs > 0)
+		return;
+	limits_release(g, t);
+	if (t->messages_in + t->messages_out > 0)
 		return;
 	*tenant_spot(g, tenant_name(t)) = t->next;
 	g->parties.tenant_count--;

@@ -24,9 +24,7 @@ struct tenant {
 	uint64_t messages_in, messages_out;
 	struct user *users;		/* list of those connected here */
 	uint32_t watchers;		/* index + 1 of the first connection that sees all */
-	uint32_t connections;		/* accepted ones, of users and devices */
-	uint32_t rate_ms;		/* limits.c: when the bucket was last looked at */
-	float tokens;
+	uint32_t bucket;		/* 1 + that of its messages, held; 0: none (limits.c) */
 	uint8_t len;
 	char name[];			/* not NUL-terminated */
 };

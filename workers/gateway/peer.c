@@ -9,11 +9,13 @@
 #include <sys/socket.h>
 
 #include "base/address.h"
+#include "base/digest.h"
 #include "base/log.h"
 #include "base/must.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
+#include "gateway/limits.h"
 #include "gateway/peer.h"
 #include "gateway/tls_conn.h"
 #include "net/proxy.h"
@@ -40,9 +42,6 @@ peer_fini(struct gateway *g)
 {
 	free(g->trusted.v);
 	g->trusted.v = NULL;
-	addresses_fini(&g->addresses);
-	rates_fini(&g->connect_rates);
-	rates_fini(&g->request_rates);
 }
 
 void
@@ -93,34 +92,56 @@ peer_get(const struct conn *c, uint8_t ip[16])
 
 /* --- how many */
 
+/*
+ * What is counted as one address: an IPv4 address, or 64 bits of an IPv6 address, since that much
+ * everyone has.  false: a unix socket, which has none.
+ */
+static bool
+address_thing(const struct gateway *g, const uint8_t ip[16], struct hash128 *thing)
+{
+	static const uint8_t none[8];
+	/* IPv4 lies where no IPv6 network is. */
+	const uint8_t *p = memcmp(ip, mapped, sizeof(mapped)) == 0 ? ip + 8 : ip;
+
+	if (memcmp(p, none, sizeof(none)) == 0)
+		return false;
+	/* The spaces of users and tenants are \1 and \2: msg/audience.c. */
+	*thing = digest_sip128(shm_hash_key(g->w->shm), SLICE("\4"), slice_bytes(p, 8));
+	return true;
+}
+
 bool
-peer_admit(struct gateway *g, const uint8_t ip[16], bool *counted, int *status,
+peer_admit(struct gateway *g, const uint8_t ip[16], uint8_t *holds, int *status,
     int64_t *retry_after_ms)
 {
-	unsigned most = g->conf->limits_connections_per_ip, rate = g->conf->limits_connects_per_ip;
+	struct hash128 thing;
 
-	*counted = false;
-	if (most > 0 && addresses_count(&g->addresses, ip) >= most) {
+	if ((g->conf->limits_connections_per_ip == 0 && g->conf->limits_connects_per_ip == 0) ||
+	    !address_thing(g, ip, &thing))
+		return true;
+	if (!limits_take(g, LIMITS_ADDRESS, thing, holds)) {
 		gateway_count(g, CONNECTIONS_REFUSED, 1);
 		*status = 503;
 		*retry_after_ms = TOO_MANY_RETRY_MS;
 		return false;
 	}
-	if (rate > 0 && !rates_take_address(&g->connect_rates, ip, rate / 60.0, rate, g->w->mono_ms,
-	    retry_after_ms)) {
-		gateway_count(g, REQUESTS_LIMITED, 1);
-		*status = 429;
-		return false;
-	}
-	if (most > 0)
-		*counted = addresses_add(&g->addresses, ip) > 0;
-	return true;
+	*retry_after_ms = limits_connect_wait_ms(g, thing);
+	if (*retry_after_ms == 0)
+		return true;
+	limits_give(g, LIMITS_ADDRESS, thing, holds);
+	gateway_count(g, REQUESTS_LIMITED, 1);
+	*status = 429;
+	return false;
 }
 
 void
-peer_give_back(struct gateway *g, const uint8_t ip[16])
+peer_give_back(struct gateway *g, const uint8_t ip[16], uint8_t *holds)
 {
-	addresses_remove(&g->addresses, ip);
+	struct hash128 thing;
+
+	if (*holds & LIMITS_ADDRESS && address_thing(g, ip, &thing))
+		limits_give(g, LIMITS_ADDRESS, thing, holds);
+	limits_give(g, LIMITS_ALL, limits_all, holds);
 }
 
 void
@@ -128,18 +149,16 @@ peer_leave(struct gateway *g, struct conn *c)
 {
 	uint8_t ip[16];
 
-	if (!c->counted)
+	if (c->holds == 0)
 		return;
 	peer_get(c, ip);
-	peer_give_back(g, ip);
-	c->counted = false;
+	peer_give_back(g, ip, &c->holds);
 }
 
 bool
 peer_admit_upgrade(struct gateway *g, struct conn *c)
 {
 	uint8_t ip[16];
-	bool counted;
 	int64_t retry_after_ms;
 	int status;
 
@@ -151,28 +170,22 @@ peer_admit_upgrade(struct gateway *g, struct conn *c)
 	 */
 	if (peer_is_trusted(g, ip))
 		return true;
-	if (!peer_admit(g, ip, &counted, &status, &retry_after_ms))
-		return false;
-	c->counted = counted;
-	return true;
+	return peer_admit(g, ip, &c->holds, &status, &retry_after_ms);
 }
 
-bool
-peer_admit_request(struct gateway *g, const struct identity *who, int64_t *retry_after_ms)
+void
+peer_recount(struct gateway *g, struct conn *c)
 {
-	char name[ID_TENANT_MAX + ID_USER_MAX + 2];
-	unsigned rate = g->conf->limits_requests_per_user;
-	size_t tenant = strlen(who->tenant), user = strlen(who->user);
+	struct hash128 thing;
+	uint8_t ip[16];
 
-	if (rate == 0 || who->role == ROLE_SERVICE)
-		return true;
-	memcpy(name, who->tenant, tenant + 1);
-	memcpy(name + tenant + 1, who->user, user);
-	if (rates_take(&g->request_rates, slice_bytes(name, tenant + 1 + user), rate, 2.0 * rate,
-	    g->w->mono_ms, retry_after_ms))
-		return true;
-	gateway_count(g, REQUESTS_LIMITED, 1);
-	return false;
+	limits_recount(g, LIMITS_ALL, limits_all, &c->holds);
+	/* Of a proxy's connection each request names another client, until it is a WebSocket. */
+	if (c->awaits_proxy || (c->by_proxy && c->phase == CONN_HTTP))
+		return;
+	peer_get(c, ip);
+	if ((c->holds & LIMITS_ADDRESS || !peer_is_trusted(g, ip)) && address_thing(g, ip, &thing))
+		limits_recount(g, LIMITS_ADDRESS, thing, &c->holds);
 }
 
 /* --- the PROXY header */
@@ -194,7 +207,7 @@ take_client(struct gateway *g, struct conn *c, const struct proxy_client *client
 {
 	int64_t retry_after_ms;
 	int status = 0;
-	bool counted = false, admitted = true;
+	bool admitted = true;
 
 	c->awaits_proxy = false;
 	buf_fini(&c->http->in);
@@ -203,8 +216,7 @@ take_client(struct gateway *g, struct conn *c, const struct proxy_client *client
 		memcpy(c->http->peer, client->ip, sizeof(c->http->peer));
 		c->by_proxy = peer_is_trusted(g, client->ip);
 		if (!c->by_proxy)
-			admitted = peer_admit(g, client->ip, &counted, &status, &retry_after_ms);
-		c->counted = counted;
+			admitted = peer_admit(g, client->ip, &c->holds, &status, &retry_after_ms);
 	}
 	if (!admitted && !c->over_tls)
 		http_refuse_early(g, c, status, retry_after_ms);

@@ -16,7 +16,6 @@
 struct conn;
 struct gateway;
 struct http_head;
-struct identity;
 struct sockaddr_storage;
 
 /* Takes up the settings: at the start and at a reload. */
@@ -29,13 +28,14 @@ bool peer_is_trusted(const struct gateway *g, const uint8_t ip[16]);
 
 /*
  * May one more connection come from this address?  *status is 503 or 429 where it may not, and
- * *retry_after_ms says when to try again.  Where it may and is counted (*counted), the connection
- * that is made for it gives it back: peer_leave().
+ * *retry_after_ms says when to try again.  Where it may and is counted, *holds gets that bit, and
+ * the connection that is made for it gives it back: peer_leave().
  */
-bool peer_admit(struct gateway *g, const uint8_t ip[16], bool *counted, int *status,
+bool peer_admit(struct gateway *g, const uint8_t ip[16], uint8_t *holds, int *status,
     int64_t *retry_after_ms);
-void peer_give_back(struct gateway *g, const uint8_t ip[16]);
-/* The connection ends. */
+/* There is no connection after all: what *holds says is given back. */
+void peer_give_back(struct gateway *g, const uint8_t ip[16], uint8_t *holds);
+/* The connection ends, and what was counted of it as a connection is given back. */
 void peer_leave(struct gateway *g, struct conn *c);
 
 /* The client's address, from now on; v4 mapped into v6. */
@@ -54,7 +54,7 @@ void peer_take_head(struct gateway *g, struct conn *c, const struct http_head *h
  */
 bool peer_admit_upgrade(struct gateway *g, struct conn *c);
 
-/* One more request of a user.  false: too many; *retry_after_ms says when to try again. */
-bool peer_admit_request(struct gateway *g, const struct identity *who, int64_t *retry_after_ms);
+/* Counts the connection for its address, or no longer, as the settings in force say. */
+void peer_recount(struct gateway *g, struct conn *c);
 
 #endif

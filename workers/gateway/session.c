@@ -171,19 +171,14 @@ session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 	struct slice tenant = slice_of(who->any_tenant &&
 	    who->tenant[0] == '\0' ? "*" : who->tenant);
 	struct slice user = slice_of(who->user);
-	const struct user *known = user_find(g, tenant, user);
 
-	if (!limits_tenant_room(g, tenant_find(g, tenant))) {
-		conn_close(g, c, WS_CLOSE_TOO_MANY);
-		return;
-	}
-	if (g->conf->limits_connections_per_user > 0 && known != NULL &&
-	    known->count >= g->conf->limits_connections_per_user) {
+	if (!limits_join(g, c, tenant, user, false)) {
 		conn_close(g, c, WS_CLOSE_TOO_MANY);
 		return;
 	}
 	if (party_join(g, c, tenant, user, sees_all(g, who->role)) == -1) {
 		log_warn("the table of topics is full: a user is turned away");
+		limits_leave(g, c, tenant, user);
 		conn_close(g, c, WS_CLOSE_OVERLOADED);
 		return;
 	}
@@ -193,7 +188,6 @@ session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 	c->expires_ms = who->expires_ms;
 	gateway_count(g, AUTH_OK, 1);
 	gateway_count(g, WS_USERS, 1);
-	c->user->tenant->connections++;
 	greet_user(g, c, who->role_name[0] != '\0' ? who->role_name : role_text(who->role));
 	if (c->http->resume[0] != '\0')
 		ask_to_resume(g, c);
@@ -261,15 +255,12 @@ void
 session_open_device(struct gateway *g, struct conn *c, const struct msg_device_welcome *m)
 {
 	struct buf *b = &g->payload, early;
-	bool room;
 
 	c->device = device_new(g, m);
 	c->device->by_jwt = c->expires_ms != 0;
 	c->kind = CONN_DEVICE;
 	gateway_count(g, WS_DEVICES, 1);
-	room = limits_tenant_room(g, c->device->tenant);
-	c->device->tenant->connections++;
-	if (!room) {
+	if (!limits_join(g, c, m->tenant, SLICE_NONE, m->replaces)) {
 		conn_close(g, c, WS_CLOSE_TOO_MANY);
 		return;
 	}
@@ -307,7 +298,7 @@ session_end(struct gateway *g, struct conn *c, const char *reason)
 	switch ((enum conn_kind)c->kind) {
 	case CONN_USER:
 		gateway_count(g, WS_USERS, -1);
-		c->user->tenant->connections--;
+		limits_leave(g, c, tenant_name(c->user->tenant), user_name(c->user));
 		party_leave(g, c);
 		if (c->phase == CONN_OPEN) {	/* while it resumes HTTP's state stands there */
 			free(c->filter);
@@ -329,7 +320,7 @@ session_end(struct gateway *g, struct conn *c, const char *reason)
 			log_error("storage does not take records: the end of a device's "
 			    "connection is not told");
 		gateway_count(g, WS_DEVICES, -1);
-		d->tenant->connections--;
+		limits_leave(g, c, tenant_name(d->tenant), SLICE_NONE);
 		device_free(g, &c->device);
 		break;
 	}

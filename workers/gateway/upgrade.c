@@ -194,6 +194,12 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 	ws_reader_init(&c->reader, c->deflate);
 	limits_init(g, c);
 	gateway_count(g, UPGRADES, 1);
+	if (c->guest) {
+		c->phase = CONN_AUTH;
+		answer(g, c, response, len);
+		conn_close(g, c, WS_CLOSE_TOO_MANY);
+		return;
+	}
 	if (echo) {
 		answer(g, c, response, len);
 		session_open_echo(g, c);

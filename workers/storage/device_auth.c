@@ -211,6 +211,8 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 	yes.device = d->id;
 	yes.audience = d->audience;
 	yes.reconcile_json = buf_slice(&s->json);
+	yes.replaces = old_ref != REF_NONE &&
+	    slot_is_live(s->shm, ref_slot(old_ref), (uint16_t)ref_slot_gen(old_ref));
 	post_to_ref(s, device_welcome, &yes);
 	kick_old(s, old_ref);
 	tell_connected(s, d, transport, epoch, seq);
