@@ -196,3 +196,28 @@ async def test_slow_viewer_of_stored_events_is_closed(start):
     assert await eventually(lambda: belayd.metric("belay_slow_consumers_total"), 10) == 1
     assert await slow.closed(20) == (4008, "Slow consumer")
     await device.close()
+
+
+async def test_a_device_learns_of_a_refusal_without_an_id(belayd):
+    """A reply is owed to who gave an id; a refusal to everyone."""
+    first, other = [await belayd.device(name, await belayd.register(name)) for name in ("quiet-1", "quiet-2")]
+    status, body = await belayd.rest("POST", "/api/command", {"deviceId": "quiet-1", "command": "x"})
+    assert status == 202
+    command = (await first.expect("command"))["payload"]["commandId"]
+
+    async def refused(device, type, payload):
+        await device.send(type, payload)
+        m = await device.expect("error")
+        assert "re" not in m, m
+        return m["payload"]["code"], m["payload"]["field"]
+
+    assert await refused(other, "command_ack", {"commandId": command, "status": "executed"}) == ("not_found", "payload.commandId")
+    await first.send("command_ack", {"commandId": command, "status": "executed"})
+    assert await refused(first, "command_ack", {"commandId": command, "status": "failed"}) == ("already_final", "payload.commandId")
+    visit = "01890000-0000-7000-8000-00000000beef"
+    await first.send("visitor", {"visitorId": visit})
+    await first.ask("event", {"event": "x_after"})
+    assert await refused(other, "visitor", {"visitorId": visit}) == ("conflict", "payload.visitorId")
+    assert first.kept == other.kept == [], "what was done is not answered without an id"
+    await first.close()
+    await other.close()

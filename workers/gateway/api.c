@@ -484,16 +484,15 @@ api_request(struct gateway *g, struct conn *c)
 /* ------------------------------------------------------------------ what is answered */
 
 static void
-tell_error(struct gateway *g, struct conn *c, const struct ask *a, enum error_code code,
-    struct slice field, struct slice message)
+tell_error(struct gateway *g, struct conn *c, struct slice re, const struct msg_store_reply *m)
 {
 	char name[160], text[256];
-	bool bare = field.len < 7 || memcmp(field.p, "payload", 7) != 0;
+	bool bare = m->field.len < 7 || memcmp(m->field.p, "payload", 7) != 0;
 
-	snprintf(name, sizeof(name), "%s%.*s", field.len > 0 && bare ? "payload." : "",
-	    (int)field.len, field.p);
-	snprintf(text, sizeof(text), "%.*s", (int)message.len, message.p);
-	session_error(g, c, ask_re(a), code, name[0] != '\0' ? name : NULL,
+	snprintf(name, sizeof(name), "%s%.*s", m->field.len > 0 && bare ? "payload." : "",
+	    (int)m->field.len, m->field.p);
+	snprintf(text, sizeof(text), "%.*s", (int)m->message.len, m->message.p);
+	session_error(g, c, re, (enum error_code)m->code, name[0] != '\0' ? name : NULL,
 	    text[0] != '\0' ? text : NULL);
 }
 
@@ -589,8 +588,18 @@ answer_visitor(struct gateway *g, struct conn *c, const struct ask *a,
 		buf_putc(&g->payload, '}');
 		conn_send(g, c, "error", ask_re(a), buf_slice(&g->payload), SLICE_NONE);
 	} else {
-		tell_error(g, c, a, (enum error_code)m->code, m->field, m->message);
+		tell_error(g, c, ask_re(a), m);
 	}
+}
+
+/* What a device said without an id: refused, or this would not have come. */
+static void
+answer_unasked(struct gateway *g, const struct msg_store_reply *m)
+{
+	struct conn *c = conn_of_ref(g, m->ref);
+
+	if (c != NULL && c->phase == CONN_OPEN && c->kind == CONN_DEVICE)
+		tell_error(g, c, SLICE_NONE, m);
 }
 
 /* The request that it was about may have been answered meanwhile. */
@@ -612,6 +621,8 @@ answer_reply(struct gateway *g, const struct msg_store_reply *m)
 	struct ask *a = ask_find(g, m->request);
 	struct conn *c;
 
+	if (m->request == 0)
+		answer_unasked(g, m);
 	if (a == NULL)
 		return;
 	c = asker(g, a);
@@ -628,7 +639,7 @@ answer_reply(struct gateway *g, const struct msg_store_reply *m)
 	else if (a->kind == ASK_VISITOR)
 		answer_visitor(g, c, a, m);
 	else if (m->code != ERROR_NONE)
-		tell_error(g, c, a, (enum error_code)m->code, m->field, m->message);
+		tell_error(g, c, ask_re(a), m);
 	else if (a->kind == ASK_SUBSCRIBE)
 		dashboard_subscribed(g, c, ask_re(a), member(m->body_json, "devices"));
 	else if (a->kind == ASK_CANCEL)

@@ -63,7 +63,7 @@ device_heard(struct gateway *g, const struct device *d)
 	directory_touch(g->w->shm, d->entry, d->entry_generation, g->w->now_ms);
 }
 
-/* Tells storage; where the device gave an id, its answer is passed on. */
+/* Tells storage; where the device gave an id, its answer is passed on, and a refusal always. */
 #define TELL(g, c, name, m) do { \
 	if ((g)->envelope.id.p != NULL) \
 		SESSION_ASK((g), (c), ASK_OK, name, (m)); \

@@ -25,6 +25,6 @@ reply_error(struct storage *s, uint64_t request, uint64_t ref, enum error_code c
 		error_text(code))
 	};
 
-	if (request != 0)
+	if (request != 0 || ref != REF_NONE)
 		post_to_ref(s, store_reply, &m);
 }

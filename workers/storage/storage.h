@@ -146,6 +146,7 @@ bool access_sees_all(const struct storage *s, const struct requester *who);
 /* reply.c */
 void reply_json(struct storage *s, uint64_t request, uint64_t ref, unsigned http_status,
     struct slice body);
+/* Where request is 0 the refusal is told all the same: ref names the device's connection that said it without an id. */
 void reply_error(struct storage *s, uint64_t request, uint64_t ref, enum error_code code,
     const char *field, const char *message);
 
