@@ -145,43 +145,43 @@ holdings_give(struct shm *shm, struct hash128 thing, unsigned slot)
 	table_unlock(shm, t, place.stripe);
 }
 
+uint32_t
+holdings_sum(struct shm *shm, struct hash128 thing)
+{
+	struct table *t = &shm->holdings;
+	struct table_place place;
+	uint32_t index, sum = 0;
+
+	table_lock(shm, t, key_of(thing), &place);
+	index = table_lookup(t, &place);
+	if (index != TABLE_NONE)
+		sum = add_up(shm, table_entry(t, index));
+	table_unlock(shm, t, place.stripe);
+	return sum;
+}
+
 struct look {
-	const struct shm *shm;
-	unsigned slot;			/* SHM_MAX_SLOTS: all of them */
+	unsigned slot;
 	uint32_t held;
 };
 
 static void
 look_at(const struct table_entry *entry, void *arg)
 {
-	const struct holding *h = (const struct holding *)entry;
 	struct look *look = arg;
 
-	look->held = look->slot == SHM_MAX_SLOTS ? add_up(look->shm, h) :
-	    shm_get(&h->held[look->slot]);
-}
-
-static uint32_t
-look(struct shm *shm, struct hash128 thing, unsigned slot)
-{
-	struct look look = { shm, slot, 0 };
-
-	if (table_read(shm, &shm->holdings, key_of(thing), look_at, &look) == TABLE_NONE)
-		return 0;
-	return look.held;
-}
-
-uint32_t
-holdings_sum(struct shm *shm, struct hash128 thing)
-{
-	return look(shm, thing, SHM_MAX_SLOTS);
+	look->held = shm_get(&((const struct holding *)entry)->held[look->slot]);
 }
 
 uint32_t
 holdings_of(struct shm *shm, struct hash128 thing, unsigned slot)
 {
+	struct look look = { slot, 0 };
+
 	must(slot < shm->segment->sizes.slots);
-	return look(shm, thing, slot);
+	if (table_read(shm, &shm->holdings, key_of(thing), look_at, &look) == TABLE_NONE)
+		return 0;
+	return look.held;
 }
 
 void

@@ -5,7 +5,8 @@
  *
  *	who writes	each process its own count of a thing; the master those of the dead
  *	who reads	any process, to add them up
- *	lock		the stripe's, to take and to give back; looking needs none
+ *	lock		the stripe's, to take, to give back and to add up; looking at what one slot
+ *			holds needs none
  *	fixed		nothing
  *	writer dies	it took or it did not, it gave back or it did not: either is one store, of its
  *			own count. What it held is given back by slot_died(), exactly.
@@ -31,7 +32,7 @@ int holdings_take(struct shm *shm, struct hash128 thing, unsigned slot, uint32_t
 /* One less.  It must have been taken by this slot. */
 void holdings_give(struct shm *shm, struct hash128 thing, unsigned slot);
 
-/* Held by all together, and by one slot, at one moment. */
+/* Held by all together at one moment, and by one slot. */
 uint32_t holdings_sum(struct shm *shm, struct hash128 thing);
 uint32_t holdings_of(struct shm *shm, struct hash128 thing, unsigned slot);
 
