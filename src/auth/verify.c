@@ -291,33 +291,38 @@ try_named(const struct keys *set, const struct jws *jws)
 }
 
 /*
- * Without a name on one of the two sides a key is tried only when no other fits: a token without
- * kid with any key, a token with one with keys that have none.
+ * Without a name on one of the two sides.  The settings' own keys have none, and are tried one after
+ * the other: an old one and its successor may stand in one PEM file.  Of a set, whose keys can have
+ * names, one is tried only when no other fits.
  */
 static enum key_verdict
-try_only(const struct issuer *issuer, const struct jws *jws)
+try_nameless(const struct issuer *issuer, const struct jws *jws)
 {
-	const struct keys *sets[2] = { &issuer->fixed, &issuer->set };
 	const struct key *only = NULL;
-	size_t fitting = 0, seen = 0;
+	size_t fitting = 0, tried = 0, seen = issuer->fixed.n;
 
-	for (size_t s = 0; s < 2; s++) {
-		for (size_t i = 0; i < sets[s]->n; i++) {
-			const struct key *key = &sets[s]->v[i];
-
-			if (jws->has_kid && key->kid != NULL)
-				continue;
-			seen++;
-			if (key_fits(key, jws)) {
-				fitting++;
-				only = key;
-			}
+	for (size_t i = 0; i < issuer->fixed.n; i++) {
+		if (!key_fits(&issuer->fixed.v[i], jws))
+			continue;
+		if (key_verify(&issuer->fixed.v[i], jws))
+			return KEY_GOOD;
+		tried++;
+	}
+	for (size_t i = 0; i < issuer->set.n; i++) {
+		if (jws->has_kid && issuer->set.v[i].kid != NULL)
+			continue;
+		seen++;
+		if (key_fits(&issuer->set.v[i], jws)) {
+			fitting++;
+			only = &issuer->set.v[i];
 		}
 	}
-	if (fitting == 1)
-		return key_verify(only, jws) ? KEY_GOOD : KEY_BAD_SIGNATURE;
 	if (fitting > 1)
 		return KEY_AMBIGUOUS;
+	if (fitting == 1 && key_verify(only, jws))
+		return KEY_GOOD;
+	if (tried + fitting > 0)
+		return KEY_BAD_SIGNATURE;
 	return seen > 0 ? KEY_WRONG_ALGORITHM : KEY_UNKNOWN;
 }
 
@@ -328,7 +333,7 @@ issuer_try(const struct issuer *issuer, const struct jws *jws)
 
 	if (jws->has_kid && (named = try_named(&issuer->set, jws)) != KEY_UNKNOWN)
 		return named;
-	return try_only(issuer, jws);
+	return try_nameless(issuer, jws);
 }
 
 static enum key_verdict

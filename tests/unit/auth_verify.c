@@ -571,6 +571,24 @@ test_algorithms(void **state)
 	auth_free(&auth);
 	free(both);
 
+	/* An old key and its successor in one file, which has no names: either signs, with and without kid. */
+	{
+		EVP_PKEY *next = key_rsa(2048);
+		char *second = key_pem(next);
+
+		both = text("%s%s", pem[0], second);
+		auth = auth_or_fail(&(struct auth_config){ .flat.jwt_public_key = both, .default_tenant = "d" });
+		expect(auth, token_pkey("{\"alg\":\"RS256\"}", GOOD, rsa, "SHA256"), AUTH_OK, "");
+		expect(auth, token_pkey("{\"alg\":\"RS256\"}", GOOD, next, "SHA256"), AUTH_OK, "");
+		expect(auth, token_pkey("{\"alg\":\"RS256\",\"kid\":\"2026\"}", GOOD, next, "SHA256"), AUTH_OK, "");
+		expect(auth, token_pkey("{\"alg\":\"RS256\"}", GOOD, other, "SHA256"), AUTH_INVALID, "invalid signature");
+		expect(auth, token_pkey("{\"alg\":\"ES256\"}", GOOD, p256, "SHA256"), AUTH_INVALID, "wrong algorithm");
+		auth_free(&auth);
+		free(both);
+		free(second);
+		EVP_PKEY_free(next);
+	}
+
 	auth = auth_or_fail(&(struct auth_config){ .default_tenant = "d" });
 	expect(auth, token_hs256(GOOD), AUTH_INVALID, "no key configured");
 	expect(auth, token_hmac(HS, GOOD, SLICE_NONE, "SHA256"), AUTH_INVALID, "no key configured");
