@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,33 +30,56 @@ make_directory(const char *path)
 	free(dir);			/* what went wrong is seen at open() */
 }
 
+/* Says why the file can't be locked, and closes it. */
+static int
+refuse(int fd, const char *path, char *err, size_t errlen)
+{
+	bool taken = errno == EAGAIN || errno == EACCES;
+	const char *why = strerror(errno);
+	char other[16] = "";
+
+	if (taken && pread(fd, other, sizeof(other) - 1, 0) > 0)
+		other[strcspn(other, "\n")] = '\0';
+	if (taken)
+		(void)snprintf(err, errlen, "%s: belayd is running already (process %s)", path,
+		    other);
+	else
+		(void)snprintf(err, errlen, "%s: can't be locked: %s", path, why);
+	(void)close(fd);
+	return -1;
+}
+
+/* Is it still the file of that name?  Whoever had the lock removes the file before giving it up. */
+static bool
+is_there(int fd, const char *path)
+{
+	struct stat ours, theirs;
+
+	return fstat(fd, &ours) == 0 && lstat(path, &theirs) == 0 && ours.st_dev == theirs.st_dev &&
+	    ours.st_ino == theirs.st_ino;
+}
+
 int
 pidfile_open(const char *path, char *err, size_t errlen)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	char other[16] = "";
-	ssize_t n;
 	int fd;
 
 	make_directory(path);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (fd == -1) {
-		(void)snprintf(err, errlen, "%s: %s", path, strerror(errno));
-		return -1;
+	for (;;) {
+		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+		if (fd == -1) {
+			(void)snprintf(err, errlen, "%s: %s", path, strerror(errno));
+			return -1;
+		}
+		(void)fchmod(fd, 0644);
+		if (fcntl(fd, F_OFD_SETLK, &lock) == -1)
+			return refuse(fd, path, err, errlen);
+		if (is_there(fd, path))
+			return fd;
+		/* The lock of a file that is gone keeps nobody out. */
+		(void)close(fd);
 	}
-	(void)fchmod(fd, 0644);
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-		return fd;
-	n = pread(fd, other, sizeof(other) - 1, 0);
-	if (n > 0)
-		other[strcspn(other, "\n")] = '\0';
-	if (errno == EAGAIN || errno == EACCES)
-		(void)snprintf(err, errlen, "%s: belayd is running already (process %s)", path,
-		    other);
-	else
-		(void)snprintf(err, errlen, "%s: can't be locked: %s", path, strerror(errno));
-	(void)close(fd);
-	return -1;
 }
 
 int

@@ -29,6 +29,7 @@
 #include "base/must.h"
 #include "base/stats_names.h"
 #include "master/master.h"
+#include "master/pidfile.h"
 #include "net/listen.h"
 #include "workers/role.h"
 
@@ -907,6 +908,46 @@ set_up(void **state)
 	return fclose(f);
 }
 
+/* Takes and gives up the PID file again and again.  1: what was locked is not the file of that name. */
+static int
+contend(const char *path)
+{
+	struct stat ours, theirs;
+	char err[128];
+
+	for (int i = 0; i < 3000; i++) {
+		int fd = pidfile_open(path, err, sizeof(err));
+
+		if (fd == -1)
+			continue;
+		if (fstat(fd, &ours) == -1 || stat(path, &theirs) == -1 || ours.st_ino != theirs.st_ino)
+			return 1;
+		pidfile_remove(fd, path);
+	}
+	return 0;
+}
+
+/* One that starts while another ends: who has the lock has the file, or two could have it. */
+static void
+test_pidfile_of_one_that_ends(void **state)
+{
+	int status, bad = 0;
+	char path[96];
+	pid_t pid[3];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/contended.pid", folder);
+	for (size_t i = 0; i < 3; i++)
+		if ((pid[i] = fork()) == 0)
+			_exit(contend(path));
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
+		bad += status != 0;
+	}
+	unlink(path);
+	assert_int_equal(bad, 0);
+}
+
 static int
 tear_down(void **state)
 {
@@ -939,7 +980,7 @@ main(void)
 		    cmocka_unit_test(test_stop_during_start),
 		cmocka_unit_test(test_master_killed), cmocka_unit_test(test_notify),
 		    cmocka_unit_test(test_daemon),
-		cmocka_unit_test(test_reuseport),
+		cmocka_unit_test(test_reuseport), cmocka_unit_test(test_pidfile_of_one_that_ends),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
