@@ -2,12 +2,14 @@
  * log.c: writes log lines: to standard error, a file, syslog, or as JSON lines on standard error.
  *
  * Used by every process; each writes its own lines with one write(2), and a file is opened with
- * O_APPEND, so lines of several processes never mix.  A line that can't be written is lost: the log
- * never stops the work.
+ * O_APPEND, so lines of several processes never mix.  A line that can't be written is lost, and so
+ * are those that come while whoever reads standard error does not: the log never stops the work.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +21,7 @@
 #include "base/log.h"
 
 #define LINE_MAX_BYTES 1024
+#define PATIENCE_MS 100			/* with a reader that does not read, once */
 
 enum log_kind { KIND_STDERR, KIND_JSON, KIND_FILE, KIND_SYSLOG };
 
@@ -28,6 +31,7 @@ static struct {
 	int fd;
 	char path[4096];		/* of KIND_FILE */
 	char name[32];			/* "gateway 1" */
+	unsigned lost;			/* lines, since the last that was written */
 } the = { .kind = KIND_STDERR, .fd = STDERR_FILENO, .name = "belayd" };
 
 enum log_level log_threshold = LOG_LEVEL_INFO;
@@ -175,6 +179,21 @@ put_escaped(char *out, size_t cap, const char *text, size_t len, int json)
 	return n;
 }
 
+/*
+ * May a line be written?  A pipe or a terminal takes it later, or never, when its reader has
+ * stopped: who has waited once for that reader waits no more until it reads again.
+ */
+static bool
+can_write(void)
+{
+	struct pollfd pfd = { .fd = the.fd, .events = POLLOUT };
+
+	if (the.kind == KIND_FILE || poll(&pfd, 1, the.lost > 0 ? 0 : PATIENCE_MS) != 0)
+		return true;
+	the.lost++;
+	return false;
+}
+
 static void
 write_line(enum log_level level, const char *text, size_t len)
 {
@@ -219,7 +238,15 @@ log_write(enum log_level level, const char *fmt, ...)
 
 		clean[n] = '\0';
 		syslog(syslog_levels[level], "%s: %s", the.name, clean);
-	} else
+	} else if (can_write()) {
+		if (the.lost > 0) {
+			char gap[64];
+			int n = snprintf(gap, sizeof(gap), "%u lines before this one were lost", the.lost);
+
+			the.lost = 0;
+			write_line(LOG_LEVEL_WARN, gap, (size_t)n);
+		}
 		write_line(level, text, (size_t)len);
+	}
 	errno = saved;
 }

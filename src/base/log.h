@@ -3,7 +3,9 @@
  *
  * No secret is ever passed to these functions: no token, key, password, or
  * part of one.  Text that came from a peer is escaped (control bytes as \xNN).
- * Lines are written with one write(2) and are bounded (1,024 bytes).
+ * Lines are written with one write(2) and are bounded (1,024 bytes).  A reader of standard error
+ * that stops reading is waited for once, 100 ms; after that lines are lost until it reads again, and
+ * then their number is told.
  */
 #ifndef BELAY_BASE_LOG_H
 #define BELAY_BASE_LOG_H

@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
+
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
@@ -532,6 +534,46 @@ test_log_json(void **state)
 	unlink(path);
 }
 
+/* A reader that stops reading stops nobody: lines are lost, and when it reads again that is told. */
+static void
+test_log_without_reader(void **state)
+{
+	static char taken[1 << 20];
+	int ends[2], saved = dup(2), filler;
+	char name[32], *rest;
+	ssize_t n = 0;
+
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", ends[1]);
+	filler = open(name, O_WRONLY | O_NONBLOCK);
+	assert_true(filler >= 0);
+	while (write(filler, taken, 4096) > 0)
+		;
+	assert_int_equal(log_open("stderr", LOG_LEVEL_INFO), 0);
+	alarm(20);
+	dup2(ends[1], 2);
+	for (int i = 0; i < 1000; i++)
+		log_info("lost %d", i);
+	dup2(saved, 2);
+	assert_true(alarm(0) > 15);
+
+	assert_true(read(ends[0], taken, sizeof(taken)) > 0);
+	dup2(ends[1], 2);
+	log_info("written");
+	dup2(saved, 2);
+	assert_int_equal(log_open("stderr", LOG_LEVEL_ERROR), 0);
+	close(filler);
+	close(ends[1]);
+	for (rest = taken; (n = read(ends[0], rest, 4096)) > 0; rest += n)
+		;
+	*rest = '\0';
+	assert_non_null(strstr(taken, "1000 lines before this one were lost\n"));
+	assert_non_null(strstr(taken, "written\n"));
+	close(ends[0]);
+	close(saved);
+}
+
 /* In a child: what must() does is seen by its parent. */
 static void
 test_must(void **state)
@@ -585,7 +627,8 @@ main(int argc, char **argv)
 		cmocka_unit_test(test_block), cmocka_unit_test(test_uuid),
 		cmocka_unit_test(test_uuid_after_fork), cmocka_unit_test(test_address),
 		    cmocka_unit_test(test_network),
-		cmocka_unit_test(test_log), cmocka_unit_test(test_log_json),
+		cmocka_unit_test(test_log), cmocka_unit_test(test_log_without_reader),
+		cmocka_unit_test(test_log_json),
 		    cmocka_unit_test(test_must),
 		cmocka_unit_test(test_title),
 	};
