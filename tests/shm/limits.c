@@ -24,6 +24,7 @@
 #define MOST		7
 #define BUCKETS		20
 #define OTHERS		200000		/* keys that are used once */
+#define OWN		64		/* buckets that each process holds to its end */
 #define SECOND_NS	UINT64_C(1000000000)
 
 struct worker {
@@ -124,10 +125,12 @@ work(struct shm *shm, void *arg)
 {
 	struct worker *me = arg;
 	unsigned slot = (unsigned)(me - shared->worker), i;
-	uint32_t held[BUCKETS];
+	uint32_t held[BUCKETS], own[OWN];
 
 	for (i = 0; i < BUCKETS; i++)
 		held[i] = BUCKET_NONE;
+	for (i = 0; i < OWN; i++)
+		own[i] = buckets_hold(shm, bucket(BUCKETS + OTHERS + shared->others++), slot, now_ns());
 	while (!shared->stop) {
 		take_or_give(shm, me, slot);
 		take_from_buckets(shm, held, slot);
@@ -136,6 +139,21 @@ work(struct shm *shm, void *arg)
 	for (i = 0; i < BUCKETS; i++)
 		if (held[i] != BUCKET_NONE)
 			buckets_release(shm, held[i], slot);
+	for (i = 0; i < OWN; i++)
+		if (own[i] != BUCKET_NONE)
+			buckets_release(shm, own[i], slot);
+}
+
+/* Nobody holds a bucket, and all are full: there is room for any number that come and go. */
+static void
+check_room(struct shm *shm)
+{
+	uint64_t at_ns = now_ns() + 3600 * SECOND_NS;
+	uint32_t i;
+
+	for (i = 0; i < OTHERS; i++, at_ns += rate.gap_ns)
+		EXPECT(buckets_take(shm, bucket(2 * OTHERS + i), &rate, at_ns) == 0, "%u: no room", i);
+	EXPECT(buckets_count(shm) < 1000, "%u buckets are left", buckets_count(shm));
 }
 
 /* All is given back but what others hold. */
@@ -207,6 +225,7 @@ main(void)
 		ops += w->ops;
 	}
 	ended_ns = now_ns();
+	check_room(shm);
 	EXPECT(holdings_count(shm) == 0, "%u things are held by nobody", holdings_count(shm));
 	most = (ended_ns - began_ns) / rate.gap_ns + rate.reach_ns / rate.gap_ns;
 	for (i = 0; i < BUCKETS; i++) {

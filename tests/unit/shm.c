@@ -778,6 +778,25 @@ idle_buckets_make_room(void **state)
 	buckets_release(shm, held, 1);
 }
 
+/* What a dead process held is idle in its time, like the rest. */
+static void
+held_buckets_are_forgotten(void **state)
+{
+	struct bucket_rate rate = bucket_rate(1000, SECOND, 1);
+	struct shm *shm = *state;
+	uint64_t now = SECOND, i;
+
+	for (i = 0; i < 500; i++)
+		assert_int_not_equal(buckets_hold(shm, key(i), 3, now), BUCKET_NONE);
+	for (i = 0; i < 10000; i++, now += SECOND)
+		assert_int_equal(buckets_take(shm, key(1000 + i), &rate, now), 0);
+	assert_true(buckets_count(shm) >= 500);
+	buckets_forget_slot(shm, 3);
+	for (i = 0; i < 10000; i++, now += SECOND)
+		assert_int_equal(buckets_take(shm, key(20000 + i), &rate, now), 0);
+	assert_true(buckets_count(shm) < 400);
+}
+
 #define MANY	16000
 
 static void
@@ -853,6 +872,7 @@ main(void)
 		UNIT(a_full_table_of_places),
 		UNIT(buckets_fill_by_time),
 		UNIT(idle_buckets_make_room),
+		UNIT(held_buckets_are_forgotten),
 		cmocka_unit_test(memory_follows_use),
 	};
 
