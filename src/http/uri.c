@@ -147,8 +147,8 @@ name_is(struct slice raw, const char *name)
 	return n == 0;
 }
 
-int
-uri_query_get_next(struct slice *rest, const char *name, struct buf *scratch, struct slice *value)
+static int
+get_next(struct slice *rest, const char *name, bool plus, struct buf *scratch, struct slice *value)
 {
 	struct slice n, v;
 	size_t start;
@@ -157,7 +157,7 @@ uri_query_get_next(struct slice *rest, const char *name, struct buf *scratch, st
 		if (!name_is(n, name))
 			continue;
 		start = scratch->len;
-		if (uri_decode(v, true, scratch) != 0)
+		if (uri_decode(v, plus, scratch) != 0)
 			return -1;
 		*value = (struct slice){ scratch->data + start, scratch->len - start };
 		return 1;
@@ -166,9 +166,21 @@ uri_query_get_next(struct slice *rest, const char *name, struct buf *scratch, st
 }
 
 int
+uri_query_get_next(struct slice *rest, const char *name, struct buf *scratch, struct slice *value)
+{
+	return get_next(rest, name, true, scratch, value);
+}
+
+int
 uri_query_get(struct slice query, const char *name, struct buf *scratch, struct slice *value)
 {
-	return uri_query_get_next(&query, name, scratch, value);
+	return get_next(&query, name, true, scratch, value);
+}
+
+int
+uri_query_get_id(struct slice query, const char *name, struct buf *scratch, struct slice *value)
+{
+	return get_next(&query, name, false, scratch, value);
 }
 
 unsigned

@@ -35,6 +35,8 @@ bool uri_query_next(struct slice *rest, struct slice *name, struct slice *value)
  * none; -1: its value is malformed.
  */
 int uri_query_get(struct slice query, const char *name, struct buf *scratch, struct slice *value);
+/* The same for an id or a token: no space can be in one, and '+' stands for itself (RFC 3986). */
+int uri_query_get_id(struct slice query, const char *name, struct buf *scratch, struct slice *value);
 /* The same for a parameter that may be repeated; *rest starts as the query. */
 int uri_query_get_next(struct slice *rest, const char *name, struct buf *scratch,
     struct slice *value);

@@ -493,6 +493,8 @@ test_uri(void **state)
 	buf_clear(&out);
 	assert_int_equal(uri_query_count(rest, "charger"), 3);
 	assert_int_equal(uri_query_get(rest, "x", &out, &value), -1);
+	assert_int_equal(uri_query_get_id(rest, "x", &out, &value), -1);
+	assert_true(uri_query_get_id(SLICE("q&id=a+b%2b%63"), "id", &out, &value) == 1 && slice_is(value, "a+b+c"));
 	assert_int_equal(uri_query_get(rest, "y", &out, &value), 0);
 	assert_true(uri_query_get_next(&rest, "charger", &out, &value) == 1 && slice_is(value, "a"));
 	assert_true(uri_query_get_next(&rest, "charger", &out, &value) == 1 && slice_is(value, "b c"));

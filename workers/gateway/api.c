@@ -212,7 +212,7 @@ request_tenant(struct gateway *g, struct conn *c, struct slice *out)
 	if (!h->who.any_tenant)
 		return true;
 	buf_clear(&g->scratch);
-	if (uri_query_get(buf_slice(&h->query), "tenantId", &g->scratch, out) != 1 &&
+	if (uri_query_get_id(buf_slice(&h->query), "tenantId", &g->scratch, out) != 1 &&
 	    !tenant_in_body(buf_slice(&h->body), &g->scratch, out))
 		*out = SLICE_NONE;
 	if (schema_is_id(*out)) {
@@ -414,7 +414,7 @@ on_ws_stats(struct gateway *g, struct conn *c)
 	struct slice tenant = SLICE_NONE;
 
 	buf_clear(&g->scratch);
-	if (h->who.any_tenant && uri_query_get(buf_slice(&h->query), "tenantId", &g->scratch, &tenant) == 0)
+	if (h->who.any_tenant && uri_query_get_id(buf_slice(&h->query), "tenantId", &g->scratch, &tenant) == 0)
 		users_request(g, c, SLICE_NONE);
 	else if (request_tenant(g, c, &tenant))
 		users_request(g, c, tenant);
@@ -638,6 +638,8 @@ answer_reply(struct gateway *g, const struct msg_store_reply *m)
 		answer_http(g, c, m);
 	else if (a->kind == ASK_VISITOR)
 		answer_visitor(g, c, a, m);
+	else if (a->kind == ASK_REFRESH && (m->code == ERROR_NONE || m->code == ERROR_invalid_token))
+		session_refreshed(g, c, ask_re(a), m->code == ERROR_NONE);
 	else if (m->code != ERROR_NONE)
 		tell_error(g, c, ask_re(a), m);
 	else if (a->kind == ASK_SUBSCRIBE)

@@ -22,7 +22,6 @@ struct device {
 	uint32_t entry, entry_generation;
 	uint32_t audience_len;
 	char *audience;			/* owned; audience.h */
-	bool by_jwt;
 	uint8_t len;
 	char id[];
 };

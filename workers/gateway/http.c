@@ -59,6 +59,7 @@ http_end(struct gateway *g, struct conn *c)
 	buf_fini(&h->query);
 	buf_fini(&h->idempotency_key);
 	buf_fini(&h->cors);
+	buf_fini(&h->auth_id);
 	free(h);
 	c->http = NULL;
 }

@@ -50,6 +50,8 @@ struct http {
 	char tenant[ID_TENANT_MAX + 1];	/* ?tenantId= */
 	char resume[HTTP_RESUME_MAX + 1];	/* ?resume=; empty: not asked for */
 	bool charger;
+	bool auth_named;		/* ?auth=message: the first message had an id … */
+	struct buf auth_id;		/* … which is answered */
 };
 
 /* At accept: the first request must be complete within limits.handshake_time. */

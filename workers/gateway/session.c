@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "auth/device_token.h"
 #include "base/log.h"
 #include "base/must.h"
 #include "base/version.h"
+#include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/dashboard.h"
 #include "gateway/device.h"
@@ -91,7 +93,7 @@ greeting_begin(struct buf *b)
 }
 
 static void
-greeting_send(struct gateway *g, struct conn *c, struct buf *b)
+greeting_send(struct gateway *g, struct conn *c, struct buf *b, struct slice re)
 {
 	put_member(b, ",\"instance\":", slice_of(g->instance));
 	put_member(b, ",\"version\":", slice_of(BELAY_VERSION));
@@ -100,7 +102,16 @@ greeting_send(struct gateway *g, struct conn *c, struct buf *b)
 	buf_puts(b, ",\"expiresAt\":");
 	buf_put_json_time(b, c->expires_ms);
 	buf_putc(b, '}');
-	conn_send(g, c, "connected", SLICE_NONE, buf_slice(b), SLICE_NONE);
+	conn_send(g, c, "connected", re, buf_slice(b), SLICE_NONE);
+}
+
+/* The id of the first message, where that brought the token: the greeting is its answer. */
+static struct slice
+greeting_re(const struct http *h)
+{
+	if (!h->auth_named)
+		return SLICE_NONE;
+	return h->auth_id.len > 0 ? buf_slice(&h->auth_id) : SLICE("");
 }
 
 static bool
@@ -139,7 +150,7 @@ greet_user(struct gateway *g, struct conn *c, const char *role_name)
 	put_member(b, ",\"userId\":", user_name(c->user));
 	put_member(b, ",\"tenantId\":", tenant_name(c->user->tenant));
 	put_member(b, ",\"role\":", slice_of(role_name));
-	greeting_send(g, c, b);
+	greeting_send(g, c, b, greeting_re(c->http));
 }
 
 /*
@@ -254,16 +265,18 @@ session_resumed(struct gateway *g, const struct msg_resume_part *m)
 void
 session_open_device(struct gateway *g, struct conn *c, const struct msg_device_welcome *m)
 {
-	struct buf *b = &g->payload, early;
+	struct buf *b = &g->payload, early, id;
+	struct slice re = greeting_re(c->http);
 
 	c->device = device_new(g, m);
-	c->device->by_jwt = c->expires_ms != 0;
 	c->kind = CONN_DEVICE;
 	gateway_count(g, WS_DEVICES, 1);
 	if (!limits_join(g, c, m->tenant, SLICE_NONE, m->replaces)) {
 		conn_close(g, c, WS_CLOSE_TOO_MANY);
 		return;
 	}
+	id = c->http->auth_id;			/* re points into it, and HTTP ends here */
+	c->http->auth_id = (struct buf)BUF_INIT;
 	open_session(g, c, CONN_DEVICE, &early);
 	gateway_count(g, AUTH_OK, 1);
 
@@ -272,7 +285,8 @@ session_open_device(struct gateway *g, struct conn *c, const struct msg_device_w
 	put_member(b, ",\"tenantId\":", m->tenant);
 	buf_puts(b, ",\"epoch\":");
 	buf_put_i64(b, m->epoch);
-	greeting_send(g, c, b);
+	greeting_send(g, c, b, re);
+	buf_fini(&id);
 	if (m->reconcile_json.len > 2) {
 		buf_clear(b);
 		buf_puts(b, "{\"commandIds\":");
@@ -395,6 +409,8 @@ first_message(struct gateway *g, struct conn *c, const struct ws_message *m)
 		upgrade_refuse(g, c, REFUSE_MISSING, "the first message is no token");
 		return;
 	}
+	c->http->auth_named = e->id.p != NULL;
+	buf_put_slice(&c->http->auth_id, e->id);
 	device = e->field[FIELD_auth_device].str;
 	if (e->field[FIELD_auth_device].present && device.len < sizeof(c->http->device)) {
 		memcpy(c->http->device, device.p, device.len);
@@ -604,43 +620,89 @@ session_timer(struct gateway *g, struct conn *c)
 	}
 }
 
+/* The connection lives until then: its present token is good. */
+static void
+extend(struct gateway *g, struct conn *c, struct slice re, int64_t expires_ms)
+{
+	c->expires_ms = expires_ms;
+	c->warned = false;
+	buf_clear(&g->payload);
+	buf_puts(&g->payload, "{\"expiresAt\":");
+	buf_put_json_time(&g->payload, expires_ms);
+	buf_putc(&g->payload, '}');
+	conn_send(g, c, "ok", re, buf_slice(&g->payload), SLICE_NONE);
+	session_rearm(g, c);
+}
+
+/* A device token: storage alone knows whose it is. */
+static void
+ask_whose(struct gateway *g, struct conn *c, struct slice re, struct slice token)
+{
+	struct msg_token_check m = { .ref = conn_ref(g, c), .device_pk = c->device->pk };
+	struct ask *a;
+
+	if (auth_device_token_hash(token, m.token_hash) == -1) {
+		upgrade_refuse(g, c, REFUSE_INVALID, "malformed device token");
+		return;
+	}
+	a = ask_new(g, c, ASK_REFRESH, re);
+	m.request = a->request;
+	if (gateway_tell_storage(g, token_check, &m) == -1)
+		answer_failed(g, a, ERROR_unavailable);
+}
+
+void
+session_refreshed(struct gateway *g, struct conn *c, struct slice re, bool own)
+{
+	if (own)
+		extend(g, c, re, 0);
+	else
+		upgrade_refuse(g, c, REFUSE_INVALID, "the new token is not this device's");
+}
+
+static bool
+is_same_user(const struct conn *c, const struct identity *who)
+{
+	if (who->role == ROLE_DEVICE || !slice_is(user_name(c->user), who->user) ||
+	    who->any_tenant != c->any_tenant)
+		return false;
+	/* A key of all tenants acts in the one that it named when it came. */
+	return who->any_tenant || slice_is(tenant_name(c->user->tenant), who->tenant);
+}
+
 void
 session_refresh(struct gateway *g, struct conn *c, struct slice re, struct slice token)
 {
 	struct identity who;
 	char why[AUTH_WHY_LEN];
-	enum auth_verdict verdict = auth_verify(g->auth, token, g->w->now_ms, &who, why);
+	enum auth_verdict verdict;
 	bool same;
 
-	if (verdict == AUTH_OK && c->kind == CONN_USER) {
-		same = who.role != ROLE_DEVICE && slice_is(user_name(c->user), who.user) &&
-		    slice_is(tenant_name(c->user->tenant), who.tenant);
-	} else if (verdict == AUTH_OK) {
-		same = who.role == ROLE_DEVICE && c->device->by_jwt &&
-		    slice_is(device_id(c->device), who.user) &&
-		    slice_is(tenant_name(c->device->tenant), who.tenant);
-	} else if (verdict == AUTH_NOT_YET) {
+	if (c->kind == CONN_DEVICE && auth_device_token_is(token)) {
+		ask_whose(g, c, re, token);
+		return;
+	}
+	verdict = auth_verify(g->auth, token, g->w->now_ms, &who, why);
+	if (verdict == AUTH_NOT_YET) {
 		keysets_hold_refresh(g, c, re, token);
 		return;
-	} else {
+	}
+	if (verdict != AUTH_OK) {
 		upgrade_refuse(g, c, verdict == AUTH_EXPIRED ? REFUSE_EXPIRED :
 		    verdict == AUTH_MISSING ? REFUSE_MISSING : REFUSE_INVALID, why);
 		return;
 	}
+	if (c->kind == CONN_USER)
+		same = is_same_user(c, &who);
+	else
+		same = who.role == ROLE_DEVICE && slice_is(device_id(c->device), who.user) &&
+		    slice_is(tenant_name(c->device->tenant), who.tenant);
 	if (!same) {
 		upgrade_refuse(g, c, REFUSE_INVALID, "the new token is somebody else's");
 		return;
 	}
-	c->expires_ms = who.expires_ms;
-	c->warned = false;
 	c->role = (uint8_t)who.role;
 	session_rights_changed(g, c);
-	if (c->phase != CONN_OPEN)
-		return;
-	buf_clear(&g->payload);
-	buf_puts(&g->payload, "{\"expiresAt\":");
-	buf_put_json_time(&g->payload, c->expires_ms);
-	buf_putc(&g->payload, '}');
-	conn_send(g, c, "ok", re, buf_slice(&g->payload), SLICE_NONE);
-	session_rearm(g, c);
+	if (c->phase == CONN_OPEN)
+		extend(g, c, re, who.expires_ms);
 }

@@ -56,7 +56,9 @@ void session_answer_at(struct gateway *g, struct conn *c, const char *type);
 		answer_failed((g), ask_, ERROR_unavailable); \
 } while (0)
 
-/* {"type":"auth"} on an open connection: a new token in place. */
+/* {"type":"auth"} on an open connection: a new token in place.  A device token is asked about first … */
 void session_refresh(struct gateway *g, struct conn *c, struct slice re, struct slice token);
+/* … and was this device's own, or not. */
+void session_refreshed(struct gateway *g, struct conn *c, struct slice re, bool own);
 
 #endif

@@ -28,6 +28,7 @@
 
 #define SUBPROTOCOL "belay.v1"
 #define TOKEN_PREFIX "belay.token."
+#define FIRST_MESSAGE_S 10		/* so long the token is waited for with ?auth=message */
 
 static struct ws_str
 ws_str_of(struct slice s)
@@ -81,43 +82,55 @@ copy_id(char *out, size_t size, struct slice s)
 }
 
 static void
-read_names(struct gateway *g, struct http *h, const struct http_head *head)
+read_name(struct gateway *g, const struct http_head *head, const char *name, char *out, size_t size)
 {
 	struct slice v;
+	int got;
 
 	buf_clear(&g->scratch);
-	if (uri_query_get(head->query, "device", &g->scratch, &v) == 1 ||
-	    (v = http_header(head, "X-Device-Id")).p != NULL)
+	got = uri_query_get_id(head->query, name, &g->scratch, &v);
+	if (got != 0)
+		copy_id(out, size, got == 1 ? v : SLICE("*"));
+}
+
+static void
+read_names(struct gateway *g, struct http *h, const struct http_head *head)
+{
+	struct slice v = http_header(head, "X-Device-Id");
+
+	if (v.p != NULL)
 		copy_id(h->device, sizeof(h->device), v);
-	buf_clear(&g->scratch);
-	if (uri_query_get(head->query, "tenantId", &g->scratch, &v) == 1)
-		copy_id(h->tenant, sizeof(h->tenant), v);
-	buf_clear(&g->scratch);
-	if (uri_query_get(head->query, "resume", &g->scratch, &v) == 1)
-		copy_id(h->resume, sizeof(h->resume), v);
+	read_name(g, head, "device", h->device, sizeof(h->device));
+	read_name(g, head, "tenantId", h->tenant, sizeof(h->tenant));
+	read_name(g, head, "resume", h->resume, sizeof(h->resume));
 	h->charger = uri_query_count(head->query, "charger") > 0;
 }
 
 /* Where the token is, in the order of the protocol. */
-enum credential { CREDENTIAL_NONE, CREDENTIAL_TOKEN, CREDENTIAL_TICKET, CREDENTIAL_MESSAGE };
+enum credential { CREDENTIAL_NONE, CREDENTIAL_TOKEN, CREDENTIAL_TICKET, CREDENTIAL_MESSAGE, CREDENTIAL_MALFORMED };
 
 static enum credential
 find_token(struct gateway *g, const struct http_head *head, struct slice from_subprotocol,
     struct slice *token)
 {
 	struct slice v;
+	int got;
 
 	if ((*token = upgrade_bearer(head)).p != NULL)
 		return CREDENTIAL_TOKEN;
 	buf_clear(&g->scratch);
-	if (uri_query_get(head->query, "token", &g->scratch, token) == 1 && token->len > 0)
+	if ((got = uri_query_get_id(head->query, "token", &g->scratch, token)) == -1)
+		return CREDENTIAL_MALFORMED;
+	if (got == 1 && token->len > 0)
 		return CREDENTIAL_TOKEN;
 	if (from_subprotocol.p != NULL) {
 		*token = from_subprotocol;
 		return CREDENTIAL_TOKEN;
 	}
 	buf_clear(&g->scratch);
-	if (uri_query_get(head->query, "ticket", &g->scratch, token) == 1 && token->len > 0)
+	if ((got = uri_query_get_id(head->query, "ticket", &g->scratch, token)) == -1)
+		return CREDENTIAL_MALFORMED;
+	if (got == 1 && token->len > 0)
 		return CREDENTIAL_TICKET;
 	if (uri_query_get(head->query, "auth", &g->scratch, &v) == 1 && slice_is(v, "message"))
 		return CREDENTIAL_MESSAGE;
@@ -222,7 +235,11 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 			ticket_present(g, c, token);
 			break;
 		case CREDENTIAL_MESSAGE:
-			wheel_set(&g->wheel, &g->conns, c, g->wheel.now + 10);
+			/* the present second has begun already */
+			wheel_set(&g->wheel, &g->conns, c, g->wheel.now + FIRST_MESSAGE_S + 1);
+			break;
+		case CREDENTIAL_MALFORMED:
+			upgrade_refuse(g, c, REFUSE_INVALID, "malformed percent-encoding");
 			break;
 		}
 	}

@@ -7,6 +7,8 @@
  *	   taken back when the commit fails
  *	4. after the commit: the answer, 4009 to the one replaced, device_connected to viewers,
  *	   and all that waited for the device, in order
+ *
+ * A connected device may show its token once more; that changes nothing.
  */
 #include "base/log.h"
 #include "base/must.h"
@@ -217,4 +219,18 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 	kick_old(s, old_ref);
 	tell_connected(s, d, transport, epoch, seq);
 	return command_pump(s, d);
+}
+
+enum db_result
+token_check(struct storage *s, const struct msg_token_check *m)
+{
+	enum db_result result = DB(s->db, device_by_token, m->token_hash, &s->device);
+
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	if (result == DB_OK && s->device.pk == m->device_pk)
+		reply_json(s, m->request, m->ref, 200, SLICE("{}"));
+	else
+		reply_error(s, m->request, m->ref, ERROR_invalid_token, NULL, NULL);
+	return DB_OK;
 }

@@ -25,7 +25,7 @@
 #define DATED(RUN) \
 	RUN(command_new) RUN(command_cancel) RUN(rest)
 #define REQUESTS(RUN) \
-	RUN(subscribe) RUN(ticket_put) RUN(store_probe)
+	RUN(subscribe) RUN(ticket_put) RUN(store_probe) RUN(token_check)
 #define KEPT(RUN) \
 	RUN(device_gone) RUN(device_report) RUN(visitor_new) RUN(command_ack) RUN(device_send_failed)
 #define APART(RUN) \

@@ -225,6 +225,7 @@ bool storage_route(const struct storage *s, const struct db_device *d, uint64_t 
 
 /* device_auth.c, presence.c */
 enum db_result device_auth(struct storage *s, const struct msg_device_auth *m);
+enum db_result token_check(struct storage *s, const struct msg_token_check *m);
 enum db_result device_gone(struct storage *s, const struct msg_device_gone *m);
 /*
  * The device's connection is over: event, publication, directory.  DB_NONE: it was over already, or
