@@ -703,7 +703,8 @@ worker_run(const struct worker_start *start)
 	p->signal_fd = -1;
 	take_place(p, start);
 	set_names(p);
-	if (drop_privileges(start) == -1)
+	if ((start->uid != (unsigned)-1 && start->role->prepare != NULL &&
+	    start->role->prepare(&p->w, start->uid, start->gid) == -1) || drop_privileges(start) == -1)
 		ret = WORKER_HOPELESS;
 	else if (watch_parent(p) == 0 && make_base(p) == 0) {
 		judge_mail(p);

@@ -47,6 +47,11 @@ struct worker_role {
 	uint32_t mailbox_bytes;
 
 	/*
+	 * In the worker, before it gives up the rights that belayd was started with, and only where it
+	 * does: makes for that user what the user could not.  0, or -1: a line was logged, and trying again can't help.
+	 */
+	int (*prepare)(const struct worker *w, unsigned uid, unsigned gid);
+	/*
 	 * In the worker, in this order.  start() may block; when it fails (a line was logged) the
 	 * process ends: WORKER_AGAIN, the master tries again; WORKER_HOPELESS, trying again can't
 	 * help, and the master gives up when that happens at start-up. NULL where a role has no

@@ -2,22 +2,44 @@
  * db.c: opens a store by its URL.  Only the storage process; owns nothing but
  * what it hands out.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "db/db.h"
+#include "db/folders.h"
+
+/* The path of a store that is a file; NULL: it is none. */
+static const char *
+file_of(const char *url)
+{
+	static const char file[] = "sqlite://";
+	size_t n = sizeof(file) - 1;
+
+	return strncmp(url, file, n) == 0 && url[n] == '/' ? url + n : NULL;
+}
+
+int
+db_make_folders(const char *url, unsigned uid, unsigned gid, char *err, size_t errlen)
+{
+	struct folders_owner owner = { uid, gid };
+	const char *path = file_of(url);
+
+	if (path == NULL || folders_make(path, &owner) == 0)
+		return 0;
+	snprintf(err, errlen, "%s: %s", path, strerror(errno));
+	return -1;
+}
 
 struct db *
 db_open(const char *url, char *err, size_t errlen)
 {
-	static const char file[] = "sqlite://";
-
 	if (strcmp(url, "memory:") == 0)
 		return db_memory_open();
 	if (strcmp(url, "sqlite::memory:") == 0)
 		return db_sqlite_open(":memory:", err, errlen);
-	if (strncmp(url, file, sizeof(file) - 1) == 0 && url[sizeof(file) - 1] == '/')
-		return db_sqlite_open(url + sizeof(file) - 1, err, errlen);
+	if (file_of(url) != NULL)
+		return db_sqlite_open(file_of(url), err, errlen);
 	snprintf(err, errlen, "store.url must be sqlite:///path or memory:");
 	return NULL;
 }

@@ -190,9 +190,14 @@ struct db {
 #define DB(db, op, ...) ((db)->ops->op((db), ##__VA_ARGS__))
 
 /*
+ * Makes the folders that are missing on the way to the store's file, if it has one, and gives them
+ * to that user: for a caller who may, on behalf of a process that may not.  0, or -1 with a sentence in err.
+ */
+int db_make_folders(const char *url, unsigned uid, unsigned gid, char *err, size_t errlen);
+/*
  * "sqlite:///path", "sqlite::memory:" or "memory:" (see memory.c).  Creates the
- * file (mode 0600) and its folder, and brings the schema up to date.  NULL with a sentence in err,
- * which never holds a password.
+ * file (mode 0600) and its folders (0750), and brings the schema up to date.  A file that another process
+ * has open is waited for, 6 s, and then refused.  NULL with a sentence in err, which never holds a password.
  */
 struct db *db_open(const char *url, char *err, size_t errlen);
 void db_close(struct db **db);

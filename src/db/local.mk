@@ -2,6 +2,7 @@
 noinst_LIBRARIES += libdb.a
 libdb_a_SOURCES = \
 	src/db/db.c src/db/db.h src/db/ops.def src/db/migration.h \
+	src/db/folders.c src/db/folders.h \
 	src/db/memory.c src/db/memory.h src/db/memory_command.c src/db/memory_device.c \
 	src/db/memory_event.c src/db/memory_key.c src/db/memory_retain.c src/db/memory_share.c \
 	src/db/memory_undo.c src/db/memory_values.c src/db/memory_visitor.c \

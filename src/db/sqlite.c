@@ -14,15 +14,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/must.h"
+#include "db/folders.h"
 #include "db/migration.h"
 #include "db/sqlite.h"
 
 #define APPLICATION_ID	0x42656c79	/* "Bely" in the file's head: file(1) shows it */
 #define BUSY_MS		1000		/* someone else (a backup, a shell) holds the write lock */
 #define BUSY_AGAIN_MS	20
+#define LOCK_BYTE	((off_t)1 << 62)
+#define LOCK_WAIT_MS	6000		/* processes without a master are gone after 5 s */
+#define LOCK_AGAIN_MS	20
 #define CACHE_KIB	16384
 #define WAL_IDLE_PAGES	1000		/* 4 MB: worth a check-point when there is nothing else to do */
 #define WAL_BUSY_PAGES	8000		/* 32 MB: must be one now */
@@ -353,6 +358,8 @@ close_handle(struct db *db)
 	for (unsigned i = 0; i < STMT_COUNT; i++)
 		sqlite3_finalize(s->stmt[i]);
 	sqlite3_close(s->handle);
+	if (s->locked_fd != -1)
+		(void)close(s->locked_fd);
 	tenants_forget(s);
 	buf_fini(&s->error);
 	free(s);
@@ -367,30 +374,50 @@ static const struct db_ops ops = {
 	.close = close_handle,
 };
 
-/* Makes the file, readable by nobody else, and the folders that lead to it.  -1 with errno. */
+/*
+ * Two belayds on one file would each send the same commands.  The lock belongs to the open file
+ * (F_OFD_SETLK), on a byte far beyond those that SQLite locks for itself, and goes with the process,
+ * however that ends.  An instance that lost its master takes a while to leave: its successor waits
+ * for that.  -1 with errno, EBUSY: it was not to be had.
+ */
+static int
+lock_file(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCK_BYTE, .l_len = 1 };
+	static const struct timespec pause = { .tv_nsec = LOCK_AGAIN_MS * 1000000L };
+
+	for (int waited = 0; fcntl(fd, F_OFD_SETLK, &lock) == -1; waited += LOCK_AGAIN_MS) {
+		if (errno != EAGAIN && errno != EACCES)
+			return -1;
+		if (waited >= LOCK_WAIT_MS) {
+			errno = EBUSY;
+			return -1;
+		}
+		(void)nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+/*
+ * Makes the file, readable by nobody else, and the folders that lead to it, and locks it.  The
+ * descriptor, to be closed after SQLite's: closing any of a file gives up the process's other locks
+ * on it.  -1 with errno.
+ */
 static int
 make_file(const char *path)
 {
-	char folder[4096];
-	int fd;
+	int fd, saved;
 
-	for (const char *slash = strchr(path + 1, '/'); slash != NULL;
-	    slash = strchr(slash + 1, '/')) {
-		if ((size_t)(slash - path) >= sizeof(folder)) {
-			errno = ENAMETOOLONG;
-			return -1;
-		}
-		memcpy(folder, path, (size_t)(slash - path));
-		folder[slash - path] = '\0';
-		if (mkdir(folder, 0750) == -1 && errno != EEXIST && errno != EISDIR &&
-		    errno != EROFS && errno != EACCES)
-			return -1;
-	}
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd == -1)
+	if (folders_make(path, NULL) == -1)
 		return -1;
-	close(fd);
-	return 0;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd != -1 && lock_file(fd) == -1) {
+		saved = errno;
+		(void)close(fd);
+		errno = saved;
+		return -1;
+	}
+	return fd;
 }
 
 static int
@@ -455,6 +482,7 @@ db_sqlite_open(const char *path, char *err, size_t errlen)
 {
 	struct sqlite_db *s;
 	bool in_memory = strcmp(path, ":memory:") == 0;
+	int fd = -1;
 	char why[256];
 	char setup[256];
 
@@ -465,12 +493,14 @@ db_sqlite_open(const char *path, char *err, size_t errlen)
 	sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 
-	if (!in_memory && make_file(path) == -1) {
-		snprintf(err, errlen, "%s: %s", path, strerror(errno));
+	if (!in_memory && (fd = make_file(path)) == -1) {
+		snprintf(err, errlen, "%s: %s", path, errno == EBUSY ?
+		    "another belayd uses it" : strerror(errno));
 		return NULL;
 	}
 	s = must_alloc(sizeof(*s));
 	s->db.ops = &ops;
+	s->locked_fd = fd;
 	if (sqlite3_open_v2(path, &s->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
 	    SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
 		snprintf(err, errlen, "%s: %s", path, sqlite3_errmsg(s->handle));

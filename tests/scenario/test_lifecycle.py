@@ -271,6 +271,32 @@ def test_pidfile_keeps_two_apart(make, tmp_path):
     wait_until(lambda: not any(map(alive, pids)), 6)
 
 
+async def test_store_keeps_two_apart(make, tmp_path):
+    """Two belayds on one file, under whatever names, would send the same commands: the second is refused, and the first goes on."""
+    url = f"sqlite://{tmp_path}/one.db"
+    first = make({"store.url": url}, workers=1).start()
+    await first.register("kept")
+    (tmp_path / "link").symlink_to(tmp_path)
+    second = make({"store.url": f"sqlite://{tmp_path}/link/one.db"}, workers=1).start(wait=False)
+    assert second.process.wait(20) == 2
+    second.process = None
+    assert "one.db: another belayd uses it" in second.log_text()
+    assert (await first.rest("GET", "/api/device/kept"))[0] == 200
+    # Not even while the first one's storage is replaced.
+    os.kill(first.workers("storage")["storage 1"], signal.SIGKILL)
+    await eventually(lambda: first.workers("storage"))
+    assert (await first.rest("GET", "/api/device/kept"))[0] == 200
+    # One whose master was killed leaves by itself; whoever is started meanwhile waits for that.
+    storage = first.workers("storage")["storage 1"]
+    first.process.kill()
+    first.process.wait()
+    first.process = None
+    assert alive(storage)
+    third = make({"store.url": url}, workers=1).start()
+    assert not alive(storage)
+    assert (await third.rest("GET", "/api/device/kept"))[0] == 200
+
+
 def wait_until(check, timeout=5):
     end = time.monotonic() + timeout
     while not check():
@@ -434,6 +460,30 @@ def test_privileges_are_given_up():
             os.kill(d.processes()[-1], signal.SIGKILL)
             wait_until(lambda: len(d.processes()) == len(before) and set(d.processes()) != before)
             wait_until(lambda: all(Path(f"/proc/{p}").stat().st_uid == nobody.pw_uid for p in d.processes()[1:]))
+        finally:
+            d.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+@needs_root
+def test_folders_are_made_for_the_user():
+    """As at the first start of an installation: neither the store's folder nor the one for the PID file is there."""
+    folder = Path(tempfile.mkdtemp(prefix="belay-user-"))
+    try:
+        nobody = pwd.getpwnam("nobody")
+        folder.chmod(0o755)
+        d = Daemonized(folder, "server.user=nobody", f"store.url=sqlite://{folder}/var/belay/belay.db", f"server.run_dir={folder}/run")
+        d.pidfile = folder / "run" / "belayd.pid"
+        try:
+            done = d.start()
+            assert done.returncode == 0, done.stderr + d.log.read_text()
+            assert d.ready()
+            for path, mode, uid in (("var", 0o750, nobody.pw_uid), ("var/belay", 0o750, nobody.pw_uid),
+                                    ("var/belay/belay.db", 0o600, nobody.pw_uid), ("run", 0o755, 0), ("run/belayd.pid", 0o644, 0)):
+                st = (folder / path).stat()
+                assert (st.st_mode & 0o7777, st.st_uid) == (mode, uid), path
+            assert (folder / "var/belay").stat().st_gid == nobody.pw_gid
         finally:
             d.stop()
     finally:

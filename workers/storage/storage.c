@@ -217,6 +217,18 @@ stop(struct worker *w)
 	w->data = NULL;
 }
 
+/* Where the store's folder is made, such as /var/lib, is mostly root's alone. */
+static int
+prepare(const struct worker *w, unsigned uid, unsigned gid)
+{
+	char err[512];
+
+	if (db_make_folders(w->conf->store_url, uid, gid, err, sizeof(err)) == 0)
+		return 0;
+	log_error("store unreachable: %s", err);
+	return -1;
+}
+
 static int
 start(struct worker *w)
 {
@@ -328,6 +340,7 @@ const struct worker_role storage_role = {
 	.name = "storage",
 	.count = count,
 	.mailbox_bytes = MAILBOX_BYTES,
+	.prepare = prepare,
 	.start = start,
 	.mail = mail,
 	.batch_end = end_of_batch,
