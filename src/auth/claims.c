@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "auth/claims.h"
+#include "base/text.h"
 
 /* The last second of the year 9999; what is later was meant as milliseconds. */
 #define NUMERIC_DATE_MAX 253402300799.0
@@ -155,7 +156,7 @@ claims_id(const json_t *value, char *out, size_t max)
 		    json_integer_value(value));
 		text = number;
 	}
-	if (text == NULL || !id_valid(slice_of(text), max))
+	if (text == NULL || !text_is_id(slice_of(text), max))
 		return -1;
 	memcpy(out, text, strlen(text) + 1);
 	return 0;
@@ -179,7 +180,7 @@ claims_tenant(json_t *value, char *out)
 	member = json_object_iter(value);
 	name = json_object_iter_key(member);
 	if (!json_is_object(json_object_iter_value(member)) ||
-	    !id_valid(slice_of(name), ID_TENANT_MAX))
+	    !text_is_id(slice_of(name), ID_TENANT_MAX))
 		return -1;
 	memcpy(out, name, strlen(name) + 1);
 	return 0;
@@ -213,7 +214,7 @@ claims_role(const json_t *value, struct identity *out)
 		out->role = ROLE_ADMIN;
 	else if (name != NULL && strcmp(name, "service") == 0)
 		out->role = ROLE_SERVICE;
-	if (name == NULL || !id_valid(slice_of(name), sizeof(out->role_name) - 1))
+	if (name == NULL || !text_is_id(slice_of(name), sizeof(out->role_name) - 1))
 		name = "user";
 	strcpy(out->role_name, name);
 }

@@ -20,6 +20,7 @@
 #include "auth/rules.h"
 #include "base/clock.h"
 #include "base/must.h"
+#include "base/text.h"
 
 struct explain {
 	struct buf *out;
@@ -63,13 +64,6 @@ put_safe(struct buf *out, const char *text)
 	buf_put_json_string(out, slice_of(text));
 }
 
-static int
-hex_digit(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' &&
-	    (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
-}
-
 /* Undoes one level of percent-encoding; true when there was any. */
 static bool
 percent_decode(struct buf *text)
@@ -78,10 +72,10 @@ percent_decode(struct buf *text)
 
 	for (size_t i = 0; i < text->len; i++) {
 		if (text->data[i] == '%' && i + 2 < text->len &&
-		    hex_digit(text->data[i + 1]) >= 0 &&
-		    hex_digit(text->data[i + 2]) >= 0) {
-			text->data[to++] = (char)(hex_digit(text->data[i + 1]) << 4 |
-			    hex_digit(text->data[i + 2]));
+		    text_hex_value(text->data[i + 1]) >= 0 &&
+		    text_hex_value(text->data[i + 2]) >= 0) {
+			text->data[to++] = (char)(text_hex_value(text->data[i + 1]) << 4 |
+			    text_hex_value(text->data[i + 2]));
 			i += 2;
 		} else {
 			text->data[to++] = text->data[i];

@@ -39,7 +39,4 @@ struct identity {
 /* "user", "admin", "service", "device" */
 const char *role_text(enum role role);
 
-/* 1 to max characters of [A-Za-z0-9._:@|+=-]. */
-bool id_valid(struct slice id, size_t max);
-
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "auth/service_key.h"
+#include "base/text.h"
 
 int
 service_key_parse(struct slice text, struct service_key *out, char *err, size_t errlen)
@@ -21,14 +22,14 @@ service_key_parse(struct slice text, struct service_key *out, char *err, size_t 
 	name = slice_bytes(text.p, (size_t)(first - text.p));
 	tenant = slice_bytes(first + 1, (size_t)(last - first - 1));
 	hex = slice_bytes(last + 1, (size_t)(text.p + text.len - last - 1));
-	if (!id_valid(name, SERVICE_KEY_NAME_MAX)) {
+	if (!text_is_id(name, SERVICE_KEY_NAME_MAX)) {
 		snprintf(err, errlen, "the name is not 1 to %d characters of A-Z a-z 0-9 . _ @ | "
 		    "+ = -", SERVICE_KEY_NAME_MAX);
 		return -1;
 	}
 	if (slice_is(tenant, "*")) {
 		out->identity.any_tenant = true;
-	} else if (id_valid(tenant, ID_TENANT_MAX)) {
+	} else if (text_is_id(tenant, ID_TENANT_MAX)) {
 		memcpy(out->identity.tenant, tenant.p, tenant.len);
 	} else {
 		snprintf(err, errlen, "the tenant is neither * nor a valid id");

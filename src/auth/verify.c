@@ -25,6 +25,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/text.h"
 
 #define DEFAULT_CACHE_ENTRIES 1024
 #define DEFAULT_COOLDOWN_MS 30000
@@ -228,7 +229,7 @@ auth_new(const struct auth_config *config, char *err, size_t errlen)
 	auth->unknown_kid_arg = config->unknown_kid_arg;
 	cache_init(&auth->cache, config->cache_entries > 0 ? config->cache_entries :
 	    DEFAULT_CACHE_ENTRIES);
-	if (is_set(config->default_tenant) && !id_valid(slice_of(config->default_tenant),
+	if (is_set(config->default_tenant) && !text_is_id(slice_of(config->default_tenant),
 	    ID_TENANT_MAX)) {
 		fail(err, errlen, "auth.default_tenant: not a valid id");
 		auth_free(&auth);

@@ -12,6 +12,7 @@
 #include "base/address.h"
 #include "base/conf_check.h"
 #include "base/digest.h"
+#include "base/text.h"
 
 static int
 bad(char why[CONF_WHY_LEN], const char *text)
@@ -88,20 +89,10 @@ conf_check_group(const char *value, char why[CONF_WHY_LEN])
 	return *value == '\0' || getgrnam(value) != NULL ? 0 : bad(why, "there is no such group");
 }
 
-/* Ids of the protocol: letters, digits and a few signs. */
-static int
-is_id(const char *value, size_t len, size_t max)
-{
-	static const char allowed[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@|+=-";
-
-	return len >= 1 && len <= max && strspn(value, allowed) >= len;
-}
-
 int
 conf_check_instance(const char *value, char why[CONF_WHY_LEN])
 {
-	return *value == '\0' || is_id(value, strlen(value), 64) ? 0 :
+	return *value == '\0' || text_is_id(slice_of(value), 64) ? 0 :
 	    bad(why, "1 to 64 letters, digits or signs of ._:@|+=- are wanted");
 }
 
@@ -156,9 +147,9 @@ conf_check_service_key(const char *value, char why[CONF_WHY_LEN])
 	if (tenant == NULL || hash == tenant)
 		return bad(why, "name:tenant:sha256hex is wanted");
 	tenant++;
-	if (!is_id(value, (size_t)(tenant - 1 - value), 64))
+	if (!text_is_id(slice_bytes(value, (size_t)(tenant - 1 - value)), 64))
 		return bad(why, "the name must be 1 to 64 letters, digits or signs of ._@|+=-");
-	if (!(hash - tenant == 1 && *tenant == '*') && !is_id(tenant, (size_t)(hash - tenant), 64))
+	if (!(hash - tenant == 1 && *tenant == '*') && !text_is_id(slice_bytes(tenant, (size_t)(hash - tenant)), 64))
 		return bad(why,
 		    "the tenant must be * or 1 to 64 letters, digits or signs of ._:@|+=-");
 	if (strncmp(hash + 1, "bsk_", 4) == 0)

@@ -12,6 +12,7 @@
 
 #include "base/digest.h"
 #include "base/must.h"
+#include "base/text.h"
 
 /* Fetched once: an implicit fetch on each use costs more than hashing a token does. */
 static struct {
@@ -227,23 +228,13 @@ digest_base64url_decode(struct slice text, uint8_t *out, size_t cap)
 	return (long)n;
 }
 
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 int
 digest_hex_decode(struct slice text, uint8_t *out, size_t cap)
 {
 	if (text.len != 2 * cap)
 		return -1;
 	for (size_t i = 0; i < cap; i++) {
-		int high = hex_value(text.p[2 * i]), low = hex_value(text.p[2 * i + 1]);
+		int high = text_hex_value(text.p[2 * i]), low = text_hex_value(text.p[2 * i + 1]);
 
 		if (high == -1 || low == -1)
 			return -1;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/text.h"
 
 #define ONES  UINT64_C(0x0101010101010101)
 #define HIGHS UINT64_C(0x8080808080808080)
@@ -43,50 +44,13 @@ skip_plain(const char *p, const char *end)
 	return p;
 }
 
-/*
- * The length of the well-formed UTF-8 sequence at p (RFC 3629 section 4), whose
- * first byte is >= 0x80; 0: ill-formed.
- */
-static int
-utf8_len(const char *text, const char *end)
-{
-	const unsigned char *p = (const unsigned char *)text;
-	size_t n = (size_t)(end - text);
-	unsigned char low = 0x80, high = 0xbf;
-	int len, i;
-
-	if (p[0] >= 0xc2 && p[0] <= 0xdf) {
-		len = 2;
-	} else if (p[0] >= 0xe0 && p[0] <= 0xef) {
-		len = 3;
-		if (p[0] == 0xe0)
-			low = 0xa0;
-		if (p[0] == 0xed)
-			high = 0x9f;
-	} else if (p[0] >= 0xf0 && p[0] <= 0xf4) {
-		len = 4;
-		if (p[0] == 0xf0)
-			low = 0x90;
-		if (p[0] == 0xf4)
-			high = 0x8f;
-	} else {
-		return 0;
-	}
-	if (n < (size_t)len || p[1] < low || p[1] > high)
-		return 0;
-	for (i = 2; i < len; i++)
-		if (p[i] < 0x80 || p[i] > 0xbf)
-			return 0;
-	return len;
-}
-
 bool
 json_is_utf8(struct slice s)
 {
 	const char *p = s.p, *end = s.len > 0 ? s.p + s.len : s.p;
 
 	while (p < end) {
-		int n = (unsigned char)*p < 0x80 ? 1 : utf8_len(p, end);
+		size_t n = text_utf8_len(p, (size_t)(end - p));
 
 		if (n == 0)
 			return false;
@@ -99,19 +63,14 @@ json_is_utf8(struct slice s)
 static int
 hex4(const char *p)
 {
-	int i, v = 0;
+	int v = 0;
 
-	for (i = 0; i < 4; i++) {
-		char c = p[i];
+	for (int i = 0; i < 4; i++) {
+		int digit = text_hex_value(p[i]);
 
-		if (c >= '0' && c <= '9')
-			v = v << 4 | (c - '0');
-		else if (c >= 'a' && c <= 'f')
-			v = v << 4 | (c - 'a' + 10);
-		else if (c >= 'A' && c <= 'F')
-			v = v << 4 | (c - 'A' + 10);
-		else
+		if (digit == -1)
 			return -1;
+		v = v << 4 | digit;
 	}
 	return v;
 }
@@ -163,7 +122,7 @@ check_string(const char *p, const char *end, bool utf8_checked, const char **rea
 {
 	for (;;) {
 		const char *next;
-		int n;
+		size_t n;
 
 		p = skip_plain(p, end);
 		*at = p;
@@ -182,7 +141,7 @@ check_string(const char *p, const char *end, bool utf8_checked, const char **rea
 			return NULL;
 		} else if (utf8_checked) {
 			p++;
-		} else if ((n = utf8_len(p, end)) > 0) {
+		} else if ((n = text_utf8_len(p, (size_t)(end - p))) > 0) {
 			p += n;
 		} else {
 			*reason = "ill-formed UTF-8";

@@ -16,6 +16,7 @@ libbase_a_SOURCES = \
 	src/base/must.c src/base/must.h \
 	src/base/slice.h \
 	src/base/stats.def src/base/stats_names.c src/base/stats_names.h \
+	src/base/text.c src/base/text.h \
 	src/base/title.c src/base/title.h \
 	src/base/uuid.c src/base/uuid.h \
 	src/base/version.h

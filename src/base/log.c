@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 
 #define LINE_MAX_BYTES 1024
 #define PATIENCE_MS 100			/* with a reader that does not read, once */
@@ -111,31 +112,15 @@ log_set_name(const char *name)
 	(void)snprintf(the.name, sizeof(the.name), "%s", name);
 }
 
-/*
- * Length of the well-formed UTF-8 sequence at p (RFC 3629), 0 when it is none or a control
- * character.
- */
+/* Length of the character at p, 0 when it is none that may be shown: terminals obey controls. */
 static size_t
-printable_len(const unsigned char *p, size_t len)
+printable_len(const char *p, size_t len)
 {
-	unsigned char c = p[0];
-	size_t n = c < 0x80 ? 1 : c >= 0xc2 && c <= 0xdf ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 &&
-	    c <= 0xf4 ? 4 : 0;
+	unsigned char c = (unsigned char)p[0];
 
-	if (n == 0 || n > len)
+	if (c < 0x20 || c == 0x7f || (c == 0xc2 && len > 1 && (unsigned char)p[1] < 0xa0))
 		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	if (n == 1)
-		return c >= 0x20 && c != 0x7f;
-	if (c == 0xc2 && p[1] < 0xa0)		/* U+0080 to U+009F: terminals obey them */
-		return 0;
-	if ((c == 0xe0 && p[1] < 0xa0) || (c == 0xed && p[1] > 0x9f) ||
-	    (c == 0xf0 && p[1] < 0x90) ||
-	    (c == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return n;
+	return text_utf8_len(p, len);
 }
 
 /*
@@ -151,7 +136,7 @@ put_escaped(char *out, size_t cap, const char *text, size_t len, int json)
 	cap -= 3;
 	for (size_t i = 0; i < len;) {
 		const unsigned char *p = (const unsigned char *)text + i;
-		size_t take = printable_len(p, len - i), put = 0;
+		size_t take = printable_len(text + i, len - i), put = 0;
 		char unit[8];
 
 		if (take == 0) {

@@ -14,6 +14,7 @@
 #include "base/conf.h"
 #include "base/must.h"
 #include "belayctl/ctl.h"
+#include "http/uri.h"
 
 extern char **environ;
 
@@ -408,7 +409,7 @@ ctl_query(struct buf *path, const char *name, const char *value)
 	bool first = memchr(path->data, '?', path->len) == NULL;
 
 	buf_printf(path, "%c%s=", first ? '?' : '&', name);
-	url_put_encoded(path, slice_of(value));
+	uri_encode(path, slice_of(value));
 }
 
 int

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "belayctl/ctl.h"
+#include "http/uri.h"
 
 #define DEVICE_TIMEOUT_MS 15000
 
@@ -13,7 +14,7 @@ static void
 device_path(struct ctl *ctl, struct buf *path, const char *id, const char *after)
 {
 	buf_puts(path, "/api/device/");
-	url_put_encoded(path, slice_of(id));
+	uri_encode(path, slice_of(id));
 	buf_puts(path, after);
 	if (ctl->token != NULL && ctl->tenant != NULL)
 		ctl_query(path, "tenantId", ctl->tenant);

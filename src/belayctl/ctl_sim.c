@@ -18,6 +18,7 @@
 #include "base/must.h"
 #include "belayctl/ctl.h"
 #include "belayctl/sim_device.h"
+#include "http/uri.h"
 
 struct sim;
 
@@ -272,7 +273,7 @@ sim_register(struct ctl *ctl, const char *id)
 	if (status == 409) {
 		json_decref(answer);
 		buf_puts(&path, "/api/device/");
-		url_put_encoded(&path, slice_of(id));
+		uri_encode(&path, slice_of(id));
 		buf_puts(&path, "/token");
 		if (ctl->token != NULL && ctl->tenant != NULL)
 			ctl_query(&path, "tenantId", ctl->tenant);

@@ -126,19 +126,6 @@ url_parse(const char *text, struct url *out)
 	return NULL;
 }
 
-void
-url_put_encoded(struct buf *out, struct slice text)
-{
-	for (size_t i = 0; i < text.len; i++) {
-		unsigned char c = (unsigned char)text.p[i];
-
-		if (isalnum(c) || strchr("-._~", c) != NULL)
-			buf_putc(out, (char)c);
-		else
-			buf_printf(out, "%%%02X", c);
-	}
-}
-
 struct slice
 url_query(const char *target, const char *name)
 {

@@ -27,9 +27,6 @@ struct url {
 /* NULL, or a sentence about what is wrong with the text. */
 const char *url_parse(const char *text, struct url *out);
 
-/* Appends text with all but unreserved characters percent-encoded (RFC 3986 section 2.3). */
-void url_put_encoded(struct buf *out, struct slice text);
-
 /*
  * The value of a query parameter in a target, still encoded; SLICE_NONE when it is not there.
  */

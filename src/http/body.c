@@ -4,6 +4,7 @@
  * Runs in the gateways.  The state lies in struct http_body, so bytes may come
  * in any pieces; memory grows with what has come, never with what was announced.
  */
+#include "base/text.h"
 #include "http/body.h"
 
 enum {
@@ -45,18 +46,6 @@ http_body_done(const struct http_body *b)
 	return b->state == DONE;
 }
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* Text of an extension or a trailer. */
 static bool
 is_text(char c)
@@ -64,18 +53,11 @@ is_text(char c)
 	return (unsigned char)c >= 0x20 ? c != 0x7f : c == '\t';
 }
 
-static bool
-is_token(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	    (c > 0x20 && c < 0x7f && strchr("!#$%&'*+-.^_`|~", c) != NULL);
-}
-
 /* One byte of a chunk's size line.  0, or minus a status. */
 static int
 feed_size(struct http_body *b, char c)
 {
-	int digit = hex_digit(c);
+	int digit = text_hex_value(c);
 
 	if (digit >= 0) {
 		if (++b->line > SIZE_DIGITS_MAX)
@@ -130,11 +112,11 @@ feed_byte(struct http_body *b, char c)
 		return c == '\n' ? 0 : -400;
 	case TRAILER_FIRST:
 		b->state = c == '\r' ? LAST_LF : TRAILER_NAME;
-		return c == '\r' || is_token(c) ? 0 : -400;
+		return c == '\r' || http_is_token(c) ? 0 : -400;
 	case TRAILER_NAME:
 		if (c == ':')
 			b->state = TRAILER_VALUE;
-		return c == ':' || is_token(c) ? 0 : -400;
+		return c == ':' || http_is_token(c) ? 0 : -400;
 	case TRAILER_VALUE:
 		if (c == '\r')
 			b->state = TRAILER_LF;

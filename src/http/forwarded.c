@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "http/forwarded.h"
 
 /* What was read so far, from the left: who it would be if the list ended here. */
@@ -96,24 +97,12 @@ walk_step(struct walk *w, bool valid, const uint8_t ip[16])
 	w->found = true;
 }
 
-static struct slice
-trim(struct slice s)
-{
-	while (s.len > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
-		s.p++;
-		s.len--;
-	}
-	while (s.len > 0 && (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t'))
-		s.len--;
-	return s;
-}
-
 static void
 walk_list(struct walk *w, struct slice line)
 {
 	for (;;) {
 		const char *comma = line.len > 0 ? memchr(line.p, ',', line.len) : NULL;
-		struct slice element = trim(
+		struct slice element = text_trim(
 		    (struct slice){ line.p, comma != NULL ? (size_t)(comma - line.p) : line.len });
 		uint8_t ip[16];
 
@@ -133,19 +122,12 @@ walk_list(struct walk *w, struct slice line)
 
 #define NODE_MAX 64			/* bytes of a value that can be an address */
 
-static bool
-is_token_char(char c)
-{
-	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-	    (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
-}
-
 static struct slice
 take_token(struct slice *rest)
 {
 	struct slice out = { rest->p, 0 };
 
-	while (rest->len > 0 && is_token_char(rest->p[0])) {
+	while (rest->len > 0 && http_is_token(rest->p[0])) {
 		rest->p++;
 		rest->len--;
 		out.len++;
@@ -190,7 +172,7 @@ static void
 walk_forwarded(struct walk *w, struct slice line)
 {
 	char node[NODE_MAX];
-	struct slice rest = trim(line), name, value;
+	struct slice rest = text_trim(line), name, value;
 	uint8_t ip[16];
 	unsigned pairs = 0, fors = 0;
 	bool valid = false;
@@ -208,7 +190,7 @@ walk_forwarded(struct walk *w, struct slice line)
 			if (http_name_eq(name, "for") && fors++ == 0)
 				valid = forwarded_node(value, ip) == 0;
 		}
-		rest = trim(rest);
+		rest = text_trim(rest);
 		if (rest.len > 0 && rest.p[0] != ';' && rest.p[0] != ',')
 			break;
 		if (rest.len == 0 || rest.p[0] == ',') {
@@ -219,7 +201,7 @@ walk_forwarded(struct walk *w, struct slice line)
 			if (rest.len == 0)
 				return;
 		}
-		rest = trim((struct slice){ rest.p + 1, rest.len - 1 });
+		rest = text_trim((struct slice){ rest.p + 1, rest.len - 1 });
 	}
 	walk_step(w, false, NULL);
 }

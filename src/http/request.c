@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "base/text.h"
 #include "http/request.h"
 
 #define METHOD_MAX 32
@@ -39,6 +40,12 @@ static inline bool
 is(char c, uint8_t set)
 {
 	return (bytes[(unsigned char)c] & set) != 0;
+}
+
+bool
+http_is_token(char c)
+{
+	return is(c, TCHAR);
 }
 
 static inline char
@@ -303,20 +310,12 @@ next_element(struct slice *rest, struct slice *element)
 	while (rest->len > 0) {
 		const char *comma = memchr(rest->p, ',', rest->len);
 		size_t len = comma != NULL ? (size_t)(comma - rest->p) : rest->len;
-		struct slice e = { rest->p, len };
 
+		*element = text_trim((struct slice){ rest->p, len });
 		rest->p += comma != NULL ? len + 1 : len;
 		rest->len -= comma != NULL ? len + 1 : len;
-		while (e.len > 0 && (e.p[0] == ' ' || e.p[0] == '\t')) {
-			e.p++;
-			e.len--;
-		}
-		while (e.len > 0 && (e.p[e.len - 1] == ' ' || e.p[e.len - 1] == '\t'))
-			e.len--;
-		if (e.len > 0) {
-			*element = e;
+		if (element->len > 0)
 			return true;
-		}
 	}
 	return false;
 }
@@ -397,16 +396,11 @@ parse_headers(const char *p, const char *end, struct http_head *h)
 			return -400;
 		header->name = (struct slice){ start, (size_t)(p - start) };
 		p++;
-		while (*p == ' ' || *p == '\t')
-			p++;
 		start = p;
 		p = skip_text(p, end);
 		if (end - p < 2 || p[0] != '\r' || p[1] != '\n')
 			return -400;
-		header->value = (struct slice){ start, (size_t)(p - start) };
-		while (header->value.len > 0 && (header->value.p[header->value.len - 1] == ' ' ||
-		    header->value.p[header->value.len - 1] == '\t'))
-			header->value.len--;
+		header->value = text_trim((struct slice){ start, (size_t)(p - start) });
 		p += 2;
 		/* A doubtful framing further down matters more than another refusal. */
 		if ((rc = note_header(h, &seen, header->name, header->value)) == -400)

@@ -1,19 +1,8 @@
 /*
  * uri.c: percent-encoding, paths and queries.  Owns nothing; runs in the gateways.
  */
+#include "base/text.h"
 #include "http/uri.h"
-
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 long
 uri_decode_to(struct slice text, bool plus, char *to, size_t room)
@@ -26,8 +15,8 @@ uri_decode_to(struct slice text, bool plus, char *to, size_t room)
 		if (c == '%') {
 			int high, low;
 
-			if (text.len - i < 3 || (high = hex_digit(text.p[i + 1])) < 0 ||
-			    (low = hex_digit(text.p[i + 2])) < 0 || (high | low) == 0)
+			if (text.len - i < 3 || (high = text_hex_value(text.p[i + 1])) < 0 ||
+			    (low = text_hex_value(text.p[i + 2])) < 0 || (high | low) == 0)
 				return -1;
 			c = (char)(high << 4 | low);
 			i += 2;
@@ -130,7 +119,7 @@ name_is(struct slice raw, const char *name)
 		char c = raw.p[i];
 
 		if (c == '%' && raw.len - i >= 3) {
-			int high = hex_digit(raw.p[i + 1]), low = hex_digit(raw.p[i + 2]);
+			int high = text_hex_value(raw.p[i + 1]), low = text_hex_value(raw.p[i + 2]);
 
 			if (high < 0 || low < 0)
 				return false;

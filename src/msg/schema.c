@@ -13,6 +13,7 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "msg/schema.h"
 
 #define CHOICES(list) static const char *const choices_##list[] = {
@@ -115,17 +116,16 @@ envelope_fault_set(struct envelope_fault *fault, enum error_code code, const cha
 }
 
 /* Bits of what a byte may be part of. */
-enum { IN_ID = 1, IN_NAME = 2, IN_LOWER_NAME = 4 };
+enum { IN_NAME = 1, IN_LOWER_NAME = 2 };
 
 static const uint8_t charset[256] = {
-	['a' ... 'z'] = IN_ID | IN_NAME | IN_LOWER_NAME,
-	['A' ... 'Z'] = IN_ID | IN_NAME,
-	['0' ... '9'] = IN_ID | IN_NAME | IN_LOWER_NAME,
-	['.'] = IN_ID | IN_NAME | IN_LOWER_NAME,
-	['_'] = IN_ID | IN_NAME | IN_LOWER_NAME,
-	[':'] = IN_ID | IN_NAME | IN_LOWER_NAME,
-	['-'] = IN_ID | IN_NAME | IN_LOWER_NAME,
-	['@'] = IN_ID, ['|'] = IN_ID, ['+'] = IN_ID, ['='] = IN_ID,
+	['a' ... 'z'] = IN_NAME | IN_LOWER_NAME,
+	['A' ... 'Z'] = IN_NAME,
+	['0' ... '9'] = IN_NAME | IN_LOWER_NAME,
+	['.'] = IN_NAME | IN_LOWER_NAME,
+	['_'] = IN_NAME | IN_LOWER_NAME,
+	[':'] = IN_NAME | IN_LOWER_NAME,
+	['-'] = IN_NAME | IN_LOWER_NAME,
 };
 
 static bool
@@ -144,13 +144,13 @@ all_in(struct slice s, size_t max, uint8_t set)
 bool
 schema_is_id(struct slice s)
 {
-	return all_in(s, 64, IN_ID);
+	return text_is_id(s, 64);
 }
 
 bool
 schema_is_user_id(struct slice s)
 {
-	return all_in(s, 128, IN_ID);
+	return text_is_id(s, 128);
 }
 
 bool

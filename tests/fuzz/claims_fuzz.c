@@ -10,6 +10,7 @@
 
 #include "auth/rules.h"
 #include "base/must.h"
+#include "base/text.h"
 
 #define NOW_MS INT64_C(1769860800000)
 #define PATH_MAX_LEN 64
@@ -31,9 +32,9 @@ check_by(json_t *claims, const struct auth_config *config)
 	fault = claims_check(claims, &rules, NOW_MS, &id, &expires_ms);
 	must(claims_fault_text(fault) != NULL);
 	if (fault == CLAIMS_OK) {
-		must(id_valid(slice_of(id.user), id.role == ROLE_DEVICE ? ID_DEVICE_MAX : ID_USER_MAX));
-		must(id_valid(slice_of(id.tenant), ID_TENANT_MAX));
-		must(id_valid(slice_of(id.role_name), sizeof(id.role_name) - 1));
+		must(text_is_id(slice_of(id.user), id.role == ROLE_DEVICE ? ID_DEVICE_MAX : ID_USER_MAX));
+		must(text_is_id(slice_of(id.tenant), ID_TENANT_MAX));
+		must(text_is_id(slice_of(id.role_name), sizeof(id.role_name) - 1));
 		must(id.expires_ms == expires_ms && expires_ms + AUTH_LEEWAY_MS > NOW_MS && !id.any_tenant);
 	}
 	rules_fini(&rules);

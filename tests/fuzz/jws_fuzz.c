@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/must.h"
+#include "base/text.h"
 
 #define SECRET "0123456789abcdef0123456789abcdef"
 #define NOW_MS INT64_C(1769860800000)
@@ -69,7 +70,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	again = auth_verify(flat, token, NOW_MS, &id, why);
 	must(first == again);
 	if (first == AUTH_OK)
-		must(id_valid(slice_of(id.user), ID_USER_MAX) && id_valid(slice_of(id.tenant), ID_TENANT_MAX));
+		must(text_is_id(slice_of(id.user), ID_USER_MAX) && text_is_id(slice_of(id.tenant), ID_TENANT_MAX));
 	(void)auth_verify(blocks, token, NOW_MS, &id, why);
 	(void)explain_token(token, SLICE(SECRET), NULL, NOW_MS, &words);
 	must(words.len > 0);

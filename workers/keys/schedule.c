@@ -5,21 +5,10 @@
 #include <stdbool.h>
 #include <strings.h>
 
+#include "base/text.h"
 #include "keys/schedule.h"
 
 #define SECONDS_MAX ((int64_t)1 << 31)	/* RFC 9111 section 1.2.2: what is larger is this */
-
-static struct slice
-trim(struct slice s)
-{
-	while (s.len > 0 && (*s.p == ' ' || *s.p == '\t')) {
-		s.p++;
-		s.len--;
-	}
-	while (s.len > 0 && (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t'))
-		s.len--;
-	return s;
-}
 
 /* The next directive; commas inside of quotes do not end it. */
 static bool
@@ -36,7 +25,7 @@ next_directive(struct slice *list, struct slice *out)
 		else if (list->p[i] == '"')
 			quoted = !quoted;
 	}
-	*out = trim((struct slice){ list->p, i });
+	*out = text_trim((struct slice){ list->p, i });
 	if (i < list->len)
 		i++;
 	list->p += i;

@@ -1,0 +1,21 @@
+/*
+ * text.c: the form of ids.  Every process; owns nothing.
+ */
+#include "base/text.h"
+
+static const bool in_id[256] = {
+	['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true,
+	['.'] = true, ['_'] = true, [':'] = true, ['@'] = true, ['|'] = true, ['+'] = true,
+	['='] = true, ['-'] = true,
+};
+
+bool
+text_is_id(struct slice s, size_t max)
+{
+	if (s.len == 0 || s.len > max)
+		return false;
+	for (size_t i = 0; i < s.len; i++)
+		if (!in_id[(unsigned char)s.p[i]])
+			return false;
+	return true;
+}
