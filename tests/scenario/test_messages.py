@@ -198,6 +198,31 @@ async def test_slow_viewer_of_stored_events_is_closed(start):
     await device.close()
 
 
+async def test_subscriptions_take_effect_in_the_order_of_asking(belayd):
+    """Asked for in one breath, without waiting for an answer, they are answered and hold in that order."""
+    one, two = [await belayd.device(name, await belayd.register(name)) for name in ("turn-1", "turn-2")]
+    c = await belayd.user()
+    for asked, last, seen in (
+            ([("subscribe", ["turn-1"]), ("unsubscribe", ["turn-1"])], [], []),
+            ([("subscribe", ["turn-1"]), ("subscribe", None)], None, ["turn-1", "turn-2"]),
+            ([("subscribe", ["turn-1", "turn-2"]), ("subscribe", ["nowhere"]), ("unsubscribe", ["turn-1"])], ["turn-2"], ["turn-2"])):
+        assert (await c.ask("subscribe", {"devices": None}))["payload"] == {"devices": None}
+        for n, (type, devices) in enumerate(asked):
+            await c.send(type, {"devices": devices}, str(n))
+        answers = [await c.recv() for _ in asked]
+        assert [m["re"] for m in answers] == [str(n) for n in range(len(asked))], answers
+        assert answers[-1]["payload"]["devices"] == last, (asked, answers)
+        for device in (one, two):
+            await device.ask("event", {"event": "x_seen"})
+        await c.send("ping")
+        heard = []
+        while (m := await c.recv())["type"] != "pong":
+            heard.append(m["payload"]["deviceId"])
+        assert heard == seen, (asked, heard)
+    for c in (one, two, c):
+        await c.close()
+
+
 async def test_a_device_learns_of_a_refusal_without_an_id(belayd):
     """A reply is owed to who gave an id; a refusal to everyone."""
     first, other = [await belayd.device(name, await belayd.register(name)) for name in ("quiet-1", "quiet-2")]

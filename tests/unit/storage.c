@@ -1147,7 +1147,7 @@ subscribe_as(struct test *x, const char *user, const char *devices)
 {
 	struct msg_subscribe m = {
 		.request = ++x->t.requests, .ref = user_ref(x), .tenant = SLICE("t1"), .user = slice_of(user),
-		.devices_json = slice_of(devices)
+		.check = 1, .devices_json = slice_of(devices)
 	};
 
 	world_post(&x->t, subscribe, &m);

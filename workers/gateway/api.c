@@ -644,6 +644,8 @@ answer_reply(struct gateway *g, const struct msg_store_reply *m)
 		tell_error(g, c, ask_re(a), m);
 	else if (a->kind == ASK_SUBSCRIBE)
 		dashboard_subscribed(g, c, ask_re(a), member(m->body_json, "devices"));
+	else if (a->kind == ASK_UNSUBSCRIBE)
+		dashboard_unsubscribed(g, c, ask_re(a), member(m->body_json, "devices"));
 	else if (a->kind == ASK_CANCEL)
 		conn_send(g, c, "command_status", ask_re(a), member(m->body_json, "command"),
 		    SLICE_NONE);

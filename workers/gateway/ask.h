@@ -25,6 +25,7 @@ enum ask_kind {
 	ASK_WELCOME,			/* a device's token */
 	ASK_OK,				/* a device's message: answered by ok or error */
 	ASK_SUBSCRIBE,			/* a dashboard's: answered by ok with the list */
+	ASK_UNSUBSCRIBE,
 	ASK_RESUME,			/* a dashboard's: what it missed, then resumed or gap */
 	ASK_VISITOR,			/* a dashboard's decision: answered by visitor_decided */
 	ASK_COMMAND,			/* a dashboard's: answered by command_status */

@@ -159,40 +159,27 @@ dashboard_subscribed(struct gateway *g, struct conn *c, struct slice re, struct 
 {
 	struct buf scratch = BUF_INIT;
 	struct slice *names;
-	uint32_t n = read_names(devices_json, &scratch, &names);
+	uint32_t n;
 
-	set_filter(c, filter_new(g, c, names, n, false));
-	free(names);
-	buf_fini(&scratch);
+	if (slice_is(devices_json, "null")) {
+		set_filter(c, NULL);
+	} else {
+		n = read_names(devices_json, &scratch, &names);
+		set_filter(c, filter_new(g, c, names, n, false));
+		free(names);
+		buf_fini(&scratch);
+	}
 	answer_filter(g, c, re);
 }
 
-static void
-on_subscribe(struct gateway *g, struct conn *c)
-{
-	const struct field_value *devices = &g->envelope.field[FIELD_subscribe_devices];
-	struct msg_subscribe m = {
-		.ref = conn_ref(g, c), .role = c->role,
-		.tenant = tenant_name(c->user->tenant), .user = user_name(c->user)
-	};
-
-	if (devices->null) {
-		set_filter(c, NULL);
-		answer_filter(g, c, g->envelope.id);
-		return;
-	}
-	m.devices_json = devices->json.raw;
-	SESSION_ASK(g, c, ASK_SUBSCRIBE, subscribe, &m);
-}
-
 /* Takes devices out of the list, or out of "all". */
-static void
-on_unsubscribe(struct gateway *g, struct conn *c)
+void
+dashboard_unsubscribed(struct gateway *g, struct conn *c, struct slice re, struct slice devices_json)
 {
+	struct buf scratch = BUF_INIT;
 	struct filter *f = c->filter;
 	struct slice *gone, *old, *left;
-	uint32_t gone_n = read_names(g->envelope.field[FIELD_unsubscribe_devices].json.raw,
-	    &g->envelope.scratch, &gone);
+	uint32_t gone_n = read_names(devices_json, &scratch, &gone);
 	uint32_t old_n = f == NULL ? 0 : f->count, n = 0;
 	bool except = f == NULL || f->except;
 
@@ -212,16 +199,50 @@ on_unsubscribe(struct gateway *g, struct conn *c)
 		for (uint32_t k = 0; k < gone_n; k++)
 			left[n++] = gone[k];
 	if (except && n > 1000) {
-		session_error(g, c, g->envelope.id, ERROR_too_many, "payload.devices",
+		session_error(g, c, re, ERROR_too_many, "payload.devices",
 		    "too many devices are left out");
 	} else {
 		f = n == 0 && except ? NULL : filter_new(g, c, left, n, except);
 		set_filter(c, f);
-		answer_filter(g, c, g->envelope.id);
+		answer_filter(g, c, re);
 	}
 	free(gone);
 	free(old);
 	free(left);
+	buf_fini(&scratch);
+}
+
+/*
+ * Whether devices may be viewed is storage's to say, and takes a while.  A change that needs no right
+ * goes the same way all the same: changes take effect in the order in which they were asked for.
+ */
+static void
+ask_to_change(struct gateway *g, struct conn *c, enum ask_kind kind, bool check,
+    struct slice devices_json)
+{
+	struct msg_subscribe m = {
+		.ref = conn_ref(g, c), .role = c->role, .check = check,
+		.tenant = tenant_name(c->user->tenant), .user = user_name(c->user),
+		.devices_json = devices_json
+	};
+
+	SESSION_ASK(g, c, kind, subscribe, &m);
+}
+
+static void
+on_subscribe(struct gateway *g, struct conn *c)
+{
+	const struct field_value *devices = &g->envelope.field[FIELD_subscribe_devices];
+
+	ask_to_change(g, c, ASK_SUBSCRIBE, !devices->null,
+	    devices->null ? SLICE("null") : devices->json.raw);
+}
+
+static void
+on_unsubscribe(struct gateway *g, struct conn *c)
+{
+	ask_to_change(g, c, ASK_UNSUBSCRIBE, false,
+	    g->envelope.field[FIELD_unsubscribe_devices].json.raw);
 }
 
 /*

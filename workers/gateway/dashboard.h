@@ -28,8 +28,11 @@ struct filter {
 void dashboard_message(struct gateway *g, struct conn *c);
 /* Does this user's connection want to hear of the device? */
 bool dashboard_wants(const struct conn *c, struct hash128 device_key);
-/* The devices asked for may be viewed: they are the filter from now on; answers ok. */
+/* The devices asked for (or null, all) may be viewed: they are the filter from now on; answers ok. */
 void dashboard_subscribed(struct gateway *g, struct conn *c, struct slice re,
+    struct slice devices_json);
+/* Its turn has come: these devices are taken out of the filter; answers ok. */
+void dashboard_unsubscribed(struct gateway *g, struct conn *c, struct slice re,
     struct slice devices_json);
 
 #endif

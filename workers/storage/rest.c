@@ -207,12 +207,12 @@ subscribe(struct storage *s, const struct msg_subscribe *m)
 	enum db_result result = DB_OK;
 	enum error_code code = ERROR_NONE;
 
-	if (json_parse(m->devices_json, 4, &array) == -1 || array.kind != JSON_KIND_ARRAY) {
+	if (json_parse(m->devices_json, 4, &array) == -1 || (m->check && array.kind != JSON_KIND_ARRAY)) {
 		reply_error(s, m->request, m->ref, ERROR_invalid_payload, "payload.devices", NULL);
 		return DB_OK;
 	}
 	json_iter_init(&it, array);
-	while (code == ERROR_NONE && json_array_next(&it, &v)) {
+	while (m->check && code == ERROR_NONE && json_array_next(&it, &v)) {
 		struct slice id;
 
 		buf_clear(&scratch);
