@@ -99,6 +99,16 @@ struct db_event {
 	struct slice event, actor, data_json;
 };
 
+/* A message of telemetry. */
+struct db_sample {
+	int64_t seq;			/* read only: order of arrival */
+	int64_t device_pk;
+	struct slice tenant, device;	/* written only: whose number it was when the sample was taken */
+	int64_t received_at;		/* by the server's clock: from then on it is kept */
+	int64_t at, epoch;		/* at: as the device said, any time */
+	struct slice data_json;
+};
+
 enum visitor_status { VISITOR_PENDING, VISITOR_APPROVED, VISITOR_DENIED };
 
 struct db_visitor {
@@ -151,6 +161,13 @@ struct db_event_filter {
 	unsigned limit;
 };
 
+struct db_sample_filter {
+	int64_t device_pk;
+	int64_t since, until;		/* of at; 0: open; since inclusive, until exclusive */
+	int64_t before_at, before_seq;	/* downwards from there; before_seq 0: from the newest */
+	unsigned limit;
+};
+
 struct db_visitor_filter {
 	struct db_scope scope;
 	int status;			/* -1: any */
@@ -164,6 +181,7 @@ typedef bool db_share_cb(void *arg, const struct db_share *share);
 typedef bool db_command_cb(void *arg, const struct db_command *command);
 typedef bool db_event_cb(void *arg, const struct db_event *event);
 typedef bool db_event_id_cb(void *arg, int64_t seq, const uint8_t id[UUID_LEN]);
+typedef bool db_sample_cb(void *arg, const struct db_sample *sample);
 typedef bool db_visitor_cb(void *arg, const struct db_visitor *visitor);
 typedef bool db_type_cb(void *arg, struct slice type, int64_t count);
 

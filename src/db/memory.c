@@ -3,7 +3,7 @@
  * Opening, transactions, numbers kept by name, tenants.  Only the storage process; owns all rows.
  *
  * It answers as the SQLite engine does, in the same order; tests/unit/db_same.c holds it to that.
- * One thing it does not: of events and of ended commands only the newest are kept (memory.h).
+ * One thing it does not: of events, telemetry and ended commands only the newest are kept (memory.h).
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -242,6 +242,8 @@ close_handle(struct db *db)
 	free_meta(m);
 	while ((row = memory_series_above(&m->events, 0)) != NULL)
 		memory_event_remove(m, row);
+	while ((row = memory_series_above(&m->samples, 0)) != NULL)
+		memory_sample_remove(m, row);
 	while ((row = memory_series_above(&m->commands, 0)) != NULL)
 		memory_command_remove(m, row);
 	while ((row = memory_series_above(&m->visitors, 0)) != NULL)
@@ -256,6 +258,7 @@ close_handle(struct db *db)
 	free(m->idle_device);
 	memory_series_fini(&m->devices);
 	memory_series_fini(&m->events);
+	memory_series_fini(&m->samples);
 	memory_series_fini(&m->commands);
 	memory_series_fini(&m->visitors);
 	memory_hash_fini(&m->tenants);

@@ -7,12 +7,12 @@
  * it in the same block (memory_values.c), so that lists hand them out as they are.
  *
  * What is found how:
- *	by number	series: devices, commands, events, visitors
+ *	by number	series: devices, commands, events, samples of telemetry, visitors
  *	by id or name	hash: tenants, users, live devices, deleted ones, tokens, commands, visitors,
  *			idempotency keys, tickets
  *	in order	lists: events and visitors of a tenant; events, commands and open commands of
  *			a device; open commands of all.  trees: devices of a tenant by id, shares of a
- *			device by user, all that ends at a time
+ *			device by user, its samples by their time, all that ends at a time
  */
 #ifndef BELAY_DB_MEMORY_H
 #define BELAY_DB_MEMORY_H
@@ -29,6 +29,7 @@
  */
 #define MEMORY_EVENTS	(1u << 17)
 #define MEMORY_ENDED	(1u << 17)
+#define MEMORY_SAMPLES	(1u << 17)
 
 #define memory_row_of(node, type, member) \
 	((type *)(void *)((char *)(node) - offsetof(type, member)))
@@ -60,7 +61,7 @@ struct memory_undo {
 
 /* The last numbers given. */
 struct memory_last {
-	int64_t device, command, event, visitor, serial;
+	int64_t device, command, event, sample, visitor, serial;
 };
 
 struct memory_db {
@@ -98,6 +99,9 @@ struct memory_db {
 
 	struct memory_series events;
 	size_t event_count;
+	struct memory_series samples;
+	size_t sample_count;
+	struct memory_tree forsaken;	/* devices that are not live and have samples, by number */
 	struct memory_series visitors;
 	struct memory_hash visitors_by_id;
 	struct memory_hash keys;
@@ -148,6 +152,9 @@ struct memory_device {
 	struct memory_tree shares;
 	struct memory_list events, commands, open;
 	int64_t queued;			/* how many of the open commands are */
+	struct memory_tree samples;	/* by their time, then by their number */
+	struct memory_due forsaken;
+	bool is_forsaken;		/* it is in that tree */
 };
 
 struct memory_share {
@@ -173,6 +180,12 @@ struct memory_event {
 	struct memory_device *device;
 	struct memory_tenant *tenant;
 	struct memory_link of_device, of_tenant;
+};
+
+struct memory_sample {
+	struct memory_row row;		/* struct db_sample, in the same block; without tenant and device */
+	struct memory_device *device;
+	struct memory_due of_device;
 };
 
 struct memory_visitor {
@@ -226,7 +239,7 @@ void memory_unpack(const struct memory_shape *shape, unsigned n, const void *val
 /* After memory_unpack(): one text more, which is not among the shape's. */
 void memory_append(const struct memory_shape *shape, void *values, struct slice *slice);
 extern const struct memory_shape memory_device_shape, memory_share_shape, memory_command_shape,
-    memory_event_shape, memory_visitor_shape, memory_ticket_shape;
+    memory_event_shape, memory_sample_shape, memory_visitor_shape, memory_ticket_shape;
 
 /* memory_undo.c: every write is one of these three.  They take over row and values. */
 void memory_insert(struct memory_db *m, const struct memory_table *table, struct memory_row *row);
@@ -266,10 +279,15 @@ bool memory_scope_has(const struct db_scope *scope, const struct memory_device *
 struct memory_device **memory_scope_devices(const struct memory_db *m, const struct db_scope *scope,
     size_t max, size_t *n);
 
-/* memory_command.c, memory_event.c, memory_visitor.c, memory_key.c: for retention */
+/* memory_telemetry.c */
+/* After the device's row, or its samples, changed: is it one whose samples are to go? */
+void memory_samples_judge(struct memory_db *m, struct memory_device *dev);
+
+/* memory_command.c, memory_event.c, memory_telemetry.c, memory_visitor.c, memory_key.c: for retention */
 void memory_command_remove(struct memory_db *m, struct memory_command *row);
 void memory_command_close(struct memory_db *m, struct memory_command *row);
 void memory_event_remove(struct memory_db *m, struct memory_event *row);
+void memory_sample_remove(struct memory_db *m, struct memory_sample *row);
 void memory_visitor_remove(struct memory_db *m, struct memory_visitor *row);
 /* Removes at most limit that ended by now; how many. */
 unsigned memory_keys_trim(struct memory_db *m, int64_t now, unsigned limit);

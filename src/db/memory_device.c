@@ -49,6 +49,7 @@ device_file(struct memory_db *m, struct memory_row *row)
 	const struct memory_device_values *v = row->values;
 	uint64_t hash;
 
+	memory_samples_judge(m, dev);
 	if (v == NULL)
 		return;
 	if (v->has_token)
@@ -144,7 +145,8 @@ memory_device_free_idle(struct memory_db *m)
 		struct memory_device *dev = memory_device_by_pk(m, m->idle_device[i]);
 
 		if (dev == NULL || dev->row.values != NULL || !memory_list_empty(&dev->events) ||
-		    !memory_list_empty(&dev->commands) || dev->shares.root != NULL)
+		    !memory_list_empty(&dev->commands) || dev->shares.root != NULL ||
+		    dev->samples.root != NULL)
 			continue;
 		memory_series_remove(&m->devices, dev->pk);
 		free(dev);

@@ -149,3 +149,20 @@ memory_due_next(const struct memory_tree *t, const struct memory_due *due)
 {
 	return (struct memory_due *)memory_tree_after(t, due_order, due);
 }
+
+struct memory_due *
+memory_due_before(const struct memory_tree *t, int64_t at, int64_t number)
+{
+	const struct memory_due key = { .at = at, .number = number };
+	struct memory_tree_node *node = t->root, *best = NULL;
+
+	while (node != NULL) {
+		if (due_order(&key, node) > 0) {
+			best = node;
+			node = node->right;
+		} else {
+			node = node->left;
+		}
+	}
+	return (struct memory_due *)best;
+}

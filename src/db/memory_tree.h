@@ -53,5 +53,7 @@ void memory_due_remove(struct memory_tree *t, struct memory_due *due);
 /* The earliest, and the one after it; NULL: there is none. */
 struct memory_due *memory_due_first(const struct memory_tree *t);
 struct memory_due *memory_due_next(const struct memory_tree *t, const struct memory_due *due);
+/* The latest that is before that time, or of it and with a smaller number; NULL: there is none. */
+struct memory_due *memory_due_before(const struct memory_tree *t, int64_t at, int64_t number);
 
 #endif

@@ -41,6 +41,10 @@ const struct memory_shape memory_event_shape = {
 	{ S(struct db_event, event), S(struct db_event, actor), S(struct db_event, data_json) }
 };
 
+const struct memory_shape memory_sample_shape = {
+	sizeof(struct db_sample), sizeof(struct db_sample), 0, 1, { S(struct db_sample, data_json) }
+};
+
 const struct memory_shape memory_visitor_shape = {
 	sizeof(struct db_visitor), sizeof(struct db_visitor), S(struct db_visitor, text), 4,
 	{ S(struct db_visitor, decided_by), S(struct db_visitor, name),

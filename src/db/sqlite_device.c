@@ -304,7 +304,12 @@ sqlite_device_delete(struct db *db, int64_t pk, int64_t now)
 		return DB_FAILED;
 	bind_i64(st, 1, pk);
 	bind_i64(st, 2, now);
-	return update(s, st);
+	if ((result = update(s, st)) != DB_OK)
+		return result;
+	if ((st = sqlite_use(s, STMT_telemetry_gone)) == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	return sqlite_run(s, st, NULL);
 }
 
 static void

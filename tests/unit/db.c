@@ -397,6 +397,142 @@ keeps_visitors(void **state)
 	db_visitor_fini(&got);
 }
 
+/* Telemetry */
+
+static bool
+note_sample(void *arg, const struct db_sample *v)
+{
+	buf_printf(arg, "%.*s@%lld ", (int)v->data_json.len, v->data_json.p, (long long)v->at);
+	return true;
+}
+
+static bool
+note_first_sample(void *arg, const struct db_sample *v)
+{
+	*(struct db_sample *)arg = *v;
+	return false;
+}
+
+static void
+put_sample(struct db *db, const struct db_device *d, int64_t received_at, int64_t at, const char *data)
+{
+	struct db_sample v = {
+		.device_pk = d->pk, .tenant = d->tenant, .device = d->id, .received_at = received_at, .at = at, .epoch = 3,
+		.data_json = slice_of(data)
+	};
+	unsigned stored = 9;
+
+	assert_int_equal(DB(db, telemetry_insert, &v, 1, &stored), DB_OK);
+	assert_int_equal(stored, 1);
+}
+
+#define assert_samples(db, filter, text) do { \
+	struct buf list_ = BUF_INIT; \
+	assert_int_equal(DB(db, telemetry_list, filter, note_sample, &list_), DB_OK); \
+	buf_putc(&list_, '\0'); \
+	assert_string_equal(list_.data, text); \
+	buf_fini(&list_); \
+} while (0)
+
+static void
+keeps_telemetry(void **state)
+{
+	struct db *db = *state;
+	struct db_device a = device(db, "t", "a", "o", 1), b = device(db, "u", "a", "o", 2);
+	struct db_sample_filter f = { .device_pk = a.pk, .limit = 10 }, of_b = { .device_pk = b.pk, .limit = 10 };
+	struct db_sample got, wrong[4];
+	unsigned stored = 9;
+
+	assert_samples(db, &f, "");
+	put_sample(db, &a, 10, 100, "1");
+	put_sample(db, &b, 11, 100, "B");
+	put_sample(db, &a, 12, 300, "3");
+	put_sample(db, &a, 13, 100, "2");
+	put_sample(db, &a, 14, -50, "0");
+	assert_samples(db, &f, "3@300 2@100 1@100 0@-50 ");
+	assert_samples(db, &of_b, "B@100 ");
+	f.limit = 1;
+	assert_int_equal(DB(db, telemetry_list, &f, note_first_sample, &got), DB_OK);
+	assert_true(got.device_pk == a.pk && got.received_at == 12 && got.epoch == 3 && got.at == 300);
+	/* Page by page, while newer and older ones come. */
+	f.before_at = got.at;
+	f.before_seq = got.seq;
+	put_sample(db, &a, 15, 400, "4");
+	assert_samples(db, &f, "2@100 ");
+	assert_int_equal(DB(db, telemetry_list, &f, note_first_sample, &got), DB_OK);
+	f.before_at = got.at;
+	f.before_seq = got.seq;
+	put_sample(db, &a, 16, 50, "h");
+	f.limit = 10;
+	assert_samples(db, &f, "1@100 h@50 0@-50 ");
+	f.since = 50;
+	assert_samples(db, &f, "1@100 h@50 ");
+	f.until = 100;			/* the cursor's own time is beyond it */
+	assert_samples(db, &f, "h@50 ");
+	f.before_seq = 0;
+	f.until = 301;
+	f.since = 100;
+	assert_samples(db, &f, "3@300 2@100 1@100 ");
+	f.limit = 0;
+	assert_samples(db, &f, "");
+
+	/* Numbers that are not what the sender thinks. */
+	wrong[0] = (struct db_sample){ .device_pk = a.pk, .tenant = b.tenant, .device = a.id, .data_json = SLICE("x") };
+	wrong[1] = (struct db_sample){ .device_pk = a.pk, .tenant = a.tenant, .device = SLICE("b"), .data_json = SLICE("x") };
+	wrong[2] = (struct db_sample){ .device_pk = 77, .tenant = a.tenant, .device = a.id, .data_json = SLICE("x") };
+	wrong[3] = (struct db_sample){ .device_pk = a.pk, .tenant = SLICE("none"), .device = a.id, .data_json = SLICE("x") };
+	assert_int_equal(DB(db, telemetry_insert, wrong, 4, &stored), DB_OK);
+	assert_int_equal(stored, 0);
+	f = (struct db_sample_filter){ .device_pk = a.pk, .limit = 10 };
+	assert_samples(db, &f, "4@400 3@300 2@100 1@100 h@50 0@-50 ");
+}
+
+static void
+ends_telemetry(void **state)
+{
+	struct db *db = *state;
+	struct db_device a = device(db, "t", "a", "o", 1), b = device(db, "t", "b", "o", 2);
+	struct db_sample_filter f = { .device_pk = a.pk, .limit = 100 }, of_b = { .device_pk = b.pk, .limit = 100 };
+	struct db_sample late = { .device_pk = a.pk, .tenant = SLICE("t"), .device = SLICE("a"), .data_json = SLICE("x") };
+	unsigned stored = 9;
+	bool more = true;
+
+	assert_int_equal(DB(db, telemetry_retain, 1000, 10, &more), DB_OK);
+	assert_false(more);
+	for (int i = 0; i < 5; i++) {
+		/* By arrival, whatever the device says. */
+		put_sample(db, &a, 10 + i, 5000 - i, "a");
+		put_sample(db, &b, 10 + i, 1 + i, "b");
+	}
+	assert_int_equal(DB(db, telemetry_retain, 10, 100, &more), DB_OK);
+	assert_false(more);
+	assert_samples(db, &f, "a@5000 a@4999 a@4998 a@4997 a@4996 ");
+	assert_int_equal(DB(db, telemetry_retain, 12, 3, &more), DB_OK);
+	assert_true(more);
+	assert_samples(db, &f, "a@4998 a@4997 a@4996 ");
+	assert_samples(db, &of_b, "b@5 b@4 b@3 b@2 ");
+	assert_int_equal(DB(db, telemetry_retain, 12, 3, &more), DB_OK);
+	assert_false(more);
+	assert_samples(db, &of_b, "b@5 b@4 b@3 ");
+
+	/* What a deleted device leaves goes in steps, and nothing comes any more. */
+	assert_int_equal(DB(db, device_delete, a.pk, 20), DB_OK);
+	assert_int_equal(DB(db, telemetry_insert, &late, 1, &stored), DB_OK);
+	assert_int_equal(stored, 0);
+	assert_int_equal(DB(db, telemetry_retain, 0, 2, &more), DB_OK);
+	assert_true(more);
+	assert_int_equal(DB(db, telemetry_retain, 0, 2, &more), DB_OK);
+	assert_false(more);
+	assert_samples(db, &f, "");
+	assert_samples(db, &of_b, "b@5 b@4 b@3 ");
+	a = device(db, "t", "a", "o", 3);
+	f.device_pk = a.pk;
+	put_sample(db, &a, 30, 1, "n");
+	assert_int_equal(DB(db, telemetry_retain, 0, 2, &more), DB_OK);
+	assert_false(more);
+	assert_samples(db, &f, "n@1 ");
+}
+
 /* Files */
 
 static void
@@ -479,7 +615,7 @@ main(void)
 	static const char *const engines[] = { "file", "sqlite::memory:", "memory:" };
 	const struct CMUnitTest tests[] = {
 		T(finds_devices), T(lists_devices), T(keeps_commands), T(keeps_events), T(keeps_keys_and_tickets),
-		    T(keeps_visitors),
+		    T(keeps_visitors), T(keeps_telemetry), T(ends_telemetry),
 	};
 	const struct CMUnitTest files[] = {
 		cmocka_unit_test(keeps_over_closing_and_rolls_back), cmocka_unit_test(refuses_what_it_can_not_use),

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -280,16 +281,37 @@ has_command(struct db *db, int64_t n)
 	return result == DB_OK;
 }
 
+static bool
+count_sample(void *arg, const struct db_sample *v)
+{
+	(void)v;
+	++*(unsigned *)arg;
+	return true;
+}
+
 static void
 keeps_the_newest(void **state)
 {
 	char err[64];
 	struct db *db = db_open("memory:", err, sizeof(err));
 	struct db_event e = { .tenant_pk = 1, .device_pk = 1, .event = SLICE("x"), .data_json = SLICE("{}") };
+	struct db_device d = { .tenant = SLICE("t"), .id = SLICE("d"), .owner = SLICE("o"), .tags_json = SLICE("[]") };
+	struct db_sample v = { .device_pk = 1, .tenant = SLICE("t"), .device = SLICE("d"), .data_json = SLICE("{}") };
+	struct db_sample_filter f = { .device_pk = 1, .limit = UINT_MAX };
+	const uint8_t token[SHA256_LEN] = { 1 };
 	int64_t pk, oldest, newest;
+	unsigned stored, count = 0;
 
 	(void)state;
 	assert_int_equal(DB(db, tenant, SLICE("t"), true, &pk), DB_OK);
+	assert_int_equal(DB(db, device_insert, &d, token), DB_OK);
+	for (v.at = 1; v.at <= MEMORY_SAMPLES + 5; v.at++)
+		assert_int_equal(DB(db, telemetry_insert, &v, 1, &stored), DB_OK);
+	assert_int_equal(DB(db, telemetry_list, &f, count_sample, &count), DB_OK);
+	assert_int_equal(count, MEMORY_SAMPLES);
+	f.until = 6;
+	assert_int_equal(DB(db, telemetry_list, &f, count_sample, &count), DB_OK);
+	assert_int_equal(count, MEMORY_SAMPLES);		/* those were the oldest */
 	for (int64_t i = 0; i < MEMORY_EVENTS; i++)
 		assert_int_equal(DB(db, event_insert, &e), DB_OK);
 	DB(db, begin);
@@ -301,6 +323,7 @@ keeps_the_newest(void **state)
 	DB(db, event_bounds, &oldest, &newest);
 	assert_true(oldest == 1 && newest == MEMORY_EVENTS);
 
+	db_device_fini(&d);
 	put_command(db, 1, true);
 	for (int64_t i = 2; i <= MEMORY_ENDED + 2; i++)
 		put_command(db, i, false);

@@ -35,6 +35,7 @@ struct world {
 	int64_t now;
 	int64_t device_pk;		/* the highest seen */
 	int64_t command_pk[SIDES][COMMANDS];
+	int64_t sample_at[SIDES], sample_seq[SIDES];	/* listed last */
 	unsigned rows;			/* a callback ends its list after so many; 0: never */
 };
 
@@ -281,6 +282,22 @@ tell_event_id(void *arg, int64_t seq, const uint8_t id[UUID_LEN])
 
 	tell_number(w, seq);
 	buf_put_hex(out(w), id, UUID_LEN);
+	return more_rows(w);
+}
+
+/* Not its number: SQLite gives that of the newest again when it is gone. */
+static bool
+tell_sample(void *arg, const struct db_sample *v)
+{
+	struct world *w = arg;
+
+	w->sample_at[w->side] = v->at;
+	w->sample_seq[w->side] = v->seq;
+	tell_number(w, v->device_pk);
+	tell_number(w, v->received_at);
+	tell_number(w, v->at);
+	tell_number(w, v->epoch);
+	tell_text(w, v->data_json);
 	return more_rows(w);
 }
 
@@ -621,6 +638,48 @@ do_event_list(struct world *w)
 }
 
 static void
+do_telemetry_insert(struct world *w)
+{
+	struct db_sample v[4];
+	unsigned n = 1 + (unsigned)below(w, 4), stored = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct db_device d = { .text = BUF_INIT };
+		int64_t pk = device_pk(w);
+
+		v[i] = (struct db_sample){ .device_pk = pk, .tenant = tenant_name(w), .device = device_id(w), .received_at = w->now,
+		    .at = moment(w), .epoch = below(w, 5), .data_json = json(w) };
+		/* Mostly of the device that has the number. */
+		if (!one_in(w, 4) && DB(db(w), device_by_pk, pk, false, &d) == DB_OK) {
+			static const char *const tenants[] = { "t1", "t2", "tenant three" };
+
+			v[i].tenant = slice_of(tenants[d.tenant_pk - 1]);
+			for (int tries = 0; tries < 200 && !slice_eq(v[i].device, d.id); tries++)
+				v[i].device = device_id(w);
+		}
+		db_device_fini(&d);
+	}
+	tell(w, DB(db(w), telemetry_insert, v, n, &stored));
+	tell_number(w, stored);
+}
+
+static void
+do_telemetry_list(struct world *w)
+{
+	struct db_sample_filter f = { .device_pk = device_pk(w), .limit = limit(w) };
+
+	if (one_in(w, 3))
+		f.since = moment(w);
+	if (one_in(w, 3))
+		f.until = moment(w);
+	if (one_in(w, 2)) {
+		f.before_at = w->sample_at[w->side];
+		f.before_seq = w->sample_seq[w->side];
+	}
+	tell(w, DB(db(w), telemetry_list, &f, tell_sample, w));
+}
+
+static void
 do_visitor(struct world *w)
 {
 	struct db_visitor v = { .tenant_pk = 1 + below(w, 3), .device_pk = device_pk(w), .created_at = moment(w) };
@@ -709,6 +768,10 @@ do_retain(struct world *w)
 		tell(w, DB(db(w), retain, w->now + (one_in(w, 2) ? 0 : DAY_MS - 6 * TICK_MS), w->now - ago, step, &more));
 		tell_number(w, more);
 	}
+	for (more = true; more;) {
+		tell(w, DB(db(w), telemetry_retain, one_in(w, 4) ? 0 : w->now - ago, step, &more));
+		tell_number(w, more);
+	}
 }
 
 static void
@@ -716,6 +779,7 @@ do_all(struct world *w)
 {
 	struct db_event_filter events = { .limit = 10000 };
 	struct db_visitor_filter visitors = { .status = -1, .limit = 10000 };
+	struct db_sample_filter samples = { .limit = 10000 };
 	struct db_device_filter devices = { .online = -1, .limit = 10000 };
 	int64_t next = 0;
 
@@ -730,6 +794,8 @@ do_all(struct world *w)
 		DB(db(w), command_list, pk, 0, 10000, tell_command, w);
 		events.device_pk = pk;
 		DB(db(w), event_list, &events, tell_event, w);
+		samples.device_pk = pk;
+		DB(db(w), telemetry_list, &samples, tell_sample, w);
 	}
 	DB(db(w), command_open, 0, 0, 10000, tell_command, w);
 	DB(db(w), command_queue_due, INT64_MAX, 10000, tell_command, w, &next);
@@ -765,7 +831,8 @@ static const struct {
 	{ "device_delete", do_device_delete, 3 }, { "device_list", do_device_list, 4 }, { "share", do_share, 6 },
 	{ "command_insert", do_command_insert, 10 }, { "command_update", do_command_update, 14 },
 	{ "command_list", do_command_list, 6 }, { "event_insert", do_event_insert, 14 }, { "event_list", do_event_list, 6 },
-	{ "visitor", do_visitor, 4 }, { "key", do_key, 4 }, { "ticket", do_ticket, 3 }, { "retain", do_retain, 2 }
+	{ "telemetry_insert", do_telemetry_insert, 10 }, { "telemetry_list", do_telemetry_list, 4 }, { "visitor", do_visitor, 4 },
+	{ "key", do_key, 4 }, { "ticket", do_ticket, 3 }, { "retain", do_retain, 2 }
 };
 
 /* Both sides, with the same draws. */

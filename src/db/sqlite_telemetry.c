@@ -1,0 +1,172 @@
+/*
+ * sqlite_telemetry.c: stored telemetry in SQLite.  Only the storage process.
+ */
+#include "db/sqlite.h"
+
+static struct sqlite_db *
+self(struct db *db)
+{
+	return (struct sqlite_db *)db;
+}
+
+enum db_result
+sqlite_telemetry_insert(struct db *db, const struct db_sample *samples, unsigned n, unsigned *stored)
+{
+	struct sqlite_db *s = self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_telemetry_insert);
+
+	if (st == NULL)
+		return DB_FAILED;
+	*stored = 0;
+	for (unsigned i = 0; i < n; i++) {
+		const struct db_sample *v = &samples[i];
+		enum db_result result;
+		int64_t tenant_pk;
+		int changes = 0;
+
+		result = sqlite_tenant(db, v->tenant, false, &tenant_pk);
+		if (result == DB_NONE)
+			continue;
+		if (result != DB_OK)
+			return DB_FAILED;
+		bind_i64(st, 1, v->device_pk);
+		bind_i64(st, 2, tenant_pk);
+		bind_text(st, 3, v->device);
+		bind_i64(st, 4, v->received_at);
+		bind_i64(st, 5, v->at);
+		bind_i64(st, 6, v->epoch);
+		bind_text(st, 7, v->data_json);
+		if (sqlite_run(s, st, &changes) != DB_OK)
+			return DB_FAILED;
+		*stored += changes > 0;
+	}
+	return DB_OK;
+}
+
+/* What the statement gives; *left counts down, and is 0 when cb wants no more. */
+static enum db_result
+each_sample(struct sqlite_db *s, sqlite3_stmt *st, unsigned *left, db_sample_cb *cb, void *arg)
+{
+	struct db_sample v = { .device_pk = 0 };
+	enum db_result result;
+
+	while ((result = sqlite_row(s, st)) == DB_OK) {
+		v.seq = col_i64(st, 0);
+		v.device_pk = col_i64(st, 1);
+		v.received_at = col_i64(st, 2);
+		v.at = col_i64(st, 3);
+		v.epoch = col_i64(st, 4);
+		v.data_json = col_slice(st, 5);
+		--*left;
+		if (!cb(arg, &v)) {
+			sqlite3_reset(st);
+			*left = 0;
+			return DB_OK;
+		}
+	}
+	return result == DB_NONE ? DB_OK : result;
+}
+
+/*
+ * Two searches of the index: those of the cursor's own time, then the earlier ones.  One comparison of both would read
+ * all of one time, and a device without a clock has a single one.
+ */
+enum db_result
+sqlite_telemetry_list(struct db *db, const struct db_sample_filter *f, db_sample_cb *cb, void *arg)
+{
+	struct sqlite_db *s = self(db);
+	int64_t since = f->since != 0 ? f->since : INT64_MIN, until = f->until != 0 ? f->until : INT64_MAX;
+	unsigned left = f->limit;
+	sqlite3_stmt *st;
+
+	if (f->before_seq != 0 && f->before_at >= since && f->before_at < until && left > 0) {
+		if ((st = sqlite_use(s, STMT_telemetry_list_moment)) == NULL)
+			return DB_FAILED;
+		bind_i64(st, 1, f->device_pk);
+		bind_i64(st, 2, f->before_at);
+		bind_i64(st, 3, f->before_seq);
+		bind_i64(st, 4, left);
+		if (each_sample(s, st, &left, cb, arg) == DB_FAILED)
+			return DB_FAILED;
+	}
+	if (left == 0)
+		return DB_OK;
+	if (f->before_seq != 0 && f->before_at < until)
+		until = f->before_at;
+	if ((st = sqlite_use(s, STMT_telemetry_list)) == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, f->device_pk);
+	bind_i64(st, 2, since);
+	bind_i64(st, 3, until);
+	bind_i64(st, 4, left);
+	return each_sample(s, st, &left, cb, arg);
+}
+
+/* Are the oldest to go?  A look at one row, so that those who ask often need not read many. */
+static enum db_result
+is_due(struct sqlite_db *s, int64_t before, bool *due)
+{
+	sqlite3_stmt *st = sqlite_use(s, STMT_telemetry_oldest);
+	enum db_result result = sqlite_row(s, st);
+
+	*due = false;
+	if (result == DB_OK) {
+		*due = col_i64(st, 0) < before;
+		sqlite3_reset(st);
+	}
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
+static enum db_result
+trim_old(struct sqlite_db *s, int64_t before, unsigned limit, unsigned *removed)
+{
+	sqlite3_stmt *st;
+	bool due;
+	int changes = 0;
+
+	*removed = 0;
+	if (is_due(s, before, &due) == DB_FAILED)
+		return DB_FAILED;
+	if (!due)
+		return DB_OK;
+	if ((st = sqlite_use(s, STMT_telemetry_trim)) == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, before);
+	bind_i64(st, 2, limit);
+	if (sqlite_run(s, st, &changes) != DB_OK)
+		return DB_FAILED;
+	*removed = (unsigned)changes;
+	return DB_OK;
+}
+
+static enum db_result
+trim_gone(struct sqlite_db *s, unsigned limit, unsigned *removed)
+{
+	sqlite3_stmt *st = sqlite_use(s, STMT_telemetry_trim_gone);
+	int changes = 0;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, limit);
+	if (sqlite_run(s, st, &changes) != DB_OK)
+		return DB_FAILED;
+	*removed = (unsigned)changes;
+	if (*removed == limit)
+		return DB_OK;
+	return sqlite_run(s, sqlite_use(s, STMT_telemetry_gone_done), NULL);
+}
+
+enum db_result
+sqlite_telemetry_retain(struct db *db, int64_t before, unsigned limit, bool *more)
+{
+	struct sqlite_db *s = self(db);
+	unsigned old, gone;
+
+	*more = false;
+	if (limit == 0)
+		return DB_OK;
+	if (trim_old(s, before, limit, &old) == DB_FAILED || trim_gone(s, limit, &gone) == DB_FAILED)
+		return DB_FAILED;
+	*more = old == limit || gone == limit;
+	return DB_OK;
+}
