@@ -177,6 +177,14 @@ worker_post_now(struct worker *w, unsigned to, uint16_t kind, const struct iovec
 }
 
 int
+worker_post_spare(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
+{
+	if (mailbox_used(w->shm, to) > ring_bytes(w->shm, to) / 2)
+		return refuse(w, EAGAIN);
+	return worker_post_now(w, to, kind, iov, iovcnt);
+}
+
+int
 worker_post(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
 {
 	static const struct timeval pause = { .tv_usec = BACKLOG_PAUSE_US };

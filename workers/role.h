@@ -180,6 +180,12 @@ int worker_post(struct worker *w, unsigned to, uint16_t kind, const struct iovec
  */
 int worker_post_now(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov,
     int iovcnt);
+/*
+ * The same, and only while at least half of the ring is free: for what must not take the room of records that somebody
+ * waits for.
+ */
+int worker_post_spare(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov,
+    int iovcnt);
 size_t worker_backlog(const struct worker *w, unsigned to);	/* bytes waiting for that slot */
 
 /* The slot of the nth process of a role, -1 when there is none. */

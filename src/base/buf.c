@@ -143,12 +143,17 @@ buf_put_json_string(struct buf *b, struct slice s)
 void
 buf_put_json_time(struct buf *b, int64_t at_ms)
 {
+	if (at_ms == 0)
+		buf_puts(b, "null");
+	else
+		buf_put_json_moment(b, at_ms);
+}
+
+void
+buf_put_json_moment(struct buf *b, int64_t at_ms)
+{
 	char text[CLOCK_TEXT_LEN + 1];
 
-	if (at_ms == 0) {
-		buf_puts(b, "null");
-		return;
-	}
 	clock_format(at_ms, text);
 	buf_putc(b, '"');
 	buf_put(b, text, CLOCK_TEXT_LEN);

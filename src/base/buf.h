@@ -77,6 +77,8 @@ void buf_consume(struct buf *b, size_t n);	/* drops n bytes from the front */
 void buf_put_json_string(struct buf *b, struct slice s);
 /* "2026-01-31T12:00:00.123Z", or null for 0. */
 void buf_put_json_time(struct buf *b, int64_t at_ms);
+/* The same where 0 is a time, too: that of a device without a clock. */
+void buf_put_json_moment(struct buf *b, int64_t at_ms);
 void buf_put_json_uuid(struct buf *b, const uint8_t id[16]);
 
 #endif

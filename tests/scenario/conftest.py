@@ -45,9 +45,9 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="module")
-def belayd(tmp_path_factory):
-    """One belayd with two gateways on SQLite for all tests of a file."""
-    daemon = belay.Belayd(tmp_path_factory.mktemp("belayd")).start()
+def belayd(request, tmp_path_factory):
+    """One belayd with two gateways on SQLite for all tests of a file; the file's SETTINGS, where it has some, are in force."""
+    daemon = belay.Belayd(tmp_path_factory.mktemp("belayd"), getattr(request.module, "SETTINGS", None)).start()
     yield daemon
     assert daemon.stop() == 0, daemon.log_text()[-4000:]
     check_log(daemon)

@@ -15,6 +15,7 @@ import pytest
 
 from belay import BUILD, eventually, run_device, token
 
+SETTINGS = {"store.telemetry_retention": "1d"}		# an answer with nothing in it shows nothing
 ADMIN = token("boss", role="admin")
 DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
@@ -246,6 +247,12 @@ async def the_rest(belayd, ask):
     await ask("telemetry", 202, [{"deviceId": "d1", "data": {}, "at": "2026-01-31T12:00:00+01:00"}] * 2)
     await ask("telemetry", 404, {"deviceId": "nobody", "data": {}})
     await ask("telemetry", 422, [{"deviceId": "d1"}])
+    for bad in ({"cursor": "1"}, {"limit": 0}, {"since": "now"}):
+        await ask("device_telemetry", 422, id="d1", **bad)
+
+    async def stored():
+        return (await ask("device_telemetry", 200, id="d1", limit=2))["nextCursor"]
+    await ask("device_telemetry", 200, id="d1", cursor=await eventually(stored), since="1970-01-01T00:00:00Z")
     await ask("device_events", 200, id="d1", limit=2)
     await ask("device_events", 200, id="d1", type="x_y", since="2026-01-01T00:00:00Z", until="2099-01-01T00:00:00Z")
     await ask("events", 200)

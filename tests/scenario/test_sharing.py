@@ -33,6 +33,7 @@ async def unshare(belayd, device, user, bearer=None):
 # What needs which permission.  {id}: the device; a fresh one for what destroys.
 NEEDS = [
     (VIEW, "GET", "/api/device/{id}", None), (VIEW, "GET", "/api/device/{id}/events", None),
+    (VIEW, "GET", "/api/device/{id}/telemetry", None),
     (VIEW, "GET", "/api/device/{id}/commands", None), (VIEW, "GET", "/api/command/{command}", None),
     (CONTROL, "PUT", "/api/device/{id}", {"name": "x"}), (CONTROL, "PUT", "/api/device/{id}", {"settings": {"a": 1}}),
     (CONTROL, "POST", "/api/command", {"deviceId": "{id}", "command": "c", "queueMs": 60000}),

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from belay import run_device, token
+from belay import eventually, run_device, token
 
+SETTINGS = {"store.telemetry_retention": "1d", "limits.requests_per_user": 0}		# what is refused as too much is not walked
 TOP = Path(__file__).resolve().parents[2]
 DEVICES = ["lock-1", "lock-2"]
 USERS = ["u1", "u2"]
@@ -70,6 +71,13 @@ class Tenant:
         await self.speak()
         _, body = await self.rest("GET", "/api/events?limit=500")
         self.ids["eventId"], self.ids["cursor"] = body["events"][0]["eventId"], body["events"][0]["cursor"]
+        await self.rest("POST", "/api/telemetry", [{"deviceId": "lock-1", "data": {"t": m("telemetry3")}}] * 2)
+        self.ids["sample"] = await eventually(self.stored)
+
+    async def stored(self):
+        """The cursor of a page of stored telemetry, when there are several."""
+        _, body = await self.rest("GET", "/api/device/lock-1/telemetry?limit=1")
+        return body["nextCursor"] if body["telemetry"] else None
 
     async def speak(self):
         """One of each thing that can happen, with a canary in each field that takes one."""
@@ -144,7 +152,8 @@ async def test_every_route(two, belayd):
                 ids = [VISIT]
             for id in ids:
                 full = path.replace(":id", id).replace(":userId", canary("share"))
-                queries = [""] if method != "GET" else ["", "?limit=500", f"?cursor={a.ids['cursor']}", f"?tenantId={a.name}", f"?q={canary('name')}",
+                queries = [""] if method != "GET" else ["", "?limit=500", f"?cursor={a.ids['cursor']}", f"?cursor={a.ids['sample']}",
+                                                        f"?tenantId={a.name}", f"?q={canary('name')}",
                                                         f"?tag={canary('tag')}", f"?type={canary('type')}"]
                 for query in queries:
                     status, headers, raw = await belayd.rest(method, full + query, made, bearer, raw=True)
@@ -224,10 +233,12 @@ async def test_the_same_names_are_different_things(two, belayd):
         _, body = await b.rest("GET", f"/api/device/{d}")
         assert body["device"]["tenantId"] == "bolt"
         clean(json.dumps(body), d)
-    for what in ("events", "commands"):
+    for what in ("events", "commands", "telemetry"):
         _, body = await b.rest("GET", f"/api/device/lock-1/{what}?limit=500")
         assert body[what]
         clean(json.dumps(body), what)
+        _, body = await a.rest("GET", f"/api/device/lock-1/{what}?limit=500")
+        assert "kqzv" in json.dumps(body), "the canaries sing at home"
     _, body = await b.rest("GET", "/api/visitor")
     assert [v["visitorId"] for v in body["visitors"]] == [VISIT]
     clean(json.dumps(body), "visitors")
@@ -245,7 +256,7 @@ async def test_foreign_cursors(two):
         assert (await a.rest("POST", "/api/command?wait=1", {"deviceId": "lock-1", "command": "one"}))[0] == 200
     _, body = await a.rest("GET", "/api/device/lock-1/commands?limit=1")
     for path, cursor in (("/api/events", a.ids["cursor"]), ("/api/device/lock-1/events", a.ids["cursor"]),
-                         ("/api/device/lock-1/commands", body["nextCursor"])):
+                         ("/api/device/lock-1/commands", body["nextCursor"]), ("/api/device/lock-1/telemetry", a.ids["sample"])):
         assert (await a.rest("GET", f"{path}?cursor={cursor}"))[0] == 200
         refused = [await b.belayd.rest("GET", f"{path}?cursor={c}", bearer=b.token(), raw=True) for c in (cursor, "A" * 22, "7")]
         assert [(r[0], r[2]) for r in refused] == [(422, refused[0][2])] * 3
@@ -323,6 +334,7 @@ async def test_destruction_stays_at_home(two, belayd):
     assert status == 200
     for d in DEVICES:
         assert (await a.rest("GET", f"/api/device/{d}"))[1]["device"]["presence"]["status"] == "online"
+        assert (await a.rest("GET", f"/api/device/{d}/telemetry"))[1]["telemetry"]
     status, body = await a.rest("POST", "/api/command?wait=1", {"deviceId": "lock-2", "command": "still"})
     assert status == 200 and body["command"]["status"] == "executed"
     assert (await a.clients["u1"].ask("ping"))["type"] == "pong"

@@ -96,7 +96,8 @@ test_buf_json(void **state)
 
 	buf_put_json_time(&b, 0);
 	buf_put_json_time(&b, 1769860800123);
-	expect_buf(&b, "null\"2026-01-31T12:00:00.123Z\"");
+	buf_put_json_moment(&b, 0);
+	expect_buf(&b, "null\"2026-01-31T12:00:00.123Z\"\"1970-01-01T00:00:00.000Z\"");
 	buf_put_json_uuid(&b, (const uint8_t *)"0123456789abcdef");
 	expect_buf(&b, "\"30313233-3435-3637-3839-616263646566\"");
 	buf_fini(&b);

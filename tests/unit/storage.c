@@ -1260,6 +1260,326 @@ tells_values_by_rest(void **state)
 	assert_string_equal(x->answer.data, "{\"accepted\":2}");
 }
 
+/* ---------------------------------------------------------------- stored telemetry */
+
+static void
+set_page_limit(struct test *x, int pages)
+{
+	struct sqlite_db *s = (struct sqlite_db *)inside(x)->db;
+	char sql[64];
+
+	snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %d", pages);
+	assert_int_equal(sqlite3_exec(s->handle, sql, NULL, NULL, NULL), SQLITE_OK);
+}
+
+static void
+measure(struct test *x, const struct msg_device_welcome *w, int64_t at, const char *data)
+{
+	struct msg_sample m = {
+		.device_pk = w->device_pk, .epoch = w->epoch, .at = at, .tenant = SLICE("t1"), .device = SLICE("d1"),
+		.data_json = slice_of(data)
+	};
+
+	world_post(&x->t, sample, &m);
+}
+
+/* The values of "n" that a page shows, as a text; the page is in x->answer. */
+static const char *
+measured(struct test *x, const char *query)
+{
+	static char out[4096];
+	size_t len = 0;
+
+	assert_int_equal(rest_(x, "owner", ROUTE_device_telemetry, "d1", query, NULL), 200);
+	for (const char *p = x->answer.data; (p = strstr(p, "\"n\":")) != NULL && len + 16 < sizeof(out); p++)
+		len += (size_t)snprintf(out + len, 16, "%d ", atoi(p + 4));
+	out[len] = '\0';
+	return out;
+}
+
+static unsigned
+count_of(const char *text)
+{
+	unsigned n = 0;
+
+	for (; *text != '\0'; text++)
+		n += *text == ' ';
+	return n;
+}
+
+/* The cursor of the page in x->answer, as a query. */
+static const char *
+next_page(struct test *x, const char *more)
+{
+	static char query[96];
+	const char *p = strstr(x->answer.data, "\"nextCursor\":\"");
+
+	must(p != NULL);
+	p += strlen("\"nextCursor\":\"");
+	snprintf(query, sizeof(query), "%scursor=%.*s", more, (int)strcspn(p, "\""), p);
+	return query;
+}
+
+static uint64_t
+counted(struct test *x, unsigned counter)
+{
+	return x->t.w.stats[counter];
+}
+
+static void
+stores_telemetry(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	int64_t now = INT64_C(1769860800000);
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	assert_int_equal(rest_(x, "owner", ROUTE_device_telemetry, "d1", NULL, NULL), 200);
+	assert_string_equal(x->answer.data, "{\"telemetry\":[],\"nextCursor\":null}");
+	measure(x, &w, now + 1, "{\"n\":1}");
+	measure(x, &w, now + 3, "{\"n\":3}");
+	measure(x, &w, now + 2, "{\"n\":2}");
+	measure(x, &w, 0, "{\"n\":0}");
+	world_run(&x->t);
+	world_tick(&x->t);
+	assert_string_equal(measured(x, NULL), "3 2 1 0 ");
+	assert_has(x, "{\"telemetry\":[{\"deviceId\":\"d1\",\"epoch\":1,\"at\":\"2026-01-31T12:00:00.003Z\",\"data\":{\"n\":3}},{");
+	assert_has(x, "\"at\":\"1970-01-01T00:00:00.000Z\"");
+	assert_has(x, "\"nextCursor\":null");
+	assert_string_equal(measured(x, "limit=2"), "3 2 ");
+	/* A page goes on where the last one ended, whatever came since. */
+	measure(x, &w, now + 4, "{\"n\":4}");
+	assert_int_equal(rest_(x, "owner", ROUTE_telemetry, NULL, NULL,
+	    "[{\"deviceId\":\"d1\",\"data\":{\"n\":5},\"at\":\"2026-01-31T12:00:00.005Z\"},"
+	    "{\"deviceId\":\"d1\",\"data\":{\"n\":6},\"at\":\"2026-01-31T12:00:00.006Z\"}]"), 202);
+	world_tick(&x->t);
+	assert_string_equal(measured(x, "limit=5"), "6 5 4 3 2 ");
+	assert_has(x, "\"epoch\":1,\"at\":\"2026-01-31T12:00:00.006Z\"");
+	assert_string_equal(measured(x, next_page(x, "limit=1&")), "1 ");
+	assert_string_equal(measured(x, next_page(x, "limit=1&")), "0 ");
+	assert_string_equal(measured(x, "since=2026-01-31T12:00:00.003Z&until=2026-01-31T12:00:00.005Z"), "4 3 ");
+	for (size_t i = 0; i < 4; i++) {
+		static const char *const wrong[] = {
+			"cursor=5", "cursor=AAAAAAAAAAAAAAAAAAAAAA", "since=yesterday",
+			"cursor=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+		};
+
+		assert_int_equal(rest_(x, "owner", ROUTE_device_telemetry, "d1", wrong[i], NULL), 422);
+	}
+	assert_int_equal(rest_(x, "stranger", ROUTE_device_telemetry, "d1", NULL, NULL), 403);
+	assert_int_equal(rest_(x, "owner", ROUTE_device_telemetry, "d2", NULL, NULL), 404);
+	assert_int_equal(rest_as(x, ROLE_ADMIN, "t2", "owner", ROUTE_device_telemetry, "d1", NULL, NULL, NULL, NULL), 404);
+	assert_int_equal(counted(x, STAT_TELEMETRY_STORED), 7);
+	assert_int_equal(counted(x, STAT_TELEMETRY_UNSTORED), 0);
+	/* Of a number that is another's: as after a restart over `memory:`. */
+	w.device_pk++;
+	measure(x, &w, now, "{\"n\":9}");
+	world_run(&x->t);
+	world_tick(&x->t);
+	assert_int_equal(counted(x, STAT_TELEMETRY_UNSTORED), 1);
+	assert_int_equal(counted(x, STAT_TELEMETRY_STORED), 7);
+}
+
+static bool
+count_sample(void *arg, const struct db_sample *v)
+{
+	(void)v;
+	++*(unsigned *)arg;
+	return true;
+}
+
+static unsigned
+samples_left(struct test *x, int64_t device_pk)
+{
+	struct db_sample_filter f = { .device_pk = device_pk, .limit = 100000 };
+	unsigned n = 0;
+
+	assert_int_equal(DB(inside(x)->db, telemetry_list, &f, count_sample, &n), DB_OK);
+	return n;
+}
+
+static void
+forgets_telemetry(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	for (int i = 0; i < 1100; i++)
+		measure(x, &w, clock_now_ms() + 1000000, "{\"n\":1}");
+	world_run(&x->t);
+	world_tick(&x->t);
+	assert_int_equal(samples_left(x, w.device_pk), 1100);
+	/* Writing removes what is too old, twice as much as it writes. */
+	usleep(5000);
+	inside(x)->telemetry_retention_ms = 1;
+	measure(x, &w, 1, "{\"n\":2}");
+	world_run(&x->t);
+	world_tick(&x->t);
+	assert_int_equal(samples_left(x, w.device_pk), 1099);
+	/* Turned off: nothing is shown, none is taken, and what there was goes. */
+	inside(x)->telemetry_retention_ms = 0;
+	assert_string_equal(measured(x, NULL), "");
+	measure(x, &w, 1, "{\"n\":3}");
+	assert_int_equal(rest_(x, "owner", ROUTE_telemetry, NULL, NULL, "{\"deviceId\":\"d1\",\"data\":{}}"), 202);
+	assert_int_equal(counted(x, STAT_TELEMETRY_TAKEN), 1101);
+	usleep(5000);
+	for (int i = 0; i < 3; i++) {
+		inside(x)->retention.next_mono = 1;
+		world_tick(&x->t);
+	}
+	assert_int_equal(samples_left(x, w.device_pk), 0);
+	/* What a deleted device leaves, in steps, the first of them at once. */
+	inside(x)->telemetry_retention_ms = 100000;
+	for (int i = 0; i < 1100; i++)
+		measure(x, &w, 1, "{\"n\":1}");
+	world_run(&x->t);
+	world_tick(&x->t);
+	assert_int_equal(samples_left(x, w.device_pk), 1100);
+	assert_int_equal(rest_(x, "owner", ROUTE_device_delete, "d1", NULL, NULL), 204);
+	measure(x, &w, 1, "{\"n\":1}");
+	world_run(&x->t);
+	world_tick(&x->t);
+	assert_int_equal(samples_left(x, w.device_pk), 98);	/* two went beside the one that came too late */
+	world_tick(&x->t);
+	assert_int_equal(samples_left(x, w.device_pk), 0);
+	new_device(x, "d1", 0);
+	assert_string_equal(measured(x, NULL), "");
+}
+
+/* Killed after samples were written and before their records were given back; and before they were written. */
+static void
+stores_telemetry_once(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct msg_rest post = {
+		.ref = user_ref(x), .at = clock_now_ms(), .route = ROUTE_telemetry, .role = ROLE_USER, .tenant = SLICE("t1"),
+		.user = SLICE("owner"), .body_json = SLICE("[{\"deviceId\":\"d1\",\"data\":{\"n\":1000}},"
+		    "{\"deviceId\":\"d1\",\"data\":{\"n\":1001}},{\"deviceId\":\"d1\",\"data\":{\"n\":1002}}]")
+	};
+	char data[32];
+
+	if (strcmp(engine, "file") != 0)
+		return;
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	for (int i = 0; i < 300; i++) {
+		snprintf(data, sizeof(data), "{\"n\":%d}", i);
+		measure(x, &w, i, data);
+		if (i == 254)		/* the end of the step is among its three */
+			world_post(&x->t, rest, &post);
+	}
+	world_run_unconsumed(&x->t);
+	assert_int_equal(counted(x, STAT_TELEMETRY_STORED), 256);
+	world_kill(&x->t);
+	world_start(&x->t);
+	world_run_unconsumed(&x->t);
+	world_kill(&x->t);
+	world_start(&x->t);
+	world_run(&x->t);
+	world_tick(&x->t);
+	assert_int_equal(samples_left(x, w.device_pk), 303);
+	assert_int_equal(count_of(measured(x, "limit=500")), 303);
+	assert_string_equal(measured(x, "limit=4&since=2026-01-01T00:00:00Z"), "1002 1001 1000 ");
+	assert_int_equal(counted(x, STAT_TELEMETRY_STORED), 303);
+	/* What a successor does not find in the mailbox was taken and is lost; it says so. */
+	measure(x, &w, 1000, "{\"n\":1}");
+	world_run(&x->t);
+	sample_fini(inside(x));
+	memset(&inside(x)->samples, 0, sizeof(inside(x)->samples));
+	x->t.w.stats[STAT_TELEMETRY_UNSTORED]--;	/* a killed process counts nothing */
+	world_kill(&x->t);
+	world_start(&x->t);
+	world_tick(&x->t);
+	assert_int_equal(samples_left(x, w.device_pk), 303);
+	assert_int_equal(counted(x, STAT_TELEMETRY_TAKEN),
+	    counted(x, STAT_TELEMETRY_STORED) + counted(x, STAT_TELEMETRY_UNSTORED));
+	/* Another run of the instance over the same file: its mailbox begins anew, and its records are not taken for old ones. */
+	assert_int_equal(DB(inside(x)->db, meta_set, "telemetry_end", INT64_MAX), DB_OK);
+	world_stop(&x->t);
+	world_close(&x->t);
+	world_open(&x->t, x->url, false);
+	measure(x, &w, 2000, "{\"n\":1}");
+	world_start(&x->t);
+	world_run(&x->t);
+	world_tick(&x->t);
+	assert_int_equal(samples_left(x, w.device_pk), 304);
+}
+
+/* A process that ends in order leaves nothing behind in its memory. */
+static void
+stores_telemetry_before_it_ends(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	storage_role.drain(&x->t.w, clock_mono_ms() + 10000);
+	for (int i = 0; i < 700; i++)
+		measure(x, &w, i, "{\"n\":1}");
+	world_run(&x->t);
+	assert_int_equal(samples_left(x, w.device_pk), 256);
+	assert_false(x->t.w.draining);
+	world_run(&x->t);		/* nothing came any more */
+	assert_true(x->t.w.draining);
+	assert_int_equal(samples_left(x, w.device_pk), 700);
+	assert_int_equal(counted(x, STAT_TELEMETRY_STORED), 700);
+}
+
+/* Samples that can't be written refuse nobody, and wait out a lock. */
+static void
+loses_telemetry_alone(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	char *big = must_alloc(20001), path[128];
+	sqlite3 *other;
+
+	memset(big, ' ', 20000);
+	memcpy(big, "{}", 2);
+	if (strcmp(engine, "file") == 0) {
+		new_device(x, "d1", 0);
+		w = online(x, 0, "d1");
+		assert_string_equal(ASK(x, .user = "owner"), "sent");
+		set_page_limit(x, 1);
+		for (int i = 0; i < 20; i++)
+			measure(x, &w, i, big);
+		world_run(&x->t);
+		world_tick(&x->t);
+		assert_int_equal(counted(x, STAT_TELEMETRY_UNSTORED), 20);
+		assert_string_equal(ack(x, &w, ACK_EXECUTED), "ok");
+		set_page_limit(x, 1000000);
+		measure(x, &w, 1, big);
+		world_run(&x->t);
+		world_tick(&x->t);
+		assert_int_equal(samples_left(x, w.device_pk), 1);
+
+		snprintf(path, sizeof(path), "%s/belay.db", x->folder);
+		assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+		assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+		measure(x, &w, 2, big);
+		world_run(&x->t);
+		world_tick(&x->t);
+		for (int i = 0; i < 1000; i++) {
+			measure(x, &w, i, big);
+			if (i % 100 == 99)
+				world_run(&x->t);
+		}
+		world_tick(&x->t);
+		assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+		sqlite3_close(other);
+		world_tick(&x->t);
+		/* As many as there is room for. */
+		assert_int_equal(samples_left(x, w.device_pk) + counted(x, STAT_TELEMETRY_UNSTORED) - 20, 1002);
+		assert_true(samples_left(x, w.device_pk) > 300 && samples_left(x, w.device_pk) < 500);
+	}
+	free(big);
+}
+
 /* ---------------------------------------------------------------- what was missed */
 
 /* What clients are shown for a place in a list of a tenant.  Overwritten by the next call. */
@@ -1492,16 +1812,6 @@ reads_a_batch_again(void **state)
 }
 
 static void
-set_page_limit(struct test *x, int pages)
-{
-	struct sqlite_db *s = (struct sqlite_db *)inside(x)->db;
-	char sql[64];
-
-	snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %d", pages);
-	assert_int_equal(sqlite3_exec(s->handle, sql, NULL, NULL, NULL), SQLITE_OK);
-}
-
-static void
 survives_a_full_disk(void **state)
 {
 	struct test *x = *state;
@@ -1710,7 +2020,8 @@ main(void)
 		T(limits_the_queue), T(cancels), T(judges_conditions),
 		T(does_not_run_what_is_given_up), T(remembers_keys), T(takes_back_what_was_not_sent),
 		T(reconciles), T(keeps_permissions), T(subscribes), T(decides_on_visitors), T(takes_tickets_once),
-		T(tells_values_by_rest), T(shows_what_was_missed), T(cursors_say_nothing),
+		T(tells_values_by_rest), T(stores_telemetry), T(forgets_telemetry), T(stores_telemetry_once),
+		T(stores_telemetry_before_it_ends), T(loses_telemetry_alone), T(shows_what_was_missed), T(cursors_say_nothing),
 		T(reads_a_batch_again), T(survives_a_full_disk), T(survives_a_lock), T(takes_back_claims), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
 	};

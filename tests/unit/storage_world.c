@@ -21,6 +21,12 @@ worker_post(struct worker *w, unsigned to, uint16_t kind, const struct iovec *io
 }
 
 void
+worker_alive(struct worker *w)
+{
+	(void)w;
+}
+
+void
 worker_done(struct worker *w)
 {
 	w->draining = true;
@@ -52,6 +58,7 @@ world_open(struct world *t, const char *url, bool members_view)
 	t->conf->server_instance = must_strndup("belay-test", 10);
 	t->conf->auth_tenant_members = members_view ? CONF_TENANT_MEMBERS_VIEW : CONF_TENANT_MEMBERS_NONE;
 	t->conf->store_event_retention_ms = INT64_C(90) * 24 * 3600 * 1000;
+	t->conf->store_telemetry_retention_ms = INT64_C(24) * 3600 * 1000;
 	t->conf->limits_heartbeat_ms = 30000;
 	for (unsigned slot = 0; slot < 3; slot++) {
 		slot_take(t->shm, slot, slot == 0 ? ROLE_ID_STORAGE : ROLE_ID_GATEWAY, slot == 0 ? 0 : slot - 1);

@@ -1,6 +1,7 @@
 /*
  * device.c: what a connected device says, and what it is told.  One gateway
- * process; what must last goes to storage, telemetry straight to its viewers.
+ * process; what must last goes to storage, telemetry straight to its viewers,
+ * and to storage behind that where it is to be stored.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -92,11 +93,31 @@ on_report(struct gateway *g, struct conn *c, struct slice event, int64_t at, str
 	TELL(g, c, device_report, &m);
 }
 
+/* It may be lost, and is never waited for: those who ask for something go before it. */
+static void
+store_sample(struct gateway *g, const struct device *d, int64_t at)
+{
+	struct msg_sample m = {
+		.device_pk = d->pk, .epoch = d->epoch, .at = at,
+		.tenant = tenant_name(d->tenant), .device = device_id(d),
+		.data_json = g->envelope.field[FIELD_telemetry_data].json.raw
+	};
+	int slot = gateway_storage_slot(g);
+	struct iovec iov;
+
+	buf_clear(&g->record);
+	msg_pack_sample(&g->record, &m);
+	iov = (struct iovec){ g->record.data, g->record.len };
+	if (slot == -1 || worker_post_spare(g->w, (unsigned)slot, MSG_sample, &iov, 1) == -1)
+		gateway_count(g, TELEMETRY_UNSTORED, 1);
+}
+
 static void
 on_telemetry(struct gateway *g, struct conn *c)
 {
 	struct device *d = c->device;
 	struct buf *b = &g->payload;
+	int64_t at = time_of(g, FIELD_telemetry_at);
 	struct msg_publish m = {
 		.kind = PUBLISH_CONFLATED, .admins = ADMINS_AND_MEMBERS,
 		.tenant = tenant_name(d->tenant), .device = device_id(d),
@@ -109,13 +130,15 @@ on_telemetry(struct gateway *g, struct conn *c)
 	buf_puts(b, ",\"epoch\":");
 	buf_put_i64(b, d->epoch);
 	buf_puts(b, ",\"at\":");
-	buf_put_json_time(b, time_of(g, FIELD_telemetry_at));
+	buf_put_json_moment(b, at);
 	buf_puts(b, ",\"data\":");
 	buf_put_slice(b, g->envelope.field[FIELD_telemetry_data].json.raw);
 	buf_putc(b, '}');
 	m.payload_json = buf_slice(b);
 	deliver_everywhere(g, &m);
 	gateway_count(g, TELEMETRY_IN, 1);
+	if (g->conf->store_telemetry_retention_ms > 0)
+		store_sample(g, d, at);
 	if (g->envelope.id.p != NULL)
 		conn_send(g, c, "ok", g->envelope.id, SLICE_NONE, SLICE_NONE);
 }

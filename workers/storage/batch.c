@@ -103,6 +103,21 @@ effect_release(struct storage *s, struct hash128 device, unsigned transport, uin
 	e->ref = ref;
 }
 
+void
+effect_sample(struct storage *s, const struct slice *parts, unsigned n)
+{
+	struct effect *e = effect_new(s, EFFECT_SAMPLE);
+	struct buf *bytes = &s->batch.bytes;
+
+	must(bytes->len <= UINT32_MAX);
+	e->offset = (uint32_t)bytes->len;
+	for (unsigned i = 0; i < n; i++) {
+		must(parts[i].len <= UINT32_MAX - bytes->len);
+		buf_put_slice(bytes, parts[i]);
+	}
+	e->len = (uint32_t)(bytes->len - e->offset);
+}
+
 static void
 carry_out(struct storage *s)
 {
@@ -130,6 +145,9 @@ carry_out(struct storage *s)
 			break;
 		case EFFECT_RELEASE:
 			directory_release(s->shm, e->device, e->state, e->ref, NULL);
+			break;
+		case EFFECT_SAMPLE:
+			sample_take(s, slice_bytes(b->bytes.data + e->offset, e->len));
 			break;
 		}
 	}
@@ -234,21 +252,24 @@ commit(struct storage *s)
 	return result;
 }
 
-void
+bool
 batch_end(struct storage *s)
 {
 	struct batch *b = &s->batch;
+	bool good;
 
 	if (b->mail_count == 0 && b->effect_count == 0 && !b->begun && !b->failed)
-		return;
+		return true;
 	storage_count(s, STORE_RECORDS, b->mail_count);
-	if (!b->failed && commit(s) == DB_OK) {
+	good = !b->failed && commit(s) == DB_OK;
+	if (good) {
 		carry_out(s);
 	} else {
 		roll_back(s);
 		refuse_or_keep(s);
 	}
 	forget(b);
+	return good;
 }
 
 void

@@ -16,7 +16,9 @@
 
 struct storage;
 
-enum effect_kind { EFFECT_POST, EFFECT_PENDING_ADD, EFFECT_PENDING_REMOVE, EFFECT_RELEASE };
+enum effect_kind {
+	EFFECT_POST, EFFECT_PENDING_ADD, EFFECT_PENDING_REMOVE, EFFECT_RELEASE, EFFECT_SAMPLE
+};
 
 /* Something to be done after the commit. */
 struct effect {
@@ -24,7 +26,7 @@ struct effect {
 	uint8_t slot;			/* POST */
 	uint8_t state;			/* PENDING_ADD: enum pending_state; RELEASE: transport */
 	uint16_t record;		/* POST: its kind */
-	uint32_t offset, len;		/* POST: in batch.bytes */
+	uint32_t offset, len;		/* POST, SAMPLE: in batch.bytes */
 	uint8_t id[16];			/* PENDING_… */
 	struct hash128 device;
 	int64_t deadline;		/* PENDING_ADD, monotonic */
@@ -47,7 +49,7 @@ struct batch {
 	size_t mail_count, mail_cap;
 	struct effect *effects;		/* owned */
 	size_t effect_count, effect_cap;
-	struct buf bytes;		/* of the records to post */
+	struct buf bytes;		/* of the records to post, and of samples */
 	struct claim *claims;		/* owned */
 	size_t claim_count, claim_cap;
 	/* records of failed batches that may not be lost, each a struct mail and its data */
@@ -61,9 +63,9 @@ enum db_result batch_begin(struct storage *s);
 void batch_run(struct storage *s, const struct mail *mail);
 /*
  * Commits and carries out the effects; or rolls back, refuses what can be refused and keeps the
- * rest.
+ * rest: false.
  */
-void batch_end(struct storage *s);
+bool batch_end(struct storage *s);
 /* Runs what failed batches kept, one by one. */
 void batch_retry(struct storage *s);
 void batch_fini(struct batch *b);
@@ -74,6 +76,8 @@ void effect_pending_add(struct storage *s, const uint8_t id[16], struct hash128 
     int64_t deadline_mono, enum pending_state state);
 void effect_pending_remove(struct storage *s, const uint8_t id[16]);
 void effect_release(struct storage *s, struct hash128 device, unsigned transport, uint64_t ref);
+/* The parts joined are what sample_take() gets. */
+void effect_sample(struct storage *s, const struct slice *parts, unsigned n);
 
 /* Packs a struct msg_NAME and posts it after the commit to the slot that holds a reference. */
 #define post_to_ref(s, name, m) \

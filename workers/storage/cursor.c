@@ -21,6 +21,9 @@
 #include "base/digest.h"
 #include "storage/storage.h"
 
+#define CURSOR_LEN	22
+#define TIME_ZERO	(INT64_C(1) << 62)
+
 static void
 put_number(uint8_t *to, uint64_t n)
 {
@@ -114,4 +117,25 @@ cursor_get(struct storage *s, struct slice text, enum cursor_kind kind, int64_t 
 		return false;
 	*place = (int64_t)get_number(block + 8);
 	return *place > 0;
+}
+
+/* Two blocks, the time and the number.  A time may be below 0, a place may not. */
+void
+cursor_put_sample(struct storage *s, struct buf *b, int64_t tenant_pk, int64_t at, int64_t seq)
+{
+	cursor_put(s, b, CURSOR_SAMPLE_AT, tenant_pk, at + TIME_ZERO);
+	cursor_put(s, b, CURSOR_SAMPLE, tenant_pk, seq);
+}
+
+bool
+cursor_get_sample(struct storage *s, struct slice text, int64_t tenant_pk, int64_t *at, int64_t *seq)
+{
+	int64_t shifted;
+
+	if (text.len != 2 * CURSOR_LEN ||
+	    !cursor_get(s, slice_bytes(text.p, CURSOR_LEN), CURSOR_SAMPLE_AT, tenant_pk, &shifted) ||
+	    !cursor_get(s, slice_bytes(text.p + CURSOR_LEN, CURSOR_LEN), CURSOR_SAMPLE, tenant_pk, seq))
+		return false;
+	*at = shifted - TIME_ZERO;
+	return true;
 }

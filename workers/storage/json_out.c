@@ -212,6 +212,20 @@ json_event(struct storage *s, struct buf *b, const struct db_event *e)
 }
 
 void
+json_sample(struct buf *b, const struct db_sample *v, struct slice device)
+{
+	PUT("{\"deviceId\":");
+	buf_put_json_string(b, device);
+	PUT(",\"epoch\":");
+	buf_put_i64(b, v->epoch);
+	PUT(",\"at\":");
+	buf_put_json_moment(b, v->at);
+	PUT(",\"data\":");
+	buf_put_slice(b, v->data_json);
+	PUT("}");
+}
+
+void
 json_visitor(struct buf *b, const struct db_visitor *v, struct slice device)
 {
 	static const char *const status[] = {

@@ -71,7 +71,9 @@ recover(struct storage *s)
 		return -1;
 	began = boot != s->boot;
 	if (began && (DB(s->db, begin) != DB_OK || DB(s->db, meta_set, "boot", s->boot) != DB_OK ||
-	    DB(s->db, commit) != DB_OK))
+	    sample_unmark(s) != DB_OK || DB(s->db, commit) != DB_OK))
+		return -1;
+	if (sample_start(s) == -1)
 		return -1;
 	pending_walk(s->shm, drop_if_stale, &st);
 	db_command_fini(&st.command);

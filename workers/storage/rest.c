@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "http/route.h"
 #include "http/uri.h"
@@ -52,6 +53,20 @@ rest_query(struct storage *s, const struct rest *r, const char *name, struct sli
 	if (uri_query_get(r->m->query, name, &s->text, value) >= 0)
 		return true;
 	rest_error(s, r, ERROR_invalid_payload, name, "malformed percent-encoding");
+	return false;
+}
+
+bool
+rest_time(struct storage *s, const struct rest *r, const char *name, int64_t *at)
+{
+	struct slice text;
+
+	*at = 0;
+	if (!rest_query(s, r, name, &text))
+		return false;
+	if (text.len == 0 || clock_parse(text, at) == 0)
+		return true;
+	rest_error(s, r, ERROR_invalid_payload, name, "not an RFC 3339 time");
 	return false;
 }
 
@@ -180,6 +195,7 @@ rest(struct storage *s, const struct msg_rest *m)
 	ANSWERS(share_add)
 	ANSWERS(share_remove)
 	ANSWERS(device_events)
+	ANSWERS(device_telemetry)
 	ANSWERS(events)
 	ANSWERS(command_get)
 	ANSWERS(device_commands)

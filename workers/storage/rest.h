@@ -31,6 +31,8 @@ enum db_result rest_device(struct storage *s, const struct rest *r, bool whole,
  * answered.
  */
 bool rest_query(struct storage *s, const struct rest *r, const char *name, struct slice *value);
+/* A time of the query; 0: there is none. */
+bool rest_time(struct storage *s, const struct rest *r, const char *name, int64_t *at);
 /*
  * limit and cursor of lists; the place is put into *place (0: none given), unless the kind is
  * CURSOR_NONE.  false: malformed, and answered.
@@ -79,6 +81,7 @@ enum db_result rest_command_get(struct storage *s, const struct rest *r);
 enum db_result rest_device_commands(struct storage *s, const struct rest *r);
 /* rest_telemetry.c */
 enum db_result rest_telemetry(struct storage *s, const struct rest *r);
+enum db_result rest_device_telemetry(struct storage *s, const struct rest *r);
 /* visitor.c */
 enum db_result rest_visitor_list(struct storage *s, const struct rest *r);
 enum db_result rest_visitor_approve(struct storage *s, const struct rest *r);

@@ -453,6 +453,7 @@ rest_device_delete(struct storage *s, const struct rest *r)
 	TRY(presence_revoke(s, d, "deleted", r->m->at));
 	TRY(event_tell(s, d, "device_updated", r->who.user, SLICE("{\"deleted\":true}")));
 	TRY(DB(s->db, device_delete, d->pk, s->now));
+	retention_soon(s);
 	reply_json(s, r->m->request, r->m->ref, 204, SLICE_NONE);
 	return DB_OK;
 }

@@ -1,7 +1,6 @@
 /*
  * rest_event.c: lists of events, the newest first.  Only the storage process.
  */
-#include "base/clock.h"
 #include "storage/rest.h"
 
 static bool
@@ -16,20 +15,6 @@ show_event(void *arg, const struct db_event *e)
 	return true;
 }
 
-static bool
-time_of(struct storage *s, const struct rest *r, const char *name, int64_t *at)
-{
-	struct slice text;
-
-	*at = 0;
-	if (!rest_query(s, r, name, &text))
-		return false;
-	if (text.len == 0 || clock_parse(text, at) == 0)
-		return true;
-	rest_error(s, r, ERROR_invalid_payload, name, "not an RFC 3339 time");
-	return false;
-}
-
 /* f->device_pk or f->scope is set. */
 static enum db_result
 list(struct storage *s, const struct rest *r, struct db_event_filter *f)
@@ -38,7 +23,7 @@ list(struct storage *s, const struct rest *r, struct db_event_filter *f)
 	unsigned limit;
 
 	if (!rest_page(s, r, &limit, CURSOR_EVENT, &f->before_seq) || !rest_query(s, r, "type", &f->event) ||
-	    !time_of(s, r, "since", &f->since) || !time_of(s, r, "until", &f->until))
+	    !rest_time(s, r, "since", &f->since) || !rest_time(s, r, "until", &f->until))
 		return DB_OK;
 	f->limit = limit + 1;
 	list_open(s, &l, "events", limit);

@@ -1,6 +1,6 @@
 /*
  * rest_telemetry.c: measured values told by REST, to the viewers of each
- * device.  Only the storage process; nothing is stored.
+ * device; and the list of those that were stored.  Only the storage process.
  */
 #include <stdio.h>
 
@@ -38,22 +38,21 @@ tell_one(struct storage *s, const struct field_value *f)
 		.tenant = d->tenant, .device = d->id, .audience = d->audience, .admins = ADMINS_AND_MEMBERS,
 		.type = "telemetry", .conflated = true
 	};
+	struct db_sample v = {
+		.device_pk = d->pk, .tenant = d->tenant, .device = d->id,
+		/* That of the newest connection: readers drop what has a lower one than they have seen. */
+		.epoch = d->epoch,
+		.at = f[FIELD_telemetry_post_at].present ? f[FIELD_telemetry_post_at].i64 : s->now,
+		.data_json = f[FIELD_telemetry_post_data].json.raw
+	};
 
 	buf_clear(&s->json);
-	buf_puts(&s->json, "{\"deviceId\":");
-	buf_put_json_string(&s->json, d->id);
-	/* That of the newest connection: readers drop what has a lower one than they have seen. */
-	buf_puts(&s->json, ",\"epoch\":");
-	buf_put_i64(&s->json, d->epoch);
-	buf_puts(&s->json, ",\"at\":");
-	buf_put_json_time(&s->json, f[FIELD_telemetry_post_at].present ?
-	    f[FIELD_telemetry_post_at].i64 : s->now);
-	buf_puts(&s->json, ",\"data\":");
-	buf_put_slice(&s->json, f[FIELD_telemetry_post_data].json.raw);
-	buf_putc(&s->json, '}');
+	json_sample(&s->json, &v, d->id);
 	p.payload = buf_slice(&s->json);
 	publish(s, &p);
 	storage_count(s, TELEMETRY_IN, 1);
+	if (s->telemetry_retention_ms > 0)
+		sample_note(s, &v);
 }
 
 /* Two passes: a request with one bad element tells nothing. */
@@ -116,4 +115,59 @@ rest_telemetry(struct storage *s, const struct rest *r)
 	fields_fini(&f);
 	buf_fini(&answer);
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
+/* What is stored */
+
+static bool
+show_sample(void *arg, const struct db_sample *v)
+{
+	struct rest_list *l = arg;
+
+	if (!list_next(l))
+		return false;
+	json_sample(&l->body, v, l->s->device.id);
+	buf_clear(&l->cursor);
+	buf_putc(&l->cursor, '"');
+	cursor_put_sample(l->s, &l->cursor, l->s->device.tenant_pk, v->at, v->seq);
+	buf_putc(&l->cursor, '"');
+	return true;
+}
+
+static bool
+place(struct storage *s, const struct rest *r, struct db_sample_filter *f)
+{
+	struct slice text;
+
+	if (!rest_query(s, r, "cursor", &text))
+		return false;
+	if (text.len == 0 || cursor_get_sample(s, text, s->device.tenant_pk, &f->before_at, &f->before_seq))
+		return true;
+	rest_error(s, r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
+	return false;
+}
+
+enum db_result
+rest_device_telemetry(struct storage *s, const struct rest *r)
+{
+	struct db_sample_filter f = { .device_pk = 0 };
+	struct rest_list l;
+	unsigned limit;
+	enum db_result result = rest_device(s, r, false, ACCESS_VIEW);
+
+	if (result != DB_OK)
+		return result;
+	if (!rest_page(s, r, &limit, CURSOR_NONE, NULL) || !place(s, r, &f) || !rest_time(s, r, "since", &f.since) ||
+	    !rest_time(s, r, "until", &f.until))
+		return DB_OK;
+	f.device_pk = s->device.pk;
+	f.limit = limit + 1;
+	list_open(s, &l, "telemetry", limit);
+	/* None is shown that was stored before storing was turned off: it is being removed. */
+	if (s->telemetry_retention_ms > 0 && DB(s->db, telemetry_list, &f, show_sample, &l) == DB_FAILED) {
+		buf_fini(&l.body);
+		buf_fini(&l.cursor);
+		return DB_FAILED;
+	}
+	return list_close(&l, r);
 }

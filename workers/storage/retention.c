@@ -12,7 +12,8 @@
 enum db_result
 retention_tick(struct storage *s, bool idle)
 {
-	bool more = false;
+	unsigned step = idle ? STEP_IDLE : STEP_BUSY;
+	bool more = false, more_telemetry = false;
 
 	if (s->retention.next_mono == 0)
 		/* not in the worst minute, the first */
@@ -20,7 +21,14 @@ retention_tick(struct storage *s, bool idle)
 	if (s->mono < s->retention.next_mono)
 		return DB_OK;
 	TRY(batch_begin(s));
-	TRY(DB(s->db, retain, s->now, s->now - s->retention_ms, idle ? STEP_IDLE : STEP_BUSY, &more));
-	s->retention.next_mono = s->mono + (more ? 0 : EVERY_MS);
+	TRY(DB(s->db, retain, s->now, s->now - s->retention_ms, step, &more));
+	TRY(DB(s->db, telemetry_retain, s->now - s->telemetry_retention_ms, step, &more_telemetry));
+	s->retention.next_mono = s->mono + (more || more_telemetry ? 0 : EVERY_MS);
 	return DB_OK;
+}
+
+void
+retention_soon(struct storage *s)
+{
+	s->retention.next_mono = s->mono;
 }

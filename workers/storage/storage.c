@@ -29,7 +29,7 @@
 #define KEPT(RUN) \
 	RUN(device_gone) RUN(device_report) RUN(visitor_new) RUN(command_ack) RUN(device_send_failed)
 #define APART(RUN) \
-	RUN(device_auth) RUN(ticket_take) RUN(resume)
+	RUN(device_auth) RUN(ticket_take) RUN(resume) RUN(sample)
 
 static enum db_result
 store_probe(struct storage *s, const struct msg_store_probe *m)
@@ -67,7 +67,8 @@ storage_dispatch(struct storage *s, const struct mail *mail)
 	/* the ring is at the same address in a successor */
 	s->record.position = (uintptr_t)mail->data;
 	s->record.posted_us = mail->posted_mono_us;
-	s->record.events = 0;
+	s->record.end = s->w->mailbox.cursor;
+	s->record.events = s->record.samples = 0;
 	switch (mail->kind) {
 	/* One that is read again may have happened already, and what follows from it be untold. */
 #define RUN(kind) \
@@ -150,6 +151,9 @@ storage_refuse(struct storage *s, const struct mail *mail)
 		}
 		return true;
 	}
+	case MSG_sample:
+		sample_refuse(s);
+		return true;
 	default:
 		return true;
 	}
@@ -168,6 +172,7 @@ read_settings(struct storage *s, const struct conf *conf)
 {
 	s->members_view = conf->auth_tenant_members == CONF_TENANT_MEMBERS_VIEW;
 	s->retention_ms = conf->store_event_retention_ms;
+	s->telemetry_retention_ms = conf->store_telemetry_retention_ms;
 	s->suspect_ms = conf->limits_heartbeat_ms * 3 / 2;
 	if (conf->server_instance[0] != '\0')
 		snprintf(s->instance, sizeof(s->instance), "%s", conf->server_instance);
@@ -199,6 +204,7 @@ stop(struct worker *w)
 
 	if (s == NULL)
 		return;
+	sample_fini(s);
 	db_close(&s->db);
 	cursor_stop(s);
 	event_forget(s);
@@ -274,8 +280,10 @@ mail(struct worker *w, const struct mail *m)
 static void
 drained(struct storage *s)
 {
-	if (s->drain && (s->batch.kept_count == 0 || clock_mono_ms() >= s->drain_deadline))
+	if (s->drain && (s->batch.kept_count == 0 || clock_mono_ms() >= s->drain_deadline)) {
+		sample_drain(s);
 		worker_done(s->w);
+	}
 }
 
 static void
@@ -284,6 +292,7 @@ end_of_batch(struct worker *w)
 	struct storage *s = storage_of(w);
 
 	batch_end(s);
+	sample_write_many(s);
 	(void)DB(s->db, idle, true);
 	if (s->drain && mailbox_used(w->shm, w->slot) == 0)
 		drained(s);
@@ -312,6 +321,7 @@ tick(struct worker *w)
 			s->batch.failed = true;
 		batch_end(s);
 	}
+	sample_write(s);
 	if (retention_tick(s, idle) == DB_FAILED)
 		s->batch.failed = true;
 	batch_end(s);
@@ -324,6 +334,7 @@ static void
 reload(struct worker *w)
 {
 	read_settings(storage_of(w), w->conf);
+	retention_soon(storage_of(w));
 }
 
 static void

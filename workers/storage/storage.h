@@ -46,6 +46,7 @@ struct storage {
 	int64_t boot;			/* tells runs of an instance apart; never 0 */
 	bool members_view;		/* auth.tenant_members = view */
 	int64_t retention_ms;
+	int64_t telemetry_retention_ms;	/* 0: none is stored */
 	int64_t suspect_ms;		/* silence after which a connected device is suspect */
 	int64_t now;			/* wall clock, of this batch */
 	int64_t mono;			/* monotonic, of this batch */
@@ -55,8 +56,9 @@ struct storage {
 	/* The record being run: what makes its events' ids the same when it is read again. */
 	struct {
 		uint64_t position;
+		uint64_t end;		/* where it ends in the mailbox, which goes on for ever */
 		int64_t posted_us;	/* 0: no record is being run */
-		unsigned events;
+		unsigned events, samples;
 		bool again;		/* a predecessor may have run it already */
 	} record;
 	/* position in the mailbox: what is before may be known already */
@@ -74,6 +76,19 @@ struct storage {
 	struct buf cursor;		/* of what is being told */
 	struct buf trace;		/* of the command being changed */
 	struct buf pack;		/* a record */
+
+	/* Telemetry that waits to be written (sample.c). */
+	struct samples {
+		struct buf waiting;	/* struct waiting and its texts, again and again */
+		size_t read;		/* of it: written */
+		unsigned count;
+		/* the last one written, of this run of the instance */
+		struct sample_mark {
+			uint64_t end;	/* of its record … */
+			unsigned nth;	/* … and which of that record's it is, from 1 */
+		} mark;
+		struct db_sample *step;	/* owned array: those being written */
+	} samples;
 
 	/* wall clock when the next queued command expires; 0: none, -1: look */
 	int64_t queue_next;
@@ -151,7 +166,9 @@ void reply_error(struct storage *s, uint64_t request, uint64_t ref, enum error_c
     const char *field, const char *message);
 
 /* cursor.c: numbers of the store as clients see them */
-enum cursor_kind { CURSOR_NONE, CURSOR_EVENT, CURSOR_COMMAND, CURSOR_VISITOR };
+enum cursor_kind {
+	CURSOR_NONE, CURSOR_EVENT, CURSOR_COMMAND, CURSOR_VISITOR, CURSOR_SAMPLE, CURSOR_SAMPLE_AT
+};
 /* Reads the store's key, or makes it. */
 enum db_result cursor_start(struct storage *s);
 void cursor_stop(struct storage *s);
@@ -159,6 +176,9 @@ void cursor_stop(struct storage *s);
 void cursor_put(struct storage *s, struct buf *b, enum cursor_kind kind, int64_t tenant_pk, int64_t place);
 /* false: not a cursor of that kind, tenant and store. */
 bool cursor_get(struct storage *s, struct slice text, enum cursor_kind kind, int64_t tenant_pk, int64_t *place);
+/* The place of stored telemetry, which is in the order of two numbers: 44 characters. */
+void cursor_put_sample(struct storage *s, struct buf *b, int64_t tenant_pk, int64_t at, int64_t seq);
+bool cursor_get_sample(struct storage *s, struct slice text, int64_t tenant_pk, int64_t *at, int64_t *seq);
 
 /* publish.c */
 struct publication {
@@ -187,6 +207,8 @@ void json_presence(struct storage *s, struct buf *b, const struct db_device *d);
 const char *json_presence_status(const struct storage *s, const struct db_device *d);
 void json_command(struct buf *b, const struct db_command *c, struct slice device);
 void json_event(struct storage *s, struct buf *b, const struct db_event *e);
+/* The payload of telemetry, live and stored. */
+void json_sample(struct buf *b, const struct db_sample *v, struct slice device);
 void json_visitor(struct buf *b, const struct db_visitor *v, struct slice device);
 void json_share(struct buf *b, const struct db_share *share);
 const char *command_status_name(enum command_status status);
@@ -249,6 +271,25 @@ void presence_start(struct storage *s, bool instance_began);
 
 /* report.c */
 enum db_result device_report(struct storage *s, const struct msg_device_report *m);
+
+/* sample.c: telemetry that is to be stored: it is written behind everything else, and may be lost */
+enum db_result sample(struct storage *s, const struct msg_sample *m);
+/* Notes it, to be taken after the commit.  It is not stored twice when its record is read again. */
+void sample_note(struct storage *s, const struct db_sample *v);
+void sample_take(struct storage *s, struct slice noted);
+/* One is lost with the batch that its record was in. */
+void sample_refuse(struct storage *s);
+/*
+ * These write what waits, in batches of their own; none may be open.  A step of it, if there is
+ * one; all, as long as no mail comes; all, before the process ends in order.
+ */
+void sample_write_many(struct storage *s);
+void sample_write(struct storage *s);
+void sample_drain(struct storage *s);
+int sample_start(struct storage *s);			/* -1: the store failed */
+/* The instance began: what was marked as written last was in the mailbox of another. */
+enum db_result sample_unmark(struct storage *s);
+void sample_fini(struct storage *s);
 
 /* command.c: the state machine */
 /* Adds a step to the trace of a command that is about to be stored. */
@@ -326,5 +367,7 @@ enum db_result resume(struct storage *s, const struct msg_resume *m);
 /* recover.c, retention.c */
 int recover(struct storage *s);				/* -1: the store failed */
 enum db_result retention_tick(struct storage *s, bool idle);
+/* There is something for it now. */
+void retention_soon(struct storage *s);
 
 #endif
