@@ -14,6 +14,7 @@
 #include "base/title.h"
 #include "base/version.h"
 #include "master/master.h"
+#include "master/upgrade.h"
 
 #ifndef BELAY_CONF_FILE
 #define BELAY_CONF_FILE "/etc/belay/belayd.conf"
@@ -138,6 +139,7 @@ main(int argc, char **argv)
 	int status;
 
 	argv = title_init(argc, argv);
+	upgrade_remember(argv);
 	c.sources.environment = environ;
 	status = parse(&c, argc, argv);
 	if (status == -1)

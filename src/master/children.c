@@ -218,7 +218,7 @@ children_reap(struct children *c, int64_t now_ms, struct child_end *out)
 	while (pid == -1 && errno == EINTR);
 	if (pid <= 0)
 		return false;
-	*out = (struct child_end){ .child = child = find_pid(c, pid) };
+	*out = (struct child_end){ .child = child = find_pid(c, pid), .pid = pid, .status = status };
 	if (child == NULL)
 		return true;
 

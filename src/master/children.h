@@ -49,6 +49,8 @@ struct child_end {
 	struct child *child;
 	bool hopeless;			/* it could not start, and trying again can't help */
 	bool ready;			/* it had got through its start */
+	pid_t pid;
+	int status;			/* as of waitpid(2) */
 };
 
 /* Fills in which processes these settings ask for.  -1: more than there can be. */

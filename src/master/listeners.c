@@ -11,6 +11,7 @@
 #include "base/conf.h"
 #include "base/must.h"
 #include "master/listeners.h"
+#include "master/upgrade.h"
 #include "net/listen.h"
 
 #define PATIENCE_MS	1000
@@ -52,8 +53,8 @@ open_patiently(const char *address, bool reuseport, int64_t until_ms, char *err,
 }
 
 int
-listeners_open(struct listeners *l, const struct conf *conf, unsigned processes, char *err,
-    size_t errlen)
+listeners_open(struct listeners *l, const struct conf *conf, unsigned processes,
+    struct upgrade *given, char *err, size_t errlen)
 {
 	unsigned own = conf->server_accept == CONF_ACCEPT_REUSEPORT ? processes : 1;
 	int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
@@ -69,15 +70,29 @@ listeners_open(struct listeners *l, const struct conf *conf, unsigned processes,
 		for (unsigned set = 0; set < l->sets; set++) {
 			int *fd = &l->fd[set * l->per_set + i];
 
-			if (set > 0 && !spreads(conf, i))
+			if (set > 0 && !spreads(conf, i)) {
 				*fd = l->fd[i];
-			else if ((*fd = open_patiently(address_at(conf, i), spreads(conf, i), until_ms,
+				continue;
+			}
+			*fd = upgrade_take_socket(given, address_at(conf, i), spreads(conf, i));
+			if (*fd == -1 && (*fd = open_patiently(address_at(conf, i), spreads(conf, i), until_ms,
 			    err, errlen)) == -1) {
 				listeners_close(l);
 				return -1;
 			}
 		}
 	return 0;
+}
+
+void
+listeners_hand_over(const struct listeners *l, const struct conf *conf, struct upgrade *u)
+{
+	for (unsigned i = 0; i < l->sets * l->per_set; i++) {
+		unsigned place = i % l->per_set;
+
+		if (i < l->per_set || spreads(conf, place))
+			upgrade_add_socket(u, address_at(conf, place), spreads(conf, place), l->fd[i]);
+	}
 }
 
 const int *

@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 struct conf;
+struct upgrade;
 
 /*
  * Sets of descriptors.  With server.accept = "shared" there is one set for all processes; with
@@ -20,11 +21,13 @@ struct listeners {
 };
 
 /*
- * processes: how many will listen.  0, or -1 with a sentence in err; nothing stays open then.
- * Waits for addresses that are taken, for a second at most.
+ * processes: how many will listen.  Takes what it can of the sockets that were handed over.  0, or
+ * -1 with a sentence in err; nothing stays open then.  Waits for addresses that are taken, for a second at most.
  */
-int listeners_open(struct listeners *l, const struct conf *conf, unsigned processes, char *err,
-    size_t errlen);
+int listeners_open(struct listeners *l, const struct conf *conf, unsigned processes,
+    struct upgrade *given, char *err, size_t errlen);
+/* Names them all in u, for the next binary; they stay ours. */
+void listeners_hand_over(const struct listeners *l, const struct conf *conf, struct upgrade *u);
 /* The set of the nth process; per_set descriptors.  NULL when they are closed. */
 const int *listeners_of(const struct listeners *l, unsigned nth);
 void listeners_close(struct listeners *l);

@@ -6,4 +6,5 @@ libmaster_a_SOURCES = \
 	src/master/master.c src/master/master.h \
 	src/master/notify.c src/master/notify.h \
 	src/master/pidfile.c src/master/pidfile.h \
-	src/master/setup.c src/master/setup.h
+	src/master/setup.c src/master/setup.h \
+	src/master/upgrade.c src/master/upgrade.h

@@ -11,6 +11,9 @@
  *
  *	START ──► RUN ──► DRAIN ──► END
  *	  └──────────────────┘ (a start that can't succeed)
+ *
+ * Another binary (USR2; upgrade.h) is a drain with open listeners, at whose END this process becomes
+ * that one.  There are never two of them at work: the store has one writer.
  */
 #include <errno.h>
 #include <poll.h>
@@ -35,11 +38,13 @@
 #include "master/notify.h"
 #include "master/pidfile.h"
 #include "master/setup.h"
+#include "master/upgrade.h"
 
 #define START_TRIES	3		/* of a process that was never ready, while the instance starts */
 #define HOPELESS_TRIES	5		/* … and of one that was, later */
 #define LOOK_MS		1000		/* between two looks at the workers' signs of life */
 #define START_LOOK_MS	5		/* between two looks whether they are ready */
+#define TRIAL_MS	10000		/* that another binary may take to read the settings */
 #define GRACE_MS	2000		/* beyond a drain's deadline, before a process is killed */
 
 enum phase { PHASE_START, PHASE_RUN, PHASE_DRAIN, PHASE_END };
@@ -52,7 +57,12 @@ struct master {
 	enum phase phase;
 	int rank;			/* that is being started, or drained */
 	int status;			/* to exit with */
-	bool want_reload;
+	bool want_reload, want_upgrade;
+	bool upgrading;			/* DRAIN: for another binary, not for good */
+	struct upgrade given;		/* by the binary before this one */
+	pid_t trial;			/* the process that tries another binary; 0: none */
+	int trial_fd;			/* where it says what is wrong */
+	int64_t trial_until_ms;
 	int64_t now_ms;			/* monotonic, like all times here */
 	int64_t look_ms, watchdog_ms;	/* when next */
 	int64_t kill_ms;		/* DRAIN: when patience with this rank ends */
@@ -237,8 +247,10 @@ begin_drain(struct master *m, int status)
 {
 	m->phase = PHASE_DRAIN;
 	m->status = status;
-	notify_stopping(&m->notify);
-	listeners_close(&m->children.listeners);
+	if (!m->upgrading) {
+		notify_stopping(&m->notify);
+		listeners_close(&m->children.listeners);
+	}
 	m->rank = INT32_MIN;
 	if (next_rank(m, &m->rank, true))
 		drain_rank(m);
@@ -246,10 +258,96 @@ begin_drain(struct master *m, int status)
 		m->phase = PHASE_END;
 }
 
+/* --- another binary */
+
+/* One that lives in a process would be lost. */
+static bool
+has_lasting_store(const struct conf *conf)
+{
+	return strcmp(conf->store_url, "memory:") != 0 &&
+	    strcmp(conf->store_url, "sqlite::memory:") != 0;
+}
+
+static void
+try_upgrade(struct master *m)
+{
+	m->want_upgrade = false;
+	if (m->trial != 0)
+		return;
+	if (!has_lasting_store(m->conf)) {
+		log_error("the binary is not replaced: the store is in memory and would be lost");
+		return;
+	}
+	if ((m->trial = upgrade_try(&m->trial_fd)) == -1) {
+		m->trial = 0;
+		log_error("the binary is not replaced: %s", strerror(errno));
+		return;
+	}
+	m->trial_until_ms = m->now_ms + TRIAL_MS;
+	log_info("told to replace the binary: trying what is there now");
+}
+
+/* What the trial said, a line of the log each. */
+static void
+log_trial(int fd)
+{
+	char text[2048];
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return;
+	text[n] = '\0';
+	for (char *rest = NULL, *line = strtok_r(text, "\n", &rest); line != NULL;
+	    line = strtok_r(NULL, "\n", &rest))
+		log_error("%s", line);
+}
+
+static void
+end_trial(struct master *m, int status)
+{
+	if (status != 0) {
+		log_trial(m->trial_fd);
+		log_error("the binary is not replaced: the trial of the one that is there now failed");
+	} else if (m->phase == PHASE_RUN) {
+		log_info("replacing the binary");
+		m->upgrading = true;
+		begin_drain(m, MASTER_OK);
+	}
+	(void)close(m->trial_fd);
+	m->trial = 0;
+}
+
+/* It stops for good after all. */
+static void
+forget_upgrade(struct master *m)
+{
+	if (!m->upgrading)
+		return;
+	m->upgrading = false;
+	listeners_close(&m->children.listeners);
+	notify_stopping(&m->notify);
+}
+
+/* Nothing of ours runs any more.  Returns only when this process can't become the other one. */
+static void
+become(struct master *m)
+{
+	struct upgrade u = {
+		.pidfile = m->conf->server_pidfile, .pidfile_fd = m->children.pidfile_fd,
+		.notify_fd = m->notify.fd, .watchdog_ms = m->notify.watchdog_ms
+	};
+
+	listeners_hand_over(&m->children.listeners, m->conf, &u);
+	(void)upgrade_exec(&u);
+	log_error("the binary can't be replaced: %s", strerror(errno));
+	m->status = MASTER_LOST;
+}
+
 /* Nothing more is waited for: all leave at once, and are killed if they don't. */
 static void
 hasten(struct master *m, int status)
 {
+	forget_upgrade(m);
 	if (m->phase != PHASE_DRAIN)
 		begin_drain(m, status);
 	for (unsigned i = 0; i < m->children.count; i++)
@@ -375,7 +473,8 @@ reap(struct master *m)
 	struct child_end end;
 
 	while (children_reap(&m->children, m->now_ms, &end))
-		;
+		if (end.child == NULL && m->trial != 0 && end.pid == m->trial)
+			end_trial(m, end.status);
 	judge(m);
 }
 
@@ -385,7 +484,10 @@ on_signal(struct master *m, uint32_t sig)
 	switch (sig) {
 	case SIGTERM:
 	case SIGINT:
-		if (m->phase == PHASE_DRAIN) {
+		if (m->upgrading) {
+			log_info("stopping, for good");
+			forget_upgrade(m);
+		} else if (m->phase == PHASE_DRAIN) {
 			log_info("told to stop again: stopping at once");
 			hasten(m, MASTER_OK);
 		} else {
@@ -403,9 +505,8 @@ on_signal(struct master *m, uint32_t sig)
 	case SIGUSR1:
 		reopen_log(m);
 		break;
-	case SIGUSR2:		/* its default would be the end of the instance */
-		log_warn("told to replace the binary, which this version of belayd does by a restart "
-		    "only: going on");
+	case SIGUSR2:
+		m->want_upgrade = true;
 		break;
 	}
 }
@@ -470,6 +571,8 @@ look(struct master *m)
 		children_check_hung(&m->children, m->now_ms, m->conf->server_hang_time_ms);
 		m->look_ms = m->now_ms + LOOK_MS;
 	}
+	if (m->trial != 0 && m->now_ms >= m->trial_until_ms)
+		(void)kill(m->trial, SIGKILL);
 	if (m->notify.watchdog_ms > 0 && m->now_ms >= m->watchdog_ms) {
 		notify_watchdog(&m->notify);
 		m->watchdog_ms = m->now_ms + m->notify.watchdog_ms;
@@ -489,6 +592,8 @@ loop(struct master *m)
 		look(m);
 		if (m->phase == PHASE_RUN && m->want_reload)
 			reload(m);
+		if (m->phase == PHASE_RUN && m->want_upgrade)
+			try_upgrade(m);
 		continue_start(m);
 		continue_drain(m);
 	}
@@ -533,6 +638,11 @@ make_pidfile(struct master *m, bool foreground)
 	    strcmp(m->conf->server_pidfile, "/run/belay/belayd.pid") == 0;
 	char err[512];
 
+	if (m->given.pidfile_fd != -1 && strcmp(m->given.pidfile, m->conf->server_pidfile) == 0) {
+		m->children.pidfile_fd = m->given.pidfile_fd;
+		m->given.pidfile_fd = -1;
+		return 0;
+	}
 	m->children.pidfile_fd = pidfile_open(m->conf->server_pidfile, err, sizeof(err));
 	if (m->children.pidfile_fd != -1)
 		return 0;
@@ -556,10 +666,16 @@ prepare(struct master *m, bool foreground)
 		return -1;
 	}
 	setup_limits();
-	if (notify_open(&m->notify) == -1)
+	if (m->given.notify_fd != -1) {
+		notify_take(&m->notify, m->given.notify_fd, m->given.watchdog_ms);
+		m->given.notify_fd = -1;
+	} else if (notify_open(&m->notify) == -1)
 		log_warn("NOTIFY_SOCKET can't be used: %s", strerror(errno));
 	c->notify_fd = m->notify.fd;
 	if (setup_user(m->conf, &c->uid, &c->gid) == -1)
+		return -1;
+	/* There is no terminal to say anything on. */
+	if (m->given.given && open_log(m, m->conf) == -1)
 		return -1;
 	if (children_plan(c, m->conf) == -1) {
 		log_error("more than %d processes are asked for", SHM_MAX_SLOTS);
@@ -567,7 +683,8 @@ prepare(struct master *m, bool foreground)
 	}
 	if (make_pidfile(m, foreground) == -1)
 		return -1;
-	if (listeners_open(&c->listeners, m->conf, children_listening(c), err, sizeof(err)) == -1) {
+	if (listeners_open(&c->listeners, m->conf, children_listening(c), &m->given, err,
+	    sizeof(err)) == -1) {
 		log_error("%s", err);
 		return -1;
 	}
@@ -577,7 +694,7 @@ prepare(struct master *m, bool foreground)
 static int
 detach(struct master *m, bool foreground)
 {
-	if (!foreground && setup_daemon(&m->children.ready_fd) == -1) {
+	if (!foreground && !m->given.given && setup_daemon(&m->children.ready_fd) == -1) {
 		log_error("not detached: %s", strerror(errno));
 		return -1;
 	}
@@ -622,12 +739,16 @@ master_run(const struct conf_sources *sources, struct conf *conf, bool foregroun
 	m.began_ms = m.now_ms = clock_mono_ms();
 	log_set_name("master");
 	log_set_level((enum log_level)conf->server_log_level);
+	upgrade_receive(&m.given);
 	prepared = prepare(&m, foreground) == 0;
+	upgrade_fini(&m.given);
 	if (prepared && detach(&m, foreground) == 0 && make_shared_memory(&m) == 0) {
 		title_set("master");
 		if (!next_rank(&m, &m.rank, false))
 			m.rank = 0;
 		loop(&m);
+		if (m.upgrading)
+			become(&m);
 		log_info("stopped");
 	}
 	clean_up(&m, prepared);

@@ -61,6 +61,12 @@ notify_open(struct notify *n)
 }
 
 void
+notify_take(struct notify *n, int fd, int64_t watchdog_ms)
+{
+	*n = (struct notify){ .fd = fd, .watchdog_ms = watchdog_ms };
+}
+
+void
 notify_close(struct notify *n)
 {
 	if (n->fd != -1)

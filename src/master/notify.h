@@ -17,6 +17,8 @@ struct notify {
  * with errno: the socket is named but can't be had.
  */
 int notify_open(struct notify *n);
+/* Goes on with a socket that is open. */
+void notify_take(struct notify *n, int fd, int64_t watchdog_ms);
 void notify_close(struct notify *n);
 
 /* What is not delivered is not tried again. */

@@ -795,12 +795,168 @@ async def test_workers_do_not_obey_strangers(make):
     assert (await daemon.rest("GET", "/health/ready", bearer=""))[0] == 200
 
 
-async def test_signal_kept_for_later(make):
-    """USR2 ends nothing: neither the master nor, seconds later, the workers, for which it is the kernel's word of its death."""
+# --- another binary
+
+
+class Program:
+    """A belayd at a path of its own, where another version can be put: the same program with another number in it."""
+
+    def __init__(self, folder):
+        self.path = folder / "belayd"
+        self.real = Path(BELAYD).read_bytes()
+        self.version = subprocess.run([BELAYD, "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
+        self.put(self.version)
+
+    def put(self, version):
+        assert len(version) == len(self.version)
+        self.write(self.real.replace(self.version.encode(), version.encode()))
+
+    def write(self, content):
+        fresh = self.path.with_suffix(".new")
+        fresh.write_bytes(content)
+        fresh.chmod(0o755)
+        fresh.rename(self.path)
+
+    def of(self, daemon):
+        real = daemon.command
+        daemon.command = lambda *extra: [str(self.path), *real(*extra)[1:]]
+        return daemon
+
+
+def descriptors(daemon):
+    return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+
+@pytest.mark.parametrize("accept", ["shared", "reuseport"])
+async def test_another_binary(make, tmp_path, accept):
+    """USR2: the same process becomes the new program; clients are told to come back, and nobody is refused meanwhile."""
+    program = Program(tmp_path)
+    manager = Manager(tmp_path / "notify")
+    daemon = program.of(make({"server.accept": accept, "server.admin_listen": f"unix:{tmp_path}/admin"},
+                             env={"NOTIFY_SOCKET": str(tmp_path / "notify")}))
+    daemon.settings["server.listen"] += f",unix:{tmp_path}/socket"
+    daemon.start()
+    manager.hear_of("READY")
+    pidfile = Path(daemon.settings["server.run_dir"]) / "belayd.pid"
+    device_token = await daemon.register("d1")
+    answered, refused, stop = [], [], False
+
+    async def ask():
+        while not stop:
+            try:
+                answered.append((await daemon.rest("GET", "/api/device/d1"))[0])
+            except Exception as e:
+                refused.append(repr(e))
+
+    for version in ("7.7.7", "8.8.8"):
+        device = await daemon.device("d1", device_token)
+        epoch = device.connected["payload"]["epoch"]
+        _, body = await daemon.rest("POST", "/api/command", {"deviceId": "d1", "command": "unlock_door"})
+        await device.expect("command")
+        asking = [asyncio.ensure_future(ask()) for _ in range(3)]
+        count, pids = descriptors(daemon), daemon.workers()
+        program.put(version)
+        daemon.process.send_signal(signal.SIGUSR2)
+        assert (await device.expect("reconnect", 15))["payload"]["afterMs"] >= 0
+        assert (await device.closed())[0] == 1012
+        device = await daemon.device("d1", device_token)
+        assert device.connected["payload"]["version"] == version and device.connected["payload"]["epoch"] > epoch
+        # What it was sent before is asked for: the store is the same.
+        command = body["command"]["commandId"]
+        assert (await device.expect("reconcile"))["payload"]["commandIds"] == [command]
+        assert (await device.ask("command_ack", {"commandId": command, "status": "executed"}))["type"] == "ok"
+        stop = True
+        await asyncio.gather(*asking)
+        stop = False
+        assert refused == [] and answered and set(answered) == {200}
+        manager.hear_of("READY")
+        assert not set(pids.values()) & set(daemon.workers().values())
+        assert int(pidfile.read_text()) == daemon.process.pid and descriptors(daemon) == count
+        for path in ("socket", "admin"):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(str(tmp_path / path))
+        await device.close()
+    assert daemon.stop() == 0
+    assert not pidfile.exists() and not (tmp_path / "socket").exists() and port_is_free(daemon.port)
+
+
+async def test_another_binary_that_is_none(make, tmp_path):
+    """Where the trial fails nothing changes; where the binary goes away behind it, the old one goes on."""
+    program = Program(tmp_path)
+    daemon = program.of(make()).start()
+    user = await daemon.user()
+    before = daemon.workers()
+    program.write(b"#!/bin/sh\necho this one is broken >&2; exit 9\n")
+
+    def told(times):
+        return daemon.log_text().count("the binary is not replaced") == times
+
+    daemon.process.send_signal(signal.SIGUSR2)
+    await eventually(lambda: told(1))
+    assert "this one is broken" in daemon.log_text()
+    program.path.unlink()
+    daemon.process.send_signal(signal.SIGUSR2)
+    await eventually(lambda: told(2))
+    assert (await user.ask("ping"))["type"] == "pong"
+    assert daemon.workers() == before
+    program.write(b"#!/bin/sh\nrm \"$0\"\n")
+    daemon.process.send_signal(signal.SIGUSR2)
+    assert (await user.closed())[0] == 1012
+    user = await daemon.user()
+    assert user.connected["payload"]["version"] == program.version
+    assert not set(daemon.workers().values()) & set(before.values())
+    # And once there is one again, it comes in.
+    program.put("9.9.9")
+    daemon.process.send_signal(signal.SIGUSR2)
+    assert (await user.closed())[0] == 1012
+    user = await daemon.user()
+    assert user.connected["payload"]["version"] == "9.9.9"
+    await user.close()
+
+
+async def test_another_binary_and_a_store_in_memory(make):
+    """What a process holds would be gone: it stays."""
+    daemon = make(store="memory:").start()
+    await daemon.register("kept")
+    before = daemon.workers()
+    daemon.process.send_signal(signal.SIGUSR2)
+    await eventually(lambda: "would be lost" in daemon.log_text())
+    assert daemon.workers() == before
+    assert (await daemon.rest("GET", "/api/device/kept"))[0] == 200
+
+
+async def test_stop_while_the_binary_is_replaced(make):
+    """A TERM behind it means it: a client that does not leave holds up the one and the other."""
+    daemon = make({"server.drain_time": "20s"}).start()
+    user = await daemon.user()
+    user.ws.transport.pause_reading()			# does not see that it is to go
+    await daemon.user("u2")
+    daemon.process.send_signal(signal.SIGUSR2)
+    await eventually(lambda: "replacing the binary" in daemon.log_text())
+    daemon.process.send_signal(signal.SIGTERM)
+    await eventually(lambda: port_is_free(daemon.port), 15)
+    assert daemon.process.wait(30) == 0
+    daemon.process = None
+
+
+def test_daemon_and_another_binary(daemonized):
+    """Without a terminal too, and as the same session."""
+    d = daemonized()
+    done = d.start()
+    assert done.returncode == 0, done.stderr
+    before = d.processes()
+    os.kill(d.pid, signal.SIGUSR2)
+    wait_until(lambda: not set(d.processes()[1:]) & set(before[1:]) and len(d.processes()) == len(before), 15)
+    wait_until(d.ready)
+    assert int(d.pidfile.read_text()) == d.pid == before[0] and os.getsid(d.pid) == d.pid
+
+
+async def test_signal_of_somebody_else(make):
+    """A USR2 does not end a worker seconds later, though it is the kernel's word of the master's death."""
     daemon = make()
     daemon.start()
     before = daemon.workers()
-    for pid in (daemon.process.pid, *before.values()):
+    for pid in before.values():
         os.kill(pid, signal.SIGUSR2)
     user = await daemon.user()
     await asyncio.sleep(4.5)		# an orphan is ended after 4 s
