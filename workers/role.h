@@ -208,4 +208,14 @@ void worker_observe(struct worker *w, unsigned histogram, uint64_t us);
 
 #define worker_count(w, counter, n) stats_add((w)->stats, (counter), (n))
 
+/*
+ * Monotonic: since when what this process counts for itself is all that was counted in its place: it is the first one
+ * there, and so nothing was since the instance began; or it is not, and what its predecessors counted is gone.
+ */
+static inline int64_t
+worker_counts_since(const struct worker *w, int64_t mono_ms)
+{
+	return w->generation == 1 ? shm_started_mono_ms(w->shm) : mono_ms;
+}
+
 #endif

@@ -19,4 +19,5 @@ libbase_a_SOURCES = \
 	src/base/text.c src/base/text.h \
 	src/base/title.c src/base/title.h \
 	src/base/uuid.c src/base/uuid.h \
-	src/base/version.h
+	src/base/version.h \
+	src/base/window.c src/base/window.h

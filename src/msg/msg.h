@@ -78,7 +78,7 @@ enum publish_kind {
 };
 
 /* What is to be done with users' connections. */
-enum user_task { USER_TASK_SEND, USER_TASK_COUNT, USER_TASK_KICK, USER_TASK_STATS };
+enum user_task { USER_TASK_SEND, USER_TASK_COUNT, USER_TASK_KICK, USER_TASK_STATS, USER_TASK_TRAFFIC };
 
 /* What a device says of a command, and where the command goes by it. */
 enum ack_status { ACK_ACCEPTED, ACK_EXECUTED, ACK_FAILED, ACK_UNKNOWN };

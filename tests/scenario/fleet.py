@@ -303,7 +303,7 @@ class Fleet:
             names = {'belay_websocket_open{party="user"}': 0, 'belay_websocket_open{party="device"}': 0, "belay_connections_open": 1,
                      "belay_devices_online": 0, "belay_commands_pending": 0}
             self.left = {n: await self.daemon.metric(n) for n, v in names.items() if await self.daemon.metric(n) != v}
-            _, body = await self.daemon.rest("GET", "/api/health/detailed")
+            _, body = await self.daemon.rest("GET", "/api/health/detailed", bearer=self.daemon.service_key)
             if body["memory"]["audiences"] != 0:
                 self.left["audiences"] = body["memory"]["audiences"]
             return not self.left

@@ -266,6 +266,7 @@ async def the_rest(belayd, ask):
     await ask("user_disconnect", 200, bearer=ADMIN, userId="u9")
     for route in ("health", "api_health", "health_ready"):
         await ask(route, 200, bearer="")
+    await ask("health_detailed", 200, bearer=belayd.service_key)
     for route in ("health_detailed", "health_devices", "health_metrics"):
         await ask(route, 200)
         await ask(route, 401, bearer="")

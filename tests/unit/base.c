@@ -30,6 +30,7 @@
 #include "base/must.h"
 #include "base/title.h"
 #include "base/uuid.h"
+#include "base/window.h"
 
 static void
 expect_buf(struct buf *b, const char *text)
@@ -295,6 +296,50 @@ test_block(void **state)
 	block_key_free(&k);
 	assert_null(k);
 	block_key_free(&k);
+}
+
+static uint64_t
+window_sum(const uint32_t cells[WINDOW_STEPS][2], unsigned which)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < WINDOW_STEPS; i++)
+		sum += cells[i][which];
+	return sum;
+}
+
+static void
+test_window(void **state)
+{
+	/* Of any length, from the machine's start and from long after it. */
+	static const int64_t starts[] = { 0, 7, WINDOW_STEP_MS * 3, INT64_C(90000000000) + 11 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
+		uint32_t cells[WINDOW_STEPS][2] = { 0 };
+		int64_t step = 0, ms = 0, mono = starts[i];
+
+		/* One each second: as many as the window has seconds, and no more. */
+		for (int n = 1; n < 1000; n++, mono += 1000) {
+			uint64_t want;
+
+			window_row(&step, &cells[0][0], 2, mono)[1]++;
+			ms = window_ms(mono, starts[i]);
+			want = (uint64_t)ms / 1000 + 1;
+			assert_true(window_sum(cells, 1) == want || window_sum(cells, 1) + 1 == want);
+			assert_int_equal(window_sum(cells, 0), 0);
+			assert_true(ms <= mono - starts[i]);
+		}
+		assert_true(ms >= WINDOW_STEP_MS * (WINDOW_STEPS - 1) && ms < WINDOW_STEP_MS * WINDOW_STEPS);
+		assert_false(window_is_over(step, mono));
+		/* A pause: a part of it is left, then nothing. */
+		mono += WINDOW_STEP_MS * (WINDOW_STEPS / 2);
+		window_row(&step, &cells[0][0], 2, mono);
+		assert_in_range(window_sum(cells, 1), 1, WINDOW_STEP_MS * WINDOW_STEPS / 1000 / 2 + 30);
+		assert_true(window_is_over(step, mono + WINDOW_STEP_MS * WINDOW_STEPS));
+		window_row(&step, &cells[0][0], 2, mono + WINDOW_STEP_MS * WINDOW_STEPS);
+		assert_int_equal(window_sum(cells, 1), 0);
+	}
 }
 
 static void
@@ -625,7 +670,8 @@ main(int argc, char **argv)
 		    cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_sha256), cmocka_unit_test(test_siphash),
 		    cmocka_unit_test(test_base64url),
-		cmocka_unit_test(test_block), cmocka_unit_test(test_uuid),
+		cmocka_unit_test(test_block), cmocka_unit_test(test_window),
+		cmocka_unit_test(test_uuid),
 		cmocka_unit_test(test_uuid_after_fork), cmocka_unit_test(test_address),
 		    cmocka_unit_test(test_network),
 		cmocka_unit_test(test_log), cmocka_unit_test(test_log_without_reader),

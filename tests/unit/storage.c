@@ -1885,6 +1885,106 @@ survives_a_lock(void **state)
 	assert_string_equal(ASK(x, .queue_ms = 1000), "queued");
 }
 
+/* What GET /api/health/metrics is made of, in x->answer; tenant "": of all. */
+static void
+counts_of(struct test *x, const char *tenant)
+{
+	assert_int_equal(rest_as(x, ROLE_USER, tenant, "owner", ROUTE_health_metrics, NULL, NULL, NULL, NULL, NULL), 200);
+}
+
+static void
+counts_by_tenant(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	uint8_t hash[SHA256_LEN];
+	char token[DEVICE_TOKEN_LEN + 1];
+
+	counts_of(x, "t1");
+	assert_has(x, "\"events\":0,\"commands\":{\"created\":0,\"executed\":0,\"failed\":0,\"timeout\":0,\"expired\":0,"
+	    "\"cancelled\":0,\"pending\":0,\"latencyMs\":{\"p50\":null,\"p90\":null,\"p99\":null}}}");
+	new_device(x, "d1", 0);
+	auth_device_token_new(token, hash);
+	assert_int_equal(rest_as(x, ROLE_USER, "t2", "owner", ROUTE_device_register, NULL, NULL, NULL,
+	    "{\"deviceId\":\"d1\",\"name\":\"n\"}", token), 201);
+	assert_string_equal(ASK(x, .queue_ms = 1000), "queued");
+	counts_of(x, "t1");
+	assert_has(x, "\"created\":1,");
+	assert_has(x, "\"pending\":0,");
+	w = online(x, 0, "d1");		/* it is sent */
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	counts_of(x, "t1");
+	assert_has(x, "\"created\":2,\"executed\":0,");
+	assert_has(x, "\"pending\":2,");
+	assert_string_equal(ack(x, &w, ACK_ACCEPTED), "ok");
+	assert_string_equal(ack(x, &w, ACK_EXECUTED), "ok");
+	counts_of(x, "t1");
+	assert_has(x, "\"events\":5,\"commands\":{\"created\":2,\"executed\":1,");
+	assert_has(x, "\"pending\":1,");
+	assert_false(has(x, "null"));
+	counts_of(x, "t2");
+	assert_has(x, "\"events\":1,\"commands\":{\"created\":0,\"executed\":0,");
+	counts_of(x, "t3");
+	assert_has(x, "\"events\":0,");
+	counts_of(x, "");
+	assert_has(x, "\"events\":6,\"commands\":{\"created\":2,\"executed\":1,");
+	assert_has(x, "\"pending\":1,");
+
+	/* What was rolled back was not. */
+	if (strcmp(engine, "file") == 0) {
+		sqlite3 *other;
+		char path[128];
+
+		snprintf(path, sizeof(path), "%s/belay.db", x->folder);
+		assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+		assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+		assert_string_equal(ASK(x, .user = "owner"), "unavailable");
+		assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+		sqlite3_close(other);
+		counts_of(x, "t1");
+		assert_has(x, "\"events\":5,\"commands\":{\"created\":2,\"executed\":1,");
+
+		/* A successor counts from its start, but for what waits still. */
+		world_kill(&x->t);
+		world_start(&x->t);
+		counts_of(x, "t1");
+		assert_has(x, "\"events\":0,\"commands\":{\"created\":0,");
+		assert_true(strtol(strchr(x->answer.data, ':') + 1, NULL, 10) < 5000);
+		assert_has(x, "\"pending\":1,");
+	}
+	/* With the device its commands end. */
+	assert_int_equal(rest_(x, "owner", ROUTE_device_delete, "d1", NULL, NULL), 204);
+	counts_of(x, "t1");
+	assert_has(x, "\"timeout\":1,");
+	assert_has(x, "\"pending\":0,");
+}
+
+/* With a device end all its commands, however many there are. */
+static void
+ends_all_commands(void **state)
+{
+	struct test *x = *state;
+
+	new_device(x, "d1", 0);
+	online(x, 0, "d1");
+	x->t.keep_posted = false;
+	for (int n = 0; n < 4400; n++) {
+		struct order o = { .timeout_ms = 300000 };
+
+		post_order(x, &o);
+		if (n % 200 == 199)
+			world_run(&x->t);
+	}
+	x->t.keep_posted = true;
+	counts_of(x, "t1");
+	assert_has(x, "\"pending\":4400,");
+	assert_int_equal(rest_(x, "owner", ROUTE_device_delete, "d1", NULL, NULL), 204);
+	counts_of(x, "t1");
+	assert_has(x, "\"timeout\":4400,");
+	assert_has(x, "\"pending\":0,");
+	assert_int_equal(pending_count(x->t.shm), 0);
+}
+
 /* A claim that was made before the commit failed is taken back. */
 static void
 takes_back_claims(void **state)
@@ -1917,6 +2017,9 @@ takes_back_claims(void **state)
 	assert_true(v.ref[0] == a.ref);
 	assert_int_equal(v.epoch[0], a.epoch);
 	set_page_limit(x, 1000000);
+	/* Nor is it counted: registered and connected, once. */
+	counts_of(x, "t1");
+	assert_has(x, "\"events\":2,\"commands\":{\"created\":0,");
 	free(big);
 }
 
@@ -2022,6 +2125,7 @@ main(void)
 		T(reconciles), T(keeps_permissions), T(subscribes), T(decides_on_visitors), T(takes_tickets_once),
 		T(tells_values_by_rest), T(stores_telemetry), T(forgets_telemetry), T(stores_telemetry_once),
 		T(stores_telemetry_before_it_ends), T(loses_telemetry_alone), T(shows_what_was_missed), T(cursors_say_nothing),
+		T(counts_by_tenant), T(ends_all_commands),
 		T(reads_a_batch_again), T(survives_a_full_disk), T(survives_a_lock), T(takes_back_claims), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
 	};

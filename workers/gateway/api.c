@@ -395,6 +395,17 @@ on_rest(struct gateway *g, struct conn *c)
 		unavailable(g, c, a);
 }
 
+/* A service key of all tenants that names none is the operator's: it is shown what is nobody's alone. */
+static bool
+sees_instance(struct gateway *g, const struct conn *c)
+{
+	struct slice tenant;
+
+	buf_clear(&g->scratch);
+	return c->http->who.any_tenant &&
+	    uri_query_get_id(buf_slice(&c->http->query), "tenantId", &g->scratch, &tenant) == 0;
+}
+
 static void
 on_users(struct gateway *g, struct conn *c)
 {
@@ -406,18 +417,44 @@ on_users(struct gateway *g, struct conn *c)
 		users_request(g, c, tenant);
 }
 
-/* A service key of all tenants sees the sum of all when it names none. */
+/* The tenant that counts are asked of; empty: a service key of all tenants names none, and sees the sum of all. */
+static bool
+tenant_or_all(struct gateway *g, struct conn *c, struct slice *tenant)
+{
+	buf_clear(&g->scratch);
+	if (!sees_instance(g, c))
+		return request_tenant(g, c, tenant);
+	*tenant = SLICE_NONE;
+	return true;
+}
+
 static void
 on_ws_stats(struct gateway *g, struct conn *c)
 {
-	struct http *h = c->http;
-	struct slice tenant = SLICE_NONE;
+	struct slice tenant;
 
-	buf_clear(&g->scratch);
-	if (h->who.any_tenant && uri_query_get_id(buf_slice(&h->query), "tenantId", &g->scratch, &tenant) == 0)
-		users_request(g, c, SLICE_NONE);
-	else if (request_tenant(g, c, &tenant))
+	if (tenant_or_all(g, c, &tenant))
 		users_request(g, c, tenant);
+}
+
+/* Storage's counts, and then those of all gateways. */
+static void
+on_metrics(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+	struct msg_rest m = {
+		.ref = conn_ref(g, c), .at = g->w->now_ms, .route = ROUTE_health_metrics,
+		.role = (uint8_t)h->who.role, .user = slice_of(h->who.user), .query = buf_slice(&h->query)
+	};
+	struct ask *a;
+
+	if (!tenant_or_all(g, c, &m.tenant))
+		return;
+	a = ask_new(g, c, ASK_METRICS, SLICE_NONE);
+	a->until_ms = g->w->mono_ms + ASK_PROBE_MS;
+	m.request = a->request;
+	if (gateway_tell_storage(g, rest, &m) == -1)
+		unavailable(g, c, a);
 }
 
 static void
@@ -451,7 +488,7 @@ api_request(struct gateway *g, struct conn *c)
 		on_probe(g, c);
 		break;
 	case ROUTE_health_metrics:
-		api_health_metrics(g, c);
+		on_metrics(g, c);
 		break;
 	case ROUTE_metrics:
 		api_metrics(g, c);
@@ -500,7 +537,8 @@ static bool
 is_http(const struct ask *a)
 {
 	return a->kind == ASK_REST || a->kind == ASK_COMMAND_REST || a->kind == ASK_COMMAND_WAIT ||
-	    a->kind == ASK_COMMAND_LOOK || a->kind == ASK_PROBE || a->kind == ASK_TICKET || a->kind == ASK_GATHER;
+	    a->kind == ASK_COMMAND_LOOK || a->kind == ASK_PROBE || a->kind == ASK_TICKET || a->kind == ASK_GATHER ||
+	    a->kind == ASK_METRICS;
 }
 
 /* The connection that asked, if it still waits. */
@@ -522,7 +560,7 @@ static void
 answer_probe(struct gateway *g, struct conn *c, const struct ask *a, bool ok)
 {
 	if (a->extra)
-		api_health_detailed(g, c, ok, g->w->mono_ms - a->since_ms);
+		api_health_detailed(g, c, ok, g->w->mono_ms - a->since_ms, sees_instance(g, c));
 	else
 		api_health_ready(g, c, ok);
 }
@@ -602,6 +640,17 @@ answer_unasked(struct gateway *g, const struct msg_store_reply *m)
 		tell_error(g, c, SLICE_NONE, m);
 }
 
+/* What storage counted stands by, where a request's body is, until the gateways have said what they did. */
+static void
+gather_metrics(struct gateway *g, struct conn *c, const struct msg_store_reply *m)
+{
+	struct http *h = c->http;
+
+	buf_clear(&h->body);
+	buf_put_slice(&h->body, m->body_json);
+	users_request(g, c, slice_of(h->who.any_tenant ? h->tenant : h->who.tenant));
+}
+
 /* The request that it was about may have been answered meanwhile. */
 static void
 answer_look(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
@@ -634,6 +683,8 @@ answer_reply(struct gateway *g, const struct msg_store_reply *m)
 		ticket_respond(g, c);
 	else if (a->kind == ASK_COMMAND_LOOK)
 		answer_look(g, c, a, m);
+	else if (a->kind == ASK_METRICS && m->code == ERROR_NONE)
+		gather_metrics(g, c, m);
 	else if (is_http(a))
 		answer_http(g, c, m);
 	else if (a->kind == ASK_VISITOR)

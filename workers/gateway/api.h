@@ -14,6 +14,7 @@
 struct ask;
 struct conn;
 struct gateway;
+struct traffic_sum;
 
 /* The head of a request is there: may this client ask it at all?  false: it was answered. */
 bool api_authorize(struct gateway *g, struct conn *c, const struct http_head *head);
@@ -36,10 +37,11 @@ void api_look_at_command(struct gateway *g, struct conn *c);
 /* api_health.c */
 void api_health(struct gateway *g, struct conn *c);
 void api_health_ready(struct gateway *g, struct conn *c, bool store_ok);
-void api_health_detailed(struct gateway *g, struct conn *c, bool store_ok, int64_t store_ms);
-void api_health_metrics(struct gateway *g, struct conn *c);
-/* Now and then: what rates are made of. */
-void api_health_sample(struct gateway *g);
+/* whole: with the counts that are of no one tenant. */
+void api_health_detailed(struct gateway *g, struct conn *c, bool store_ok, int64_t store_ms,
+    bool whole);
+/* What storage counted is the body of the request in hand. */
+void api_health_metrics(struct gateway *g, struct conn *c, const struct traffic_sum *traffic);
 void api_metrics(struct gateway *g, struct conn *c);
 
 #endif

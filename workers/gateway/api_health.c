@@ -1,17 +1,20 @@
 /*
  * api_health.c: is it alive, is it ready, how does it do: for people, load
- * balancers and Prometheus.  One gateway process, which reads what all
- * processes of the instance count in shared memory.
+ * balancers and Prometheus.  One gateway process.  A tenant is shown counts of
+ * its own; those of the instance, which all processes keep in shared memory,
+ * are the operator's.
  */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "base/version.h"
 #include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
+#include "gateway/traffic.h"
 #include "shm/directory.h"
 #include "shm/pending.h"
 #include "shm/topics.h"
@@ -68,7 +71,7 @@ state_name(const struct gateway *g, const struct slot_view *view)
 }
 
 void
-api_health_detailed(struct gateway *g, struct conn *c, bool store_ok, int64_t store_ms)
+api_health_detailed(struct gateway *g, struct conn *c, bool store_ok, int64_t store_ms, bool whole)
 {
 	struct buf *b = &g->payload;
 	bool all_ok = store_ok;
@@ -83,7 +86,7 @@ api_health_detailed(struct gateway *g, struct conn *c, bool store_ok, int64_t st
 		if (view.generation == 0 || view.state == SLOT_FREE)
 			continue;
 		all_ok = all_ok && strcmp(state_name(g, &view), "ok") == 0;
-		bytes += view.pid > 0 ? private_bytes(view.pid) : 0;
+		bytes += whole && view.pid > 0 ? private_bytes(view.pid) : 0;
 		buf_printf(b,
 		    "%s{\"role\":\"%s\",\"number\":%u,\"pid\":%d,\"starts\":%u,\"status\":\"%s\"}",
 		    n++ > 0 ? "," : "", worker_role_by_id(view.role)->name, view.nth, view.pid,
@@ -94,129 +97,62 @@ api_health_detailed(struct gateway *g, struct conn *c, bool store_ok, int64_t st
 	/* Parts that are not configured say so rather than "ok". */
 	buf_puts(b,
 	    "\"redis\":{\"status\":\"off\"},\"mqtt\":{\"status\":\"off\"},\"feed\":{\"status\":\"off\"},");
-	buf_printf(b,
-	    "\"memory\":{\"status\":\"ok\",\"privateBytes\":%ld,\"devices\":%u,\"pendingCommands\":%u,"
-	    "\"audiences\":%u},",
-	    bytes, directory_count(g->w->shm), pending_count(g->w->shm), topics_count(g->w->shm));
+	buf_puts(b, "\"memory\":{\"status\":\"ok\"");
+	if (whole)
+		buf_printf(b, ",\"privateBytes\":%ld,\"devices\":%u,\"pendingCommands\":%u,\"audiences\":%u", bytes,
+		    directory_count(g->w->shm), pending_count(g->w->shm), topics_count(g->w->shm));
+	buf_puts(b, "},");
 	buf_printf(b, "\"status\":\"%s\",\"version\":\"" BELAY_VERSION "\"}",
 	    all_ok ? "ok" : "degraded");
 	http_respond_json(g, c, 200, buf_slice(b));
 }
 
-static uint64_t
-sum(const struct gateway *g, enum stats_counter counter)
+/* A member of an object that storage wrote. */
+static struct slice
+member(struct slice json, const char *name)
 {
-	return stats_sum(g->w->shm, counter);
+	struct json_value object = { JSON_KIND_OBJECT, json }, v;
+
+	return json_get(object, name, &v) == 0 ? v.raw : SLICE("null");
 }
 
-void
-api_health_sample(struct gateway *g)
+static int64_t
+number(struct slice json, const char *name)
 {
-	struct rate_history *r = &g->rates;
-	struct rate_sample *now;
+	struct json_value v = { JSON_KIND_NUMBER, member(json, name) };
+	int64_t n;
 
-	if (g->w->mono_ms < r->due_ms)
-		return;
-	r->due_ms = g->w->mono_ms + RATE_EVERY_MS;
-	now = &r->sample[r->count++ % RATE_SAMPLES];
-	now->at_ms = g->w->mono_ms;
-	now->events = sum(g, STAT_EVENTS_STORED);
-	now->messages = sum(g, STAT_MESSAGES_IN);
-	now->errors = sum(g, STAT_STORE_ERRORS) + sum(g, STAT_HTTP_5XX);
-	now->invalid = sum(g, STAT_MESSAGES_INVALID) + sum(g, STAT_HTTP_4XX);
-}
-
-/* Per second, over the time since the oldest sample. */
-static double
-rate(const struct gateway *g, const struct rate_sample *then, uint64_t was, uint64_t is)
-{
-	int64_t ms = g->w->mono_ms - then->at_ms;
-
-	return ms <= 0 || is < was ? 0 : (double)(is - was) * 1000 / (double)ms;
+	return json_i64(v, &n) == 0 ? n : 0;
 }
 
 static void
-put_rates(const struct gateway *g, struct buf *b)
+put_rates(struct buf *b, int64_t window_ms, int64_t events, int64_t events_ms, const struct traffic_sum *t)
 {
-	const struct rate_history *r = &g->rates;
-	const struct rate_sample none = { g->w->mono_ms, 0, 0, 0, 0 };
-	unsigned oldest = r->count > RATE_SAMPLES ? r->count % RATE_SAMPLES : 0;
-	const struct rate_sample *then = r->count == 0 ? &none : &r->sample[oldest];
-	uint64_t errors = sum(g, STAT_STORE_ERRORS) + sum(g, STAT_HTTP_5XX);
-	uint64_t refused = sum(g, STAT_MESSAGES_INVALID) + sum(g, STAT_HTTP_4XX);
-
 	buf_printf(b, "\"rates\":{\"windowMs\":%lld,\"eventsPerSecond\":%.3f,\"messagesPerSecond\":%.3f,"
-	    "\"errorsPerSecond\":%.3f,\"refusedPerSecond\":%.3f},", (long long)(g->w->mono_ms - then->at_ms),
-	    rate(g, then, then->events, sum(g, STAT_EVENTS_STORED)),
-	    rate(g, then, then->messages, sum(g, STAT_MESSAGES_IN)), rate(g, then, then->errors, errors),
-	    rate(g, then, then->invalid, refused));
-}
-
-/* The time in microseconds below which the share q of all commands lies, within its bucket in proportion. */
-static double
-quantile(const struct gateway *g, enum stats_counter first, double q)
-{
-	double all = 0, below = 0, low = 0;
-
-	for (unsigned i = 0; i <= STAT_BUCKET_COUNT; i++)
-		all += (double)stats_sum(g->w->shm, first + i);
-	for (unsigned i = 0; i < STAT_BUCKET_COUNT && all > 0; i++) {
-		double here = (double)stats_sum(g->w->shm, first + i);
-
-		if (here > 0 && below + here >= q * all)
-			return low + (stat_bucket_us[i] - low) * (q * all - below) / here;
-		below += here;
-		low = stat_bucket_us[i];
-	}
-	return all > 0 ? low : -1;
-}
-
-static void
-put_latency(const struct gateway *g, struct buf *b)
-{
-	static const struct {
-		const char *name;
-		double q;
-	} shown[] = { { "p50", 0.5 }, { "p90", 0.9 }, { "p99", 0.99 } };
-
-	buf_puts(b, "\"latencyMs\":{");
-	for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++) {
-		double us = quantile(g, STAT_COMMAND_US, shown[i].q);
-
-		buf_printf(b, "%s\"%s\":", i > 0 ? "," : "", shown[i].name);
-		if (us < 0)
-			buf_puts(b, "null");
-		else
-			buf_printf(b, "%.3f", us / 1000);
-	}
-	buf_putc(b, '}');
+	    "\"errorsPerSecond\":%.3f,\"refusedPerSecond\":%.3f},", (long long)window_ms,
+	    events_ms > 0 ? (double)events * 1000 / (double)events_ms : 0, t->per_second[TRAFFIC_RECEIVED],
+	    t->per_second[TRAFFIC_FAILED], t->per_second[TRAFFIC_REFUSED]);
 }
 
 void
-api_health_metrics(struct gateway *g, struct conn *c)
+api_health_metrics(struct gateway *g, struct conn *c, const struct traffic_sum *t)
 {
+	struct slice store = buf_slice(&c->http->body);
+	int64_t events = number(store, "events"), store_ms = number(store, "windowMs");
+	int64_t window_ms = t->window_ms < store_ms ? t->window_ms : store_ms;
 	struct buf *b = &g->payload;
 
 	buf_clear(b);
-	buf_printf(b, "{\"connections\":{\"open\":%llu,\"accepted\":%llu},",
-	    (unsigned long long)sum(g, STAT_CONNECTIONS_OPEN),
-	    (unsigned long long)sum(g, STAT_CONNECTIONS_ACCEPTED));
+	buf_printf(b, "{\"windowMs\":%lld,\"connections\":{\"open\":%u,\"accepted\":%llu},", (long long)window_ms,
+	    t->connections, (unsigned long long)t->counts[TRAFFIC_ACCEPTED]);
 	buf_printf(b, "\"messages\":{\"received\":%llu,\"sent\":%llu,\"invalid\":%llu},",
-	    (unsigned long long)sum(g, STAT_MESSAGES_IN),
-	    (unsigned long long)sum(g, STAT_MESSAGES_OUT),
-	    (unsigned long long)sum(g, STAT_MESSAGES_INVALID));
-	put_rates(g, b);
-	buf_printf(b, "\"commands\":{\"created\":%llu,\"executed\":%llu,\"failed\":%llu,"
-	    "\"timeout\":%llu,\"expired\":%llu,"
-	    "\"cancelled\":%llu,\"pending\":%u,",
-	    (unsigned long long)sum(g, STAT_COMMANDS_CREATED), (unsigned long long)sum(g, STAT_COMMANDS_EXECUTED),
-	    (unsigned long long)sum(g, STAT_COMMANDS_FAILED), (unsigned long long)sum(g, STAT_COMMANDS_TIMEOUT),
-	    (unsigned long long)sum(g, STAT_COMMANDS_EXPIRED), (unsigned long long)sum(g, STAT_COMMANDS_CANCELLED),
-	    pending_count(g->w->shm));
-	put_latency(g, b);
-	buf_printf(b, "},\"events\":{\"stored\":%llu},\"errors\":{\"store\":%llu,\"http5xx\":%llu}}",
-	    (unsigned long long)sum(g, STAT_EVENTS_STORED), (unsigned long long)sum(g, STAT_STORE_ERRORS),
-	    (unsigned long long)sum(g, STAT_HTTP_5XX));
+	    (unsigned long long)t->counts[TRAFFIC_RECEIVED], (unsigned long long)t->counts[TRAFFIC_SENT],
+	    (unsigned long long)t->counts[TRAFFIC_INVALID]);
+	put_rates(b, window_ms, events, store_ms, t);
+	buf_puts(b, "\"commands\":");
+	buf_put_slice(b, member(store, "commands"));
+	buf_printf(b, ",\"events\":{\"stored\":%lld},\"errors\":{\"store\":%llu,\"http5xx\":%llu}}", (long long)events,
+	    (unsigned long long)t->counts[TRAFFIC_UNAVAILABLE], (unsigned long long)t->counts[TRAFFIC_HTTP_5XX]);
 	http_respond_json(g, c, 200, buf_slice(b));
 }
 

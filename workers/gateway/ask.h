@@ -37,6 +37,7 @@ enum ask_kind {
 	ASK_PROBE,			/* health */
 	ASK_TICKET,			/* HTTP: a ticket is stored */
 	ASK_GATHER,			/* HTTP: all gateways are asked (users.c) */
+	ASK_METRICS,			/* HTTP: counts of storage, and then those of all gateways */
 	ASK_TICKET_TAKE,		/* an upgrade's ticket: whose is it? */
 	ASK_REFRESH			/* a device's own token, once more: answered by ok */
 };

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/must.h"
 #include "gateway/accept.h"
@@ -111,6 +112,7 @@ gateway_start(struct worker *w)
 	w->data = g;
 	g->w = w;
 	g->conf = w->conf;
+	g->since_ms = worker_counts_since(w, clock_mono_ms());
 	w->stats[STAT_CONNECTIONS_OPEN] = 0;	/* those of a predecessor are gone */
 	w->stats[STAT_WS_USERS] = 0;
 	w->stats[STAT_WS_DEVICES] = 0;
@@ -286,7 +288,7 @@ gateway_tick(struct worker *w)
 	wheel_turn(&g->wheel, &g->conns, (uint32_t)(w->mono_ms / 1000), fire, g);
 	ask_tick(g);
 	keysets_tick(g);
-	api_health_sample(g);
+	tenant_sweep(g);
 	accept_tick(g);
 	tls_conn_tick(g);
 	drain_tick(g);

@@ -32,19 +32,6 @@
 #define GATEWAY_READ_SIZE 65536
 #define COMMAND_TIMEOUT_MS 30000		/* where the request names none */
 
-#define RATE_EVERY_MS	5000
-#define RATE_SAMPLES	13		/* a minute, and what is counted since the newest */
-
-/* What the whole instance had counted at some moments of the last minute (api_health.c). */
-struct rate_history {
-	struct rate_sample {
-		int64_t at_ms;		/* monotonic */
-		uint64_t events, messages, errors, invalid;
-	} sample[RATE_SAMPLES];
-	unsigned count;
-	int64_t due_ms;
-};
-
 struct gateway {
 	struct worker *w;
 	const struct conf *conf;	/* w->conf, for short */
@@ -77,7 +64,7 @@ struct gateway {
 	struct ws_inflate *inflate;	/* NULL without ws.deflate */
 	struct ws_deflate *deflate;
 
-	struct rate_history rates;
+	int64_t since_ms;		/* monotonic: when this process began to count */
 	struct {			/* drain.c */
 		int64_t deadline_ms;	/* monotonic */
 		double allowance;

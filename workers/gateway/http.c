@@ -12,6 +12,7 @@
 #include "gateway/gateway.h"
 #include "gateway/http.h"
 #include "gateway/peer.h"
+#include "gateway/traffic.h"
 #include "gateway/upgrade.h"
 #include "http/response.h"
 #include "http/uri.h"
@@ -68,6 +69,8 @@ static void
 request_reset(struct http *h)
 {
 	h->state = REQUEST_HEAD;
+	memset(&h->who, 0, sizeof(h->who));
+	h->tenant[0] = '\0';
 	h->waiting = false;
 	h->look = 0;
 	buf_fini(&h->body);
@@ -94,8 +97,9 @@ response_frame(struct gateway *g, struct http *h, int status)
 static void continue_parsing(struct gateway *g, struct conn *c);
 
 static void
-count_response(struct gateway *g, int status)
+count_response(struct gateway *g, struct conn *c, int status, enum error_code code)
 {
+	traffic_count_response(g, c, status, code);
 	if (status >= 500)
 		gateway_count(g, HTTP_5XX, 1);
 	else if (status >= 400)
@@ -108,12 +112,12 @@ count_response(struct gateway *g, int status)
 
 /* The response is in g->scratch. */
 static void
-send_response(struct gateway *g, struct conn *c, const struct http_response *r)
+send_response(struct gateway *g, struct conn *c, const struct http_response *r, enum error_code code)
 {
 	struct http *h = c->http;
 	struct frame *f = frame_raw(buf_slice(&g->scratch));
 
-	count_response(g, r->status);
+	count_response(g, c, r->status, code);
 	output_send(g, c, f);
 	frame_put(f);
 	if (r->close) {
@@ -139,7 +143,7 @@ http_respond(struct gateway *g, struct conn *c, int status, struct slice content
 	r.body = body;
 	buf_clear(&g->scratch);
 	http_response_put(&g->scratch, &r);
-	send_response(g, c, &r);
+	send_response(g, c, &r, ERROR_NONE);
 }
 
 void
@@ -160,7 +164,7 @@ respond_error(struct gateway *g, struct conn *c, int status, enum error_code cod
 	buf_clear(&g->scratch);
 	http_error_put(&g->scratch, &r, status, error_name(code),
 	    slice_of(message != NULL ? message : error_text(code)), slice_of(field));
-	send_response(g, c, &r);
+	send_response(g, c, &r, code);
 }
 
 void
@@ -190,7 +194,7 @@ respond_options(struct gateway *g, struct conn *c, const struct http_head *head,
 	r.allow = allow;
 	buf_clear(&g->scratch);
 	http_response_put(&g->scratch, &r);
-	send_response(g, c, &r);
+	send_response(g, c, &r, ERROR_NONE);
 }
 
 /* The bytes can't be made sense of, or may not be read on: answer and close. */

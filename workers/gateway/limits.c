@@ -304,6 +304,8 @@ limits_invalid(struct gateway *g, struct conn *c)
 	uint32_t now = g->wheel.now;
 
 	gateway_count(g, MESSAGES_INVALID, 1);
+	traffic_count(g, party_tenant(c), TRAFFIC_INVALID);
+	traffic_count(g, party_tenant(c), TRAFFIC_REFUSED);
 	if (now - c->invalid_s >= 60) {
 		c->invalid_s = now;
 		c->invalid_count = 0;

@@ -18,6 +18,7 @@ libworkers_a_SOURCES += \
 	workers/gateway/party.c workers/gateway/party.h \
 	workers/gateway/peer.c workers/gateway/peer.h \
 	workers/gateway/session.c workers/gateway/session.h \
+	workers/gateway/traffic.c workers/gateway/traffic.h \
 	workers/gateway/ticket.c workers/gateway/ticket.h \
 	workers/gateway/tls_conn.c workers/gateway/tls_conn.h \
 	workers/gateway/upgrade.c workers/gateway/upgrade.h \

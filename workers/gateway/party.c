@@ -15,6 +15,7 @@
 #include "shm/topics.h"
 
 #define BUCKETS_MIN 64u
+#define SWEEP_STEP 64		/* buckets looked at in one tick */
 
 void
 party_init(struct party_table *t)
@@ -103,17 +104,44 @@ tenant_get(struct gateway *g, struct slice name)
 	return t;
 }
 
+static bool
+is_over(const struct gateway *g, const struct tenant *t)
+{
+	return t->refs == 0 && t->messages_in + t->messages_out == 0 &&
+	    window_is_over(t->traffic.step, g->w->mono_ms);
+}
+
 void
 tenant_put(struct gateway *g, struct tenant *t)
 {
 	if (--t->refs > 0)
 		return;
 	limits_release(g, t);
-	if (t->messages_in + t->messages_out > 0)
+	if (!is_over(g, t))
 		return;
 	*tenant_spot(g, tenant_name(t)) = t->next;
 	g->parties.tenant_count--;
 	free(t);
+}
+
+void
+tenant_sweep(struct gateway *g)
+{
+	struct party_table *p = &g->parties;
+
+	for (unsigned n = 0; n < SWEEP_STEP; n++) {
+		struct tenant **at = &p->tenants[p->sweep_at++ & (p->tenant_buckets - 1)], *t;
+
+		while ((t = *at) != NULL) {
+			if (!is_over(g, t)) {
+				at = &t->next;
+				continue;
+			}
+			*at = t->next;
+			p->tenant_count--;
+			free(t);
+		}
+	}
 }
 
 static uint32_t
@@ -317,6 +345,7 @@ party_count_in(struct gateway *g, const struct conn *c)
 	gateway_count(g, MESSAGES_IN, 1);
 	if (t != NULL)
 		t->messages_in++;
+	traffic_count(g, t, TRAFFIC_RECEIVED);
 }
 
 void
@@ -327,6 +356,7 @@ party_count_out(struct gateway *g, const struct conn *c)
 	gateway_count(g, MESSAGES_OUT, 1);
 	if (t != NULL)
 		t->messages_out++;
+	traffic_count(g, t, TRAFFIC_SENT);
 }
 
 static struct conn *

@@ -13,6 +13,7 @@
 
 #include "base/digest.h"
 #include "base/slice.h"
+#include "gateway/traffic.h"
 
 struct conn;
 struct gateway;
@@ -22,6 +23,7 @@ struct tenant {
 	uint32_t refs;			/* users, devices; 0: nobody is here, but its counts are kept */
 	uint32_t devices;		/* connected here */
 	uint64_t messages_in, messages_out;
+	struct traffic traffic;
 	struct user *users;		/* list of those connected here */
 	uint32_t watchers;		/* index + 1 of the first connection that sees all */
 	uint32_t bucket;		/* 1 + that of its messages, held; 0: none (limits.c) */
@@ -43,6 +45,7 @@ struct party_table {
 	struct tenant **tenants;
 	struct user **users;
 	uint32_t tenant_buckets, tenant_count, user_buckets, user_count;
+	uint32_t sweep_at;		/* bucket of tenants to be looked at next */
 };
 
 void party_init(struct party_table *t);
@@ -52,6 +55,8 @@ struct tenant *tenant_get(struct gateway *g, struct slice name);	/* a new refere
 /* borrowed; NULL: nobody is here */
 struct tenant *tenant_find(struct gateway *g, struct slice name);
 void tenant_put(struct gateway *g, struct tenant *t);
+/* Forgets some of those of whom nobody is here and nothing is counted any more. */
+void tenant_sweep(struct gateway *g);
 static inline struct slice tenant_name(const struct tenant *t) { return (struct slice){ t->name,
     t->len }; }
 

@@ -199,6 +199,7 @@ session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 	c->expires_ms = who->expires_ms;
 	gateway_count(g, AUTH_OK, 1);
 	gateway_count(g, WS_USERS, 1);
+	traffic_count(g, c->user->tenant, TRAFFIC_ACCEPTED);
 	greet_user(g, c, who->role_name[0] != '\0' ? who->role_name : role_text(who->role));
 	if (c->http->resume[0] != '\0')
 		ask_to_resume(g, c);
@@ -279,6 +280,7 @@ session_open_device(struct gateway *g, struct conn *c, const struct msg_device_w
 	c->http->auth_id = (struct buf)BUF_INIT;
 	open_session(g, c, CONN_DEVICE, &early);
 	gateway_count(g, AUTH_OK, 1);
+	traffic_count(g, c->device->tenant, TRAFFIC_ACCEPTED);
 
 	greeting_begin(b);
 	put_member(b, ",\"deviceId\":", m->device);
@@ -382,6 +384,7 @@ session_error(struct gateway *g, struct conn *c, struct slice re, enum error_cod
 {
 	struct envelope_fault fault;
 
+	traffic_count_error(g, c, code);
 	envelope_fault_set(&fault, code, field, message != NULL ? "%s" : NULL, message);
 	send_fault(g, c, re, &fault);
 }

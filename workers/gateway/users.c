@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/must.h"
+#include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
@@ -18,6 +19,7 @@ struct gather {
 	unsigned waiting;		/* gateways that have not answered */
 	uint32_t connections, devices;
 	uint64_t messages_in, messages_out;
+	struct traffic_sum traffic;
 	uint64_t *hashes;		/* of users, each once */
 	size_t users, cap;
 };
@@ -66,6 +68,7 @@ struct work {
 	struct frame *frame;
 	uint32_t connections, devices;
 	uint64_t messages_in, messages_out;
+	uint64_t traffic[TRAFFIC_COUNTS];
 	struct buf hashes;
 };
 
@@ -78,6 +81,7 @@ do_connection(struct gateway *g, struct work *work, struct conn *c)
 	switch ((enum user_task)m->task) {
 	case USER_TASK_COUNT:
 	case USER_TASK_STATS:
+	case USER_TASK_TRAFFIC:
 		break;
 	case USER_TASK_KICK:
 		conn_close(g, c, WS_CLOSE_KICKED);
@@ -115,10 +119,17 @@ do_user(struct gateway *g, struct work *work, const struct user *u)
 }
 
 static void
-do_tenant(struct gateway *g, struct work *work, const struct tenant *t)
+do_tenant(struct gateway *g, struct work *work, struct tenant *t)
 {
 	struct user *next;
 
+	if (work->m->task == USER_TASK_TRAFFIC) {
+		for (const struct user *u = t->users; u != NULL; u = u->of_tenant)
+			work->connections += u->count;
+		work->connections += t->devices;
+		traffic_add(g, work->traffic, t);
+		return;
+	}
 	work->devices += t->devices;
 	work->messages_in += t->messages_in;
 	work->messages_out += t->messages_out;
@@ -136,13 +147,13 @@ do_task(struct gateway *g, struct work *work)
 	struct audience_entry entry;
 
 	if (m->users.len == 0 && m->tenant.len > 0) {
-		const struct tenant *t = tenant_find(g, m->tenant);
+		struct tenant *t = tenant_find(g, m->tenant);
 
 		if (t != NULL)
 			do_tenant(g, work, t);
-	} else if (m->users.len == 0 && m->task == USER_TASK_STATS) {
+	} else if (m->users.len == 0 && (m->task == USER_TASK_STATS || m->task == USER_TASK_TRAFFIC)) {
 		for (uint32_t i = 0; i < g->parties.tenant_buckets; i++)
-			for (const struct tenant *t = g->parties.tenants[i]; t != NULL; t = t->next)
+			for (struct tenant *t = g->parties.tenants[i]; t != NULL; t = t->next)
 				do_tenant(g, work, t);
 	}
 	while (audience_next(&rest, &entry) == 1) {
@@ -166,6 +177,10 @@ users_task(struct gateway *g, const struct msg_user_task *m, unsigned from)
 	done.messages_in = work.messages_in;
 	done.messages_out = work.messages_out;
 	done.user_hashes = buf_slice(&work.hashes);
+	if (m->task == USER_TASK_TRAFFIC) {
+		done.window_ms = window_ms(g->w->mono_ms, g->since_ms);
+		done.traffic = slice_bytes(work.traffic, sizeof(work.traffic));
+	}
 	if (from == g->w->slot) {
 		users_done(g, &done);
 	} else {
@@ -193,6 +208,7 @@ users_done(struct gateway *g, const struct msg_user_done *m)
 	ga->devices += m->devices;
 	ga->messages_in += m->messages_in;
 	ga->messages_out += m->messages_out;
+	traffic_sum_add(&ga->traffic, m);
 	for (size_t i = 0; i + sizeof(uint64_t) <= m->user_hashes.len; i += sizeof(uint64_t)) {
 		uint64_t hash;
 
@@ -245,6 +261,9 @@ users_answer(struct gateway *g, struct conn *c, const struct ask *a)
 	case ROUTE_ws_stats:
 		put_stats(g, ga, b);
 		break;
+	case ROUTE_health_metrics:
+		api_health_metrics(g, c, &ga->traffic);
+		return;
 	case ROUTE_user_disconnect:
 		buf_printf(b, "{\"disconnected\":%u}", ga->connections);
 		break;
@@ -370,7 +389,8 @@ users_request(struct gateway *g, struct conn *c, struct slice tenant)
 		on_message(g, c, &m, true);
 		break;
 	case ROUTE_ws_stats:
-		m.task = USER_TASK_STATS;
+	case ROUTE_health_metrics:
+		m.task = h->match.route == ROUTE_ws_stats ? USER_TASK_STATS : USER_TASK_TRAFFIC;
 		hand_out(g, c, &m);
 		break;
 	default:

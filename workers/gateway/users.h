@@ -22,7 +22,7 @@ void users_request(struct gateway *g, struct conn *c, struct slice tenant);
 void users_task(struct gateway *g, const struct msg_user_task *m, unsigned from);
 /* Another gateway's part of an answer. */
 void users_done(struct gateway *g, const struct msg_user_done *m);
-/* Time is over for some of it: answers with what there is. */
+/* All have answered, or the time is over for some: answers with what there is. */
 void users_answer(struct gateway *g, struct conn *c, const struct ask *a);
 void gather_free(struct gather **gather);
 

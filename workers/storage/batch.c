@@ -118,6 +118,16 @@ effect_sample(struct storage *s, const struct slice *parts, unsigned n)
 	e->len = (uint32_t)(bytes->len - e->offset);
 }
 
+void
+effect_tally(struct storage *s, int64_t tenant_pk, unsigned what, int64_t n)
+{
+	struct effect *e = effect_new(s, EFFECT_TALLY);
+
+	e->record = (uint16_t)what;
+	e->tenant_pk = tenant_pk;
+	e->count = n;
+}
+
 static void
 carry_out(struct storage *s)
 {
@@ -148,6 +158,9 @@ carry_out(struct storage *s)
 			break;
 		case EFFECT_SAMPLE:
 			sample_take(s, slice_bytes(b->bytes.data + e->offset, e->len));
+			break;
+		case EFFECT_TALLY:
+			tally_add(&s->tallies, e->tenant_pk, (enum tally_count)e->record, e->count, s->mono);
 			break;
 		}
 	}

@@ -17,7 +17,8 @@
 struct storage;
 
 enum effect_kind {
-	EFFECT_POST, EFFECT_PENDING_ADD, EFFECT_PENDING_REMOVE, EFFECT_RELEASE, EFFECT_SAMPLE
+	EFFECT_POST, EFFECT_PENDING_ADD, EFFECT_PENDING_REMOVE, EFFECT_RELEASE, EFFECT_SAMPLE,
+	EFFECT_TALLY
 };
 
 /* Something to be done after the commit. */
@@ -25,12 +26,13 @@ struct effect {
 	uint8_t kind;
 	uint8_t slot;			/* POST */
 	uint8_t state;			/* PENDING_ADD: enum pending_state; RELEASE: transport */
-	uint16_t record;		/* POST: its kind */
+	uint16_t record;		/* POST: its kind; TALLY: enum tally_count */
 	uint32_t offset, len;		/* POST, SAMPLE: in batch.bytes */
 	uint8_t id[16];			/* PENDING_… */
 	struct hash128 device;
 	int64_t deadline;		/* PENDING_ADD, monotonic */
 	uint64_t ref;			/* RELEASE */
+	int64_t tenant_pk, count;	/* TALLY */
 };
 
 /* A claim of the directory, which can't wait for the commit: how to take it back. */
@@ -75,6 +77,8 @@ void effect_post(struct storage *s, unsigned slot, uint16_t record, struct slice
 void effect_pending_add(struct storage *s, const uint8_t id[16], struct hash128 device,
     int64_t deadline_mono, enum pending_state state);
 void effect_pending_remove(struct storage *s, const uint8_t id[16]);
+/* See tally.h. */
+void effect_tally(struct storage *s, int64_t tenant_pk, unsigned what, int64_t n);
 void effect_release(struct storage *s, struct hash128 device, unsigned transport, uint64_t ref);
 /* The parts joined are what sample_take() gets. */
 void effect_sample(struct storage *s, const struct slice *parts, unsigned n);

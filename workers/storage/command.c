@@ -19,19 +19,21 @@ static const struct {
 	unsigned allowed;		/* where it may go from here */
 	const char *event;		/* stored on arriving here; NULL: none */
 	enum stats_counter counter;
+	enum tally_count tally;		/* TALLY_COUNTS: none */
 } states[] = {
 	[COMMAND_QUEUED] = { TO(SENT) | TO(EXPIRED) | TO(CANCELLED) | TO(FAILED), NULL,
-	    STAT_COUNT },
+	    STAT_COUNT, TALLY_COUNTS },
 	[COMMAND_SENT] = { TO(SENT) | TO(ACCEPTED) | TO(EXECUTED) | TO(FAILED) | TO(TIMEOUT) |
-	    TO(QUEUED) | TO(EXPIRED), "command_sent", STAT_COMMANDS_SENT },
+	    TO(QUEUED) | TO(EXPIRED), "command_sent", STAT_COMMANDS_SENT, TALLY_COUNTS },
 	[COMMAND_ACCEPTED] = { TO(ACCEPTED) | TO(SENT) | TO(EXECUTED) | TO(FAILED) | TO(TIMEOUT),
-	    NULL, STAT_COUNT },
-	[COMMAND_EXECUTED] = { 0, "command_executed", STAT_COMMANDS_EXECUTED },
-	[COMMAND_FAILED] = { 0, "command_failed", STAT_COMMANDS_FAILED },
+	    NULL, STAT_COUNT, TALLY_COUNTS },
+	[COMMAND_EXECUTED] = { 0, "command_executed", STAT_COMMANDS_EXECUTED, TALLY_EXECUTED },
+	[COMMAND_FAILED] = { 0, "command_failed", STAT_COMMANDS_FAILED, TALLY_FAILED },
 	[COMMAND_TIMEOUT] = { TO(TIMEOUT) | TO(EXECUTED) | TO(FAILED), "command_timeout",
-	    STAT_COMMANDS_TIMEOUT },
-	[COMMAND_EXPIRED] = { 0, "command_expired", STAT_COMMANDS_EXPIRED },
-	[COMMAND_CANCELLED] = { 0, "command_cancelled", STAT_COMMANDS_CANCELLED },
+	    STAT_COMMANDS_TIMEOUT, TALLY_TIMEOUT },
+	[COMMAND_EXPIRED] = { 0, "command_expired", STAT_COMMANDS_EXPIRED, TALLY_EXPIRED },
+	[COMMAND_CANCELLED] = { 0, "command_cancelled", STAT_COMMANDS_CANCELLED,
+	    TALLY_CANCELLED },
 };
 
 bool
@@ -213,6 +215,25 @@ arrive(struct storage *s, struct db_command *c, enum command_status to)
 	}
 }
 
+static bool
+is_waited_for(enum command_status status)
+{
+	return status == COMMAND_SENT || status == COMMAND_ACCEPTED;
+}
+
+/* Counts of the device's tenant.  The commands of a device end with it: see rest_device.c. */
+static void
+tally_move(struct storage *s, const struct db_device *d, const struct db_command *c, enum command_status was,
+    enum command_status to)
+{
+	if (was != to && states[to].tally != TALLY_COUNTS)
+		effect_tally(s, d->tenant_pk, states[to].tally, 1);
+	if (is_waited_for(was) != is_waited_for(to))
+		effect_tally(s, d->tenant_pk, TALLY_WAITING, is_waited_for(to) ? 1 : -1);
+	if (c->outcome == OUTCOME_CONFIRMED && s->now >= c->created_at)
+		effect_tally(s, d->tenant_pk, TALLY_LATENCY, s->now - c->created_at);
+}
+
 enum db_result
 command_move_telling(struct storage *s, const struct db_device *d, struct db_command *c,
     enum command_status to, const char *step, uint64_t told)
@@ -238,6 +259,7 @@ command_move_telling(struct storage *s, const struct db_device *d, struct db_com
 		worker_observe(s->w, STAT_COMMAND_US, (uint64_t)(s->now - c->created_at) * 1000);
 	if (d == NULL)
 		return DB_OK;
+	tally_move(s, d, c, was, to);
 	if (states[to].event != NULL && was != to)
 		TRY(store_event(s, d, c, states[to].event, &seq));
 	if (told != REF_NONE && (c->asker == told || c->asker == REF_NONE ||
@@ -306,6 +328,8 @@ command_send(struct storage *s, const struct db_device *d, struct db_command *c,
 	if (result != DB_OK)
 		return result;
 	storage_count(s, COMMANDS_SENT, 1);
+	if (fresh || !is_waited_for(was))
+		effect_tally(s, d->tenant_pk, TALLY_WAITING, 1);
 	TRY(store_event(s, d, c, "command_sent", &seq));
 	command_post(s, d, c, ref);
 	command_publish(s, d, c, seq, request);

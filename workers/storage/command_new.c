@@ -140,6 +140,7 @@ store_unsent(struct storage *s, const struct db_device *d, struct db_command *c,
 		    &seq));
 		worker_count(s->w, status == COMMAND_FAILED ? STAT_COMMANDS_FAILED :
 		    STAT_COMMANDS_EXPIRED, 1);
+		effect_tally(s, d->tenant_pk, status == COMMAND_FAILED ? TALLY_FAILED : TALLY_EXPIRED, 1);
 	}
 	command_publish(s, d, c, seq, o->request);
 	return DB_OK;
@@ -222,6 +223,7 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 	if (result != DB_OK || c.pk == 0)		/* refused: nothing was stored */
 		return result;
 	storage_count(s, COMMANDS_CREATED, 1);
+	effect_tally(s, d->tenant_pk, TALLY_CREATED, 1);
 	return remember_key(s, d, o, hash);
 }
 

@@ -120,6 +120,7 @@ event_store(struct storage *s, const struct db_device *d, const char *event, int
 	TRY(batch_begin(s));
 	TRY(DB(s->db, event_insert, &e));
 	storage_count(s, EVENTS_STORED, 1);
+	effect_tally(s, d->tenant_pk, TALLY_EVENTS, 1);
 	if (seq != NULL)
 		*seq = e.seq;
 	return DB_OK;

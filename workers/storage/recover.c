@@ -34,6 +34,8 @@ restore(void *arg, const struct db_command *c)
 	    &p->device) != DB_OK)
 		p->device.pk = 0;
 	p->waiting++;
+	if (p->device.pk != 0)
+		tally_add(&s->tallies, p->device.tenant_pk, TALLY_WAITING, 1, s->mono);
 	/* A deleted device's command waits under no device's key, for its timeout alone. */
 	if (pending_add(s->shm, c->id, p->device.pk != 0 ? storage_device_key(s, &p->device) :
 	    (struct hash128){ 0, 0 }, s->mono + (c->sent_at + c->timeout_ms - s->now),

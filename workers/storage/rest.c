@@ -203,6 +203,7 @@ rest(struct storage *s, const struct msg_rest *m)
 	ANSWERS(visitor_approve)
 	ANSWERS(visitor_deny)
 	ANSWERS(health_devices)
+	ANSWERS(health_metrics)
 	ANSWERS(telemetry)
 #undef ANSWERS
 	default:

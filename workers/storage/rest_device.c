@@ -75,29 +75,17 @@ insert(struct storage *s, const struct rest *r, struct db_device *d)
 	return answer_with_token(s, r, d->pk, 201);
 }
 
-static bool
-ignore_type(void *arg, struct slice type, int64_t count)
-{
-	(void)arg, (void)type, (void)count;
-	return true;
-}
-
 /* May the tenant have one more device?  DB_NONE: it has enough. */
 static enum db_result
 tenant_room(struct storage *s, const struct rest *r)
 {
 	unsigned limit = s->w->conf->limits_devices_per_tenant;
-	struct db_scope scope = { .all = true, .user = r->who.user, .now = s->now };
-	struct db_stats stats = { 0, 0, 0 };
-	enum db_result result;
+	struct db_stats stats;
+	int64_t tenant_pk;
 
 	if (limit == 0)
 		return DB_OK;
-	result = DB(s->db, tenant, r->who.tenant, false, &scope.tenant_pk);
-	if (result == DB_OK)
-		result = DB(s->db, device_stats, &scope, &stats, ignore_type, NULL);
-	if (result == DB_FAILED)
-		return DB_FAILED;
+	TRY(rest_tenant_devices(s, r, &stats, &tenant_pk));
 	return stats.total < limit ? DB_OK : DB_NONE;
 }
 
@@ -267,32 +255,6 @@ rest_device_stats(struct storage *s, const struct rest *r)
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
-enum db_result
-rest_health_devices(struct storage *s, const struct rest *r)
-{
-	struct db_scope scope;
-	struct db_stats stats = { 0, 0, 0 };
-	struct buf body = BUF_INIT;
-	int64_t mqtt = 0;
-	enum db_result result = access_scope(s, &r->who, &scope);
-
-	if (result == DB_OK) {
-		scope.all = true;		/* counts of the tenant, whoever asks */
-		result = DB(s->db, device_stats, &scope, &stats, ignore_type, NULL);
-	}
-	if (result == DB_OK)
-		result = DB(s->db, device_count_mqtt, scope.tenant_pk, &mqtt);
-	if (result != DB_FAILED) {
-		buf_printf(&body,
-		    "{\"online\":%lld,\"offline\":%lld,\"byTransport\":{\"ws\":%lld,\"mqtt\":%lld}}",
-		    (long long)stats.online, (long long)(stats.total - stats.online),
-		    (long long)(stats.online - mqtt), (long long)mqtt);
-		rest_ok(s, r, 200, &body);
-	}
-	buf_fini(&body);
-	return result == DB_FAILED ? DB_FAILED : DB_OK;
-}
-
 /* One device */
 
 enum db_result
@@ -398,9 +360,13 @@ rest_device_update(struct storage *s, const struct rest *r)
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
-/* Its open commands, which nobody will hear of any more. */
+/* Its open commands, which nobody will hear of any more: a page of them. */
+#define OPEN_PAGE 1000
+
 struct open_commands {
 	struct buf ids;
+	int64_t last_pk;
+	unsigned rows;
 };
 
 static bool
@@ -408,6 +374,8 @@ note_command(void *arg, const struct db_command *c)
 {
 	struct open_commands *o = arg;
 
+	o->rows++;
+	o->last_pk = c->pk;
 	if (c->status == COMMAND_QUEUED || c->status == COMMAND_SENT || c->status == COMMAND_ACCEPTED)
 		buf_put(&o->ids, c->id, UUID_LEN);
 	return true;
@@ -417,17 +385,22 @@ note_command(void *arg, const struct db_command *c)
 static enum db_result
 end_commands(struct storage *s, const struct db_device *d)
 {
-	struct open_commands o = { BUF_INIT };
+	struct open_commands o = { .last_pk = 0 };
 	struct db_command *c = &s->command;
-	enum db_result result = DB(s->db, command_open, d->pk, 0,
-	    2 * COMMAND_QUEUE_MAX + 2 * RECONCILE_MAX, note_command, &o);
+	enum db_result result;
 
-	for (size_t i = 0; i < o.ids.len && result != DB_FAILED; i += UUID_LEN) {
-		result = DB(s->db, command_get, (const uint8_t *)o.ids.data + i, c);
-		if (result == DB_OK)
-			result = c->status == COMMAND_QUEUED ? command_move(s, d, c, COMMAND_CANCELLED, "cancelled") :
-			    command_move(s, d, c, COMMAND_TIMEOUT, "timeout");
-	}
+	do {
+		o.rows = 0;
+		buf_clear(&o.ids);
+		result = DB(s->db, command_open, d->pk, o.last_pk, OPEN_PAGE, note_command, &o);
+		for (size_t i = 0; i < o.ids.len && result != DB_FAILED; i += UUID_LEN) {
+			result = DB(s->db, command_get, (const uint8_t *)o.ids.data + i, c);
+			if (result == DB_OK)
+				result = c->status == COMMAND_QUEUED ?
+				    command_move(s, d, c, COMMAND_CANCELLED, "cancelled") :
+				    command_move(s, d, c, COMMAND_TIMEOUT, "timeout");
+		}
+	} while (o.rows == OPEN_PAGE && result != DB_FAILED);
 	buf_fini(&o.ids);
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }

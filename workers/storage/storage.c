@@ -207,6 +207,7 @@ stop(struct worker *w)
 	sample_fini(s);
 	db_close(&s->db);
 	cursor_stop(s);
+	tally_fini(&s->tallies);
 	event_forget(s);
 	batch_fini(&s->batch);
 	db_device_fini(&s->device);
@@ -248,6 +249,7 @@ start(struct worker *w)
 	s->boot = boot_number(s->key);
 	read_settings(s, w->conf);
 	read_clocks(s);
+	tally_init(&s->tallies, worker_counts_since(w, s->mono));
 	s->db = db_open(w->conf->store_url, err, sizeof(err));
 	if (s->db == NULL) {
 		log_error("store unreachable: %s", err);
@@ -322,6 +324,7 @@ tick(struct worker *w)
 		batch_end(s);
 	}
 	sample_write(s);
+	tally_sweep(&s->tallies, s->mono);
 	if (retention_tick(s, idle) == DB_FAILED)
 		s->batch.failed = true;
 	batch_end(s);

@@ -26,6 +26,7 @@
 #include "shm/pending.h"
 #include "shm/ref.h"
 #include "storage/batch.h"
+#include "storage/tally.h"
 #include "workers/role.h"
 
 #define COMMAND_QUEUE_MAX	1000		/* commands waiting for one device */
@@ -52,6 +53,7 @@ struct storage {
 	int64_t mono;			/* monotonic, of this batch */
 
 	struct batch batch;
+	struct tallies tallies;
 
 	/* The record being run: what makes its events' ids the same when it is read again. */
 	struct {
