@@ -102,6 +102,19 @@ worker_role_by_id(enum worker_role_id id)
 	return roles[id];
 }
 
+const char *
+worker_role_name(enum worker_role_id id)
+{
+	static const char *const names[ROLE_ID_COUNT] = {
+#define ROLE(id, name, what) [ROLE_ID_##id] = name,
+#include "workers/roles.def"
+#undef ROLE
+	};
+
+	must(id < ROLE_ID_COUNT);
+	return names[id];
+}
+
 int
 worker_slot_of(const struct worker *w, enum worker_role_id role, unsigned nth)
 {
@@ -308,7 +321,7 @@ set_names(const struct process *p)
 {
 	char name[32];
 
-	(void)snprintf(name, sizeof(name), "%s %u", p->start.role->name, p->start.nth + 1);
+	(void)snprintf(name, sizeof(name), "%s %u", worker_role_name(p->start.role->id), p->start.nth + 1);
 	log_set_name(name);
 	title_set(name);
 	(void)prctl(PR_SET_NAME, name);	/* cut to 15 bytes */

@@ -33,7 +33,6 @@ enum worker_role_id {
 
 struct worker_role {
 	enum worker_role_id id;
-	const char *name;
 	bool listens;			/* is given the listening sockets */
 
 	/* Master: how many of it these settings ask for. */
@@ -166,6 +165,8 @@ int worker_open_log(const struct conf *conf, bool foreground);
 
 /* All roles, by id; for the master. */
 const struct worker_role *worker_role_by_id(enum worker_role_id id);
+/* "gateway", as roles.def has it. */
+const char *worker_role_name(enum worker_role_id id);
 
 /*
  * Posts a record to another process (or to oneself).  What the ring refuses waits in this process,

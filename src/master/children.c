@@ -147,7 +147,7 @@ children_start(struct children *c, struct child *child, const struct conf *conf,
 	if (pid == 0)
 		be_child(c, child, generation, conf, master);
 	if (pid == -1) {
-		log_error("%s %u: no process can be had: %s", child->role->name, child->nth + 1,
+		log_error("%s %u: no process can be had: %s", worker_role_name(child->role->id), child->nth + 1,
 		    strerror(errno));
 		slot_died(c->shm, slot);
 		child->failures++;
@@ -167,7 +167,7 @@ log_end(const struct child *child, int status, int64_t lived_ms)
 {
 	char name[32];
 
-	(void)snprintf(name, sizeof(name), "%s %u", child->role->name, child->nth + 1);
+	(void)snprintf(name, sizeof(name), "%s %u", worker_role_name(child->role->id), child->nth + 1);
 	if (WIFSIGNALED(status))
 		log_error("%s (process %d) was ended by signal %d (%s) after %lld ms", name,
 		    (int)child->pid,
@@ -256,7 +256,7 @@ children_check_hung(struct children *c, int64_t now_ms, int64_t hang_ms)
 		if (silent_ms <= limit_ms)
 			continue;
 		log_error("%s %u (process %d) gave no sign of life for %lld ms: it is killed",
-		    child->role->name, child->nth + 1,
+		    worker_role_name(child->role->id), child->nth + 1,
 		    (int)child->pid, (long long)silent_ms);
 		child->hung = true;
 		(void)kill(child->pid, SIGKILL);

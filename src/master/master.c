@@ -128,7 +128,7 @@ load_again(const struct master *m)
 	conf_list_fini(&kept);
 	if ((missing = children_missing(&m->children, fresh)) != NULL)
 		log_error("these settings ask for a process of the role %s, which takes a restart",
-		    missing->name);
+		    worker_role_name(missing->id));
 	if (setup_check_roles(fresh, report_log, NULL) > 0 || missing != NULL)
 		conf_free(&fresh);
 	return fresh;
@@ -373,7 +373,7 @@ continue_drain(struct master *m)
 			if (child->pid == 0 || child->role->drain_rank > m->rank)
 				continue;
 			log_error("%s %u (process %d) did not leave in time: it is killed",
-			    child->role->name,
+			    worker_role_name(child->role->id),
 			    child->nth + 1, (int)child->pid);
 			(void)kill(child->pid, SIGKILL);
 		}
@@ -454,11 +454,11 @@ judge(struct master *m)
 			continue;
 		if (!child->was_ready && m->phase == PHASE_START &&
 		    (child->hopeless > 0 || child->failures >= START_TRIES)) {
-			log_error("%s %u can't be started: giving up", child->role->name,
+			log_error("%s %u can't be started: giving up", worker_role_name(child->role->id),
 			    child->nth + 1);
 			begin_drain(m, MASTER_NOT_STARTED);
 		} else if (child->hopeless >= HOPELESS_TRIES) {
-			log_error("%s %u can't be started again: giving up", child->role->name,
+			log_error("%s %u can't be started again: giving up", worker_role_name(child->role->id),
 			    child->nth + 1);
 			begin_drain(m, MASTER_LOST);
 		}

@@ -159,7 +159,7 @@ storage_reload(struct worker *w)
 }
 
 const struct worker_role storage_role = {
-	.id = ROLE_ID_STORAGE, .name = "storage", .count = count_one, .check = storage_check,
+	.id = ROLE_ID_STORAGE, .count = count_one, .check = storage_check,
 	    .start = storage_start,
 	.mail = storage_mail, .batch_end = storage_batch_end, .reload = storage_reload,
 	    .drain = storage_drain,
@@ -230,7 +230,7 @@ gateway_stop(struct worker *w)
 }
 
 const struct worker_role gateway_role = {
-	.id = ROLE_ID_GATEWAY, .name = "gateway", .listens = true, .count = count_gateways,
+	.id = ROLE_ID_GATEWAY, .listens = true, .count = count_gateways,
 	    .start = gateway_start,
 	.tick = gateway_tick, .drain = gateway_drain, .reload = gateway_reload, .stop = gateway_stop
 };
@@ -243,7 +243,7 @@ count_none(const struct conf *conf)
 }
 
 const struct worker_role keys_role = {
-	.id = ROLE_ID_KEYS, .name = "keys", .count = count_none
+	.id = ROLE_ID_KEYS, .count = count_none
 };
 
 /* --- a belayd of our own */

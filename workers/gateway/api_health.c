@@ -89,7 +89,7 @@ api_health_detailed(struct gateway *g, struct conn *c, bool store_ok, int64_t st
 		bytes += whole && view.pid > 0 ? private_bytes(view.pid) : 0;
 		buf_printf(b,
 		    "%s{\"role\":\"%s\",\"number\":%u,\"pid\":%d,\"starts\":%u,\"status\":\"%s\"}",
-		    n++ > 0 ? "," : "", worker_role_by_id(view.role)->name, view.nth, view.pid,
+		    n++ > 0 ? "," : "", worker_role_name(view.role), view.nth, view.pid,
 		    view.generation, state_name(g, &view));
 	}
 	buf_printf(b, "],\"status\":\"%s\"},\"store\":{\"status\":\"%s\",\"latencyMs\":%lld},",

@@ -355,7 +355,6 @@ gateway_stop(struct worker *w)
 
 const struct worker_role gateway_role = {
 	.id = ROLE_ID_GATEWAY,
-	.name = "gateway",
 	.listens = true,
 	.count = gateway_count_for,
 	.check = gateway_check,

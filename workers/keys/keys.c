@@ -441,7 +441,6 @@ keys_stop(struct worker *w)
 
 const struct worker_role keys_role = {
 	.id = ROLE_ID_KEYS,
-	.name = "keys",
 	.count = keys_count,
 	.check = keys_check,
 	.mailbox_bytes = MAILBOX_BYTES,

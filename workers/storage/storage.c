@@ -351,7 +351,6 @@ drain(struct worker *w, int64_t deadline_mono_ms)
 
 const struct worker_role storage_role = {
 	.id = ROLE_ID_STORAGE,
-	.name = "storage",
 	.count = count,
 	.mailbox_bytes = MAILBOX_BYTES,
 	.prepare = prepare,
