@@ -296,7 +296,7 @@ fresh_page(void)
 {
 	memset((void *)(uintptr_t)page, 0, sizeof(*page));
 	page->post_kind = KIND_COUNT;
-	(void)truncate(log_path, 0);
+	assert_int_equal(truncate(log_path, 0), 0);
 	write_settings("");
 }
 
