@@ -246,3 +246,67 @@ async def test_a_device_learns_of_a_refusal_without_an_id(belayd):
     assert first.kept == other.kept == [], "what was done is not answered without an id"
     await first.close()
     await other.close()
+
+
+async def test_a_command_is_answered_at_every_change(belayd):
+    """Each change of what was asked for under an id carries that id to who asked; to others it comes without."""
+    bdt = await belayd.register("change-1")
+    device = await belayd.device("change-1", bdt)
+    user, other = await belayd.user(), await belayd.user()
+    await user.ask("subscribe", {"devices": []})
+
+    async def told(id, status):
+        mine = await user.expect("command_status", 10)
+        assert (mine.get("re"), mine["payload"]["status"]) == (id, status), mine
+        theirs = await other.expect("command_status")
+        assert "re" not in theirs and theirs["payload"] == mine["payload"] and theirs.get("cursor") == mine.get("cursor"), theirs
+        return mine["payload"]["commandId"]
+
+    order = {"deviceId": "change-1", "command": "x", "timeoutMs": 1000}
+    for id in ("a", "", None):
+        await user.send("command", order, id)
+        command = await told(id, "sent")
+        for status in ("accepted", "executed"):
+            await device.send("command_ack", {"commandId": command, "status": status})
+            await told(id, status)
+    await user.send("command", order, "b")
+    command = await told("b", "sent")
+    await told("b", "timeout")
+    await device.send("command_ack", {"commandId": command, "status": "failed"})
+    await told("b", "failed")
+    # The same key from another connection, as after a reconnect: both hear, each under its own id.
+    keyed = {**order, "timeoutMs": 60000, "idempotencyKey": "once"}
+    await user.send("command", keyed, "c")
+    command = await told("c", "sent")
+    assert (await other.ask("command", keyed))["payload"]["commandId"] == command
+    await device.send("command_ack", {"commandId": command, "status": "executed"})
+    assert (await user.expect("command_status"))["re"] == "c"
+    assert (await other.expect("command_status"))["re"] not in (None, "c")
+    # Queued; and a cancel is answered once, under its own id.
+    await device.close()
+    await other.expect("device_disconnected")
+    waiting = {**order, "queueMs": 1000}
+    await user.send("command", waiting, "d")
+    await told("d", "queued")
+    await told("d", "expired")
+    await user.send("command", {**waiting, "queueMs": 60000}, "e")
+    command = await told("e", "queued")
+    await user.send("cancel", {"commandId": command}, "f")
+    await told("f", "cancelled")
+    await user.nothing("command_status")
+    await user.close()
+    await other.close()
+
+
+async def test_who_decides_gets_the_cursor_too(belayd):
+    """The message of a stored event carries its cursor, whether it is told or answered."""
+    device = await belayd.device("cursor-1", await belayd.register("cursor-1"))
+    user, other = await belayd.user(), await belayd.user()
+    await device.ask("visitor", {})
+    visit = (await user.expect("new_visitor"))["payload"]["visitorId"]
+    answer = await user.ask("visitor_decide", {"visitorId": visit, "decision": "deny"})
+    assert answer["type"] == "visitor_decided" and answer["cursor"] == (await other.expect("visitor_decided"))["cursor"]
+    again = await belayd.open(f"/ws?token={token()}&resume={answer['cursor']}")
+    assert (await again.recv()) == {"type": "resumed", "payload": {"replayed": 0}}
+    for c in (device, user, other, again):
+        await c.close()

@@ -186,8 +186,9 @@ async def test_sent_twice_in_one_moment(start):
     """Two attempts of the same millisecond are told as the two they were, whether one or both were missed."""
     belayd = start(FAST)
     device = await belayd.device("t-1", await belayd.register("t-1"))
-    stays = await belayd.user()
-    command = (await stays.ask("command", {"deviceId": "t-1", "command": "x"}))["payload"]
+    stays, asks = await belayd.user(), await belayd.user()
+    command = (await asks.ask("command", {"deviceId": "t-1", "command": "x"}))["payload"]
+    await stays.expect("command_status")
     with stopped(belayd.workers()["storage 1"]):        # both are read at once, and so at one time
         for _ in "12":
             await device.send("command_ack", {"commandId": command["commandId"], "status": "unknown"})
@@ -202,6 +203,7 @@ async def test_sent_twice_in_one_moment(start):
         await c.close()
     assert live[0]["payload"]["trace"][-1]["at"] == live[1]["payload"]["trace"][-1]["at"], "they should be of one moment"
     await stays.close()
+    await asks.close()
     await device.close()
 
 

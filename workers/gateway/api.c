@@ -610,6 +610,13 @@ member(struct slice json, const char *name)
 }
 
 /* visitor_decided, or the error conflict with the visitor as it was decided before. */
+/* The message is that of a stored event, whoever it goes to. */
+static struct slice
+cursor_of(const struct msg_store_reply *m)
+{
+	return m->cursor.len > 0 ? m->cursor : SLICE_NONE;
+}
+
 static void
 answer_visitor(struct gateway *g, struct conn *c, const struct ask *a,
     const struct msg_store_reply *m)
@@ -617,7 +624,7 @@ answer_visitor(struct gateway *g, struct conn *c, const struct ask *a,
 	struct slice visitor = m->body_json.len > 0 ? member(m->body_json, "visitor") : SLICE_NONE;
 
 	if (m->code == ERROR_NONE) {
-		conn_send(g, c, "visitor_decided", ask_re(a), visitor, SLICE_NONE);
+		conn_send(g, c, "visitor_decided", ask_re(a), visitor, cursor_of(m));
 	} else if (m->code == ERROR_conflict && visitor.p != NULL) {
 		buf_clear(&g->payload);
 		buf_puts(&g->payload, "{\"code\":\"conflict\",\"message\":\"it was decided "
@@ -698,17 +705,14 @@ answer_reply(struct gateway *g, const struct msg_store_reply *m)
 	else if (a->kind == ASK_UNSUBSCRIBE)
 		dashboard_unsubscribed(g, c, ask_re(a), member(m->body_json, "devices"));
 	else if (a->kind == ASK_CANCEL)
-		conn_send(g, c, "command_status", ask_re(a), member(m->body_json, "command"),
-		    SLICE_NONE);
+		conn_send(g, c, "command_status", ask_re(a), member(m->body_json, "command"), cursor_of(m));
 	else if (a->kind == ASK_OK)
 		conn_send(g, c, "ok", ask_re(a), SLICE_NONE, SLICE_NONE);
 	ask_free(g, a);
 }
 
-enum command_end { COMMAND_RUNS, COMMAND_ENDED, COMMAND_TIMED_OUT };
-
-static enum command_end
-command_end(struct slice command_json)
+enum command_end
+answer_command_end(struct slice command_json)
 {
 	struct slice status = member(command_json, "status");
 
@@ -730,8 +734,8 @@ respond_command(struct gateway *g, struct conn *c, int status, struct slice comm
 	http_respond_json(g, c, status, buf_slice(&g->payload));
 }
 
-static bool
-command_id_of(struct slice command_json, uint8_t id[UUID_LEN])
+bool
+answer_command_id(struct slice command_json, uint8_t id[UUID_LEN])
 {
 	struct slice text = member(command_json, "commandId");
 
@@ -743,10 +747,10 @@ void
 answer_command(struct gateway *g, struct conn *c, const struct ask *a, struct slice command_json)
 {
 	struct http *h = c->http;
-	enum command_end end = command_end(command_json);
+	enum command_end end = answer_command_end(command_json);
 	uint8_t id[UUID_LEN];
 
-	if (h->state != REQUEST_ASKED || !command_id_of(command_json, id))
+	if (h->state != REQUEST_ASKED || !answer_command_id(command_json, id))
 		return;
 	if (a != NULL && a->kind == ASK_COMMAND_REST) {
 		respond_command(g, c, 202, command_json);

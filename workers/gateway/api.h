@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/uuid.h"
 #include "http/request.h"
 #include "msg/error.h"
 #include "msg/msg.h"
@@ -30,6 +31,11 @@ void answer_failed(struct gateway *g, struct ask *a, enum error_code code);	/* f
  */
 void answer_command(struct gateway *g, struct conn *c, const struct ask *a,
     struct slice command_json);
+
+/* What a command's object says of itself: its id (false: it says none), and whether it has ended. */
+enum command_end { COMMAND_RUNS, COMMAND_ENDED, COMMAND_TIMED_OUT };
+enum command_end answer_command_end(struct slice command_json);
+bool answer_command_id(struct slice command_json, uint8_t id[UUID_LEN]);
 
 /* ?wait=1: asks storage how the command is whose end the request in hand waits for. */
 void api_look_at_command(struct gateway *g, struct conn *c);

@@ -20,6 +20,8 @@ struct delivery {
 	struct frame *frame;
 	struct hash128 device_key;
 	struct conn *apart;		/* is told otherwise, or not at all */
+	bool followed;			/* somebody here may have asked for this command */
+	uint8_t command[UUID_LEN];
 };
 
 static void
@@ -35,11 +37,31 @@ encode(struct gateway *g, const struct msg_publish *m, struct slice re)
 	    m->cursor.len > 0 ? m->cursor : SLICE_NONE);
 }
 
+/* It goes to this connection alone, and answers its request of that id (if any). */
+static void
+give_apart(struct gateway *g, const struct msg_publish *m, struct conn *c, struct slice re)
+{
+	struct frame *f;
+
+	encode(g, m, re);
+	f = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&g->scratch));
+	output_send(g, c, f);
+	frame_put(f);
+	party_count_out(g, c);
+}
+
 static void
 give(struct gateway *g, struct delivery *d, struct conn *c)
 {
+	struct slice re;
+
 	if (c == d->apart || c->doomed || c->phase != CONN_OPEN)
 		return;
+	if (d->followed && (re = follow_re(g, c, d->command)).p != NULL) {
+		give_apart(g, d->m, c, re);
+		gateway_count(g, DELIVERIES, 1);
+		return;
+	}
 	if (d->m->device.len > 0 && !dashboard_wants(c, d->device_key))
 		return;
 	if (d->frame == NULL) {
@@ -114,39 +136,53 @@ may_still_hear(struct gateway *g, const struct msg_publish *m, const struct conn
 
 /* The connection that the publication is about: its answer, or one more change of what it asked for. */
 static void
-give_ref(struct gateway *g, const struct msg_publish *m, struct conn *c)
+give_ref(struct gateway *g, struct delivery *d, struct conn *c)
 {
+	const struct msg_publish *m = d->m;
 	struct ask *a = m->to == PUBLISH_ANSWER ? ask_find(g, m->request) : NULL;
-	struct slice re = a != NULL ? ask_re(a) : SLICE_NONE;
 
 	if (c != NULL && c->phase == CONN_HTTP) {
 		answer_command(g, c, a, m->payload_json);
-	} else if (c != NULL && c->phase == CONN_OPEN && (a != NULL || may_still_hear(g, m, c))) {
-		struct frame *f;
-
-		encode(g, m, re);
-		f = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&g->scratch));
-		output_send(g, c, f);
-		frame_put(f);
-		party_count_out(g, c);
+	} else if (c != NULL && c->phase == CONN_OPEN && a != NULL) {
+		give_apart(g, m, c, ask_re(a));
+		if (ask_re(a).p != NULL && answer_command_id(m->payload_json, d->command)) {
+			follow_add(g, c, d->command, ask_re(a));
+			d->followed = true;
+		}
+	} else if (c != NULL && c->phase == CONN_OPEN && may_still_hear(g, m, c)) {
+		give_apart(g, m, c, d->followed ? follow_re(g, c, d->command) : SLICE_NONE);
 	}
 	if (a != NULL)
 		ask_free(g, a);
+}
+
+static bool
+is_command(const struct msg_publish *m)
+{
+	return m->device.len > 0 && slice_is(m->type, "command_status");
 }
 
 void
 deliver_here(struct gateway *g, const struct msg_publish *m)
 {
 	struct delivery d = { .m = m };
+	enum command_end end;
 
 	if (m->device.len > 0)
 		d.device_key = audience_device_key(shm_hash_key(g->w->shm), m->tenant, m->device);
 	if (m->to != PUBLISH_ALL)
 		d.apart = conn_of_ref(g, m->ref);
+	d.followed = g->follows.count > 0 && is_command(m) && answer_command_id(m->payload_json, d.command);
 	give_audience(g, &d);
 	frame_put(d.frame);
 	if (m->to == PUBLISH_WITH_REF || m->to == PUBLISH_ANSWER)
-		give_ref(g, m, d.apart);
+		give_ref(g, &d, d.apart);
+	if (!d.followed || (end = answer_command_end(m->payload_json)) == COMMAND_RUNS)
+		return;
+	if (end == COMMAND_TIMED_OUT)
+		follow_timed_out(g, d.command);
+	else
+		follow_end(g, d.command);
 }
 
 void

@@ -128,6 +128,7 @@ gateway_start(struct worker *w)
 	 * not taken for ours.
 	 */
 	ask_init(&g->asks, (uint64_t)w->generation << 48);
+	follow_init(&g->follows);
 	party_init(&g->parties);
 	peer_load(g);
 	envelope_init(&g->envelope);
@@ -339,6 +340,7 @@ gateway_stop(struct worker *w)
 	peer_fini(g);
 	output_pool_fini(&g->outputs);
 	ask_fini(&g->asks);
+	follow_fini(&g->follows);
 	party_fini(&g->parties);
 	envelope_fini(&g->envelope);
 	fields_fini(&g->fields);

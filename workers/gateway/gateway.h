@@ -17,6 +17,7 @@
 #include "base/stats_names.h"
 #include "gateway/ask.h"
 #include "gateway/conn.h"
+#include "gateway/follow.h"
 #include "gateway/keysets.h"
 #include "gateway/output.h"
 #include "gateway/party.h"
@@ -44,6 +45,7 @@ struct gateway {
 	struct output_pool outputs;
 	struct wheel wheel;
 	struct ask_table asks;
+	struct follow_table follows;
 	struct party_table parties;
 	struct listener *listeners;	/* accept.c */
 	struct tls_conns tls;

@@ -10,6 +10,7 @@ libworkers_a_SOURCES += \
 	workers/gateway/deliver.c workers/gateway/deliver.h \
 	workers/gateway/device.c workers/gateway/device.h \
 	workers/gateway/drain.c \
+	workers/gateway/follow.c workers/gateway/follow.h \
 	workers/gateway/gateway.c workers/gateway/gateway.h \
 	workers/gateway/http.c workers/gateway/http.h \
 	workers/gateway/keysets.c workers/gateway/keysets.h \

@@ -236,12 +236,12 @@ tally_move(struct storage *s, const struct db_device *d, const struct db_command
 
 enum db_result
 command_move_telling(struct storage *s, const struct db_device *d, struct db_command *c,
-    enum command_status to, const char *step, uint64_t told)
+    enum command_status to, const char *step, uint64_t told, int64_t *seq)
 {
 	enum command_status was = c->status;
 	enum db_result result;
-	int64_t seq = 0;
 
+	*seq = 0;
 	must(states[was].allowed & 1u << to);
 	TRY(batch_begin(s));
 	arrive(s, c, to);
@@ -261,12 +261,12 @@ command_move_telling(struct storage *s, const struct db_device *d, struct db_com
 		return DB_OK;
 	tally_move(s, d, c, was, to);
 	if (states[to].event != NULL && was != to)
-		TRY(store_event(s, d, c, states[to].event, &seq));
+		TRY(store_event(s, d, c, states[to].event, seq));
 	if (told != REF_NONE && (c->asker == told || c->asker == REF_NONE ||
 	    c->asker_boot != s->boot))
-		publish_status(s, d, c, seq, PUBLISH_NOT_REF, told, 0);
+		publish_status(s, d, c, *seq, PUBLISH_NOT_REF, told, 0);
 	else
-		command_publish(s, d, c, seq, 0);
+		command_publish(s, d, c, *seq, 0);
 	return DB_OK;
 }
 
@@ -274,7 +274,9 @@ enum db_result
 command_move(struct storage *s, const struct db_device *d, struct db_command *c,
     enum command_status to, const char *step)
 {
-	return command_move_telling(s, d, c, to, step, REF_NONE);
+	int64_t seq;
+
+	return command_move_telling(s, d, c, to, step, REF_NONE, &seq);
 }
 
 

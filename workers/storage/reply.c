@@ -15,6 +15,18 @@ reply_json(struct storage *s, uint64_t request, uint64_t ref, unsigned http_stat
 }
 
 void
+reply_event(struct storage *s, uint64_t request, uint64_t ref, struct slice body, int64_t tenant_pk, int64_t seq)
+{
+	struct msg_store_reply m = { .request = request, .ref = ref, .http_status = 200, .body_json = body };
+
+	buf_clear(&s->cursor);
+	if (seq != 0)
+		cursor_put(s, &s->cursor, CURSOR_EVENT, tenant_pk, seq);
+	m.cursor = buf_slice(&s->cursor);
+	post_to_ref(s, store_reply, &m);
+}
+
+void
 reply_error(struct storage *s, uint64_t request, uint64_t ref, enum error_code code,
     const char *field, const char *message)
 {

@@ -163,6 +163,8 @@ bool access_sees_all(const struct storage *s, const struct requester *who);
 /* reply.c */
 void reply_json(struct storage *s, uint64_t request, uint64_t ref, unsigned http_status,
     struct slice body);
+/* The answer is what became of it, and the event seq (0: none) says so to others. */
+void reply_event(struct storage *s, uint64_t request, uint64_t ref, struct slice body, int64_t tenant_pk, int64_t seq);
 /* Where request is 0 the refusal is told all the same: ref names the device's connection that said it without an id. */
 void reply_error(struct storage *s, uint64_t request, uint64_t ref, enum error_code code,
     const char *field, const char *message);
@@ -302,9 +304,9 @@ void command_trace(struct storage *s, struct db_command *c, const char *step);
  */
 enum db_result command_move(struct storage *s, const struct db_device *d, struct db_command *c,
     enum command_status to, const char *step);
-/* The same; `told` is a connection that is answered otherwise. */
+/* The same; `told` is a connection that is answered otherwise, with the event (0: none). */
 enum db_result command_move_telling(struct storage *s, const struct db_device *d, struct db_command *c,
-    enum command_status to, const char *step, uint64_t told);
+    enum command_status to, const char *step, uint64_t told, int64_t *seq);
 /* A new or queued command goes to the device's connection. `fresh`: it is not stored yet. */
 enum db_result command_send(struct storage *s, const struct db_device *d, struct db_command *c,
     bool fresh, uint64_t request, uint64_t ref, int64_t epoch);

@@ -137,7 +137,7 @@ rest_visitor_list(struct storage *s, const struct rest *r)
 }
 
 static enum db_result
-answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool won)
+answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool won, int64_t seq)
 {
 	struct buf body = BUF_INIT;
 
@@ -150,7 +150,7 @@ answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool
 	json_visitor(&body, v, s->device.id);
 	buf_putc(&body, '}');
 	if (won) {
-		rest_ok(s, r, 200, &body);
+		reply_event(s, r->m->request, r->m->ref, buf_slice(&body), s->device.tenant_pk, seq);
 	} else {
 		struct msg_store_reply m = {
 			.request = r->m->request, .ref = r->m->ref, .http_status = 409,
@@ -205,7 +205,7 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 		bool ours = s->record.again && v->status == status &&
 		    slice_eq(v->decided_by, r->who.user);
 
-		return answer(s, r, v, ours);
+		return answer(s, r, v, ours, 0);
 	}
 	v->status = status;
 	v->decided_at = s->now;
@@ -217,7 +217,7 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 	TRY(DB(s->db, visitor_decide, v));
 	TRY(store_event(s, d, v, "visitor_decided", r->who.user, &seq));
 	tell(s, d, v, "visitor_decided", seq, r->m->ref);	/* who decides is answered */
-	answer(s, r, v, true);
+	answer(s, r, v, true, seq);
 	return v->has_command ? open_door(s, r, d) : DB_OK;
 }
 
