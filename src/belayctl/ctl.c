@@ -112,15 +112,15 @@ opt_find(const struct ctl_opt *opts, const char *name, size_t len)
 	return NULL;
 }
 
-static _Noreturn void
-opt_help(const char *command, const struct ctl_opt *opts)
+_Noreturn void
+ctl_help(const char *command, const struct ctl_opt *opts)
 {
 #define COMMAND(name, synopsis, help) \
 	if (strcmp(command, #name) == 0) \
 		printf("belayctl %s\n    %s\n", synopsis, help);
 #include "belayctl/commands.def"
 #undef COMMAND
-	for (; opts->name != NULL; opts++)
+	for (; opts != NULL && opts->name != NULL; opts++)
 		printf("  --%-14s %s\n", opts->name, opts->help);
 	exit(CTL_OK);
 }
@@ -146,7 +146,7 @@ ctl_opts(int argc, char **argv, const struct ctl_opt *opts, const char **args, i
 			continue;
 		}
 		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-			opt_help(argv[0], opts);
+			ctl_help(argv[0], opts);
 		name = argv[i] + 2;
 		equals = strchr(name, '=');
 		o = argv[i][1] == '-' ? opt_find(opts, name,

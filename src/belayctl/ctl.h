@@ -68,6 +68,8 @@ struct ctl_opt {
 	const char *help;
 };
 
+/* Prints what the command does and its options; opts may be NULL.  Ends the program. */
+_Noreturn void ctl_help(const char *command, const struct ctl_opt *opts);
 /*
  * argv[0] is the command.  Arguments go to args (at most max); returns how many.  opts ends with a
  * row without name.

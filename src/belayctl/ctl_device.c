@@ -89,7 +89,7 @@ device_list(struct ctl *ctl, int argc, char **argv)
 {
 	const char *filter[4] = { NULL, NULL, NULL, NULL };
 	static const char *const names[4] = { "status", "type", "tag", "q" };
-	bool as_json = false;
+	bool as_json = false, titled = false;
 	const struct ctl_opt opts[] = {
 		{ "status", CTL_TEXT, &filter[0], "online, offline..." },
 		{ "type", CTL_TEXT, &filter[1], "of this type" },
@@ -102,9 +102,6 @@ device_list(struct ctl *ctl, int argc, char **argv)
 	int status;
 
 	ctl_opts(argc, argv, opts, NULL, 0);
-	if (!as_json)
-		printf("%-24s %-8s %-16s %-16s %-24s %s\n", "DEVICE", "STATUS", "TYPE", "OWNER",
-		    "LAST SEEN", "NAME");
 	do {
 		struct buf path = BUF_INIT;
 		json_t *answer, *d;
@@ -128,6 +125,10 @@ device_list(struct ctl *ctl, int argc, char **argv)
 			json_decref(answer);
 			return status;
 		}
+		if (!as_json && !titled)
+			printf("%-24s %-8s %-16s %-16s %-24s %s\n", "DEVICE", "STATUS", "TYPE", "OWNER",
+			    "LAST SEEN", "NAME");
+		titled = true;
 		json_array_foreach(ctl_get(answer, "devices"), i, d) {
 			if (as_json) {
 				json_dumpf(d, stdout, CTL_JSON_LINE);
@@ -187,5 +188,7 @@ ctl_device_main(struct ctl *ctl, int argc, char **argv)
 		return device_one(ctl, argc, argv, "POST", "/token");
 	if (strcmp(verb, "delete") == 0)
 		return device_one(ctl, argc, argv, "DELETE", "");
+	if (strcmp(verb, "-h") == 0 || strcmp(verb, "--help") == 0)
+		ctl_help("device", NULL);
 	ctl_die(CTL_USAGE, "device wants one of add, list, show, rotate, delete");
 }

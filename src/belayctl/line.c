@@ -159,6 +159,8 @@ tls_result(struct line *l, int rc)
 	if (code != 0) {
 		const char *reason = ERR_reason_error_string(code);
 
+		if (ERR_GET_REASON(code) == SSL_R_WRONG_VERSION_NUMBER || ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST)
+			reason = "what answers there does not speak TLS (http or ws instead?)";
 		return line_fail(l, fault, 0, reason != NULL ? reason : "TLS error");
 	}
 	if (err == SSL_ERROR_SYSCALL && saved != 0)

@@ -52,15 +52,50 @@ usage(FILE *out)
 	    "  6 the server did not take the token\n", out);
 }
 
+static int
+version(void)
+{
+	puts("belayctl " PACKAGE_VERSION);
+	return CTL_OK;
+}
+
+/* -1: there is no such command. */
+static int
+run(struct ctl *ctl, int argc, char **argv)
+{
+	static char option[] = "--help";
+
+	if (strcmp(argv[0], "version") == 0)
+		return version();
+	if (strcmp(argv[0], "help") == 0) {
+		if (argc == 1) {
+			usage(stdout);
+			return CTL_OK;
+		}
+		argv[0] = argv[1];
+		argv[1] = option;
+		argc = 2;
+	}
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(argv[0], commands[i].name) == 0)
+			return commands[i].run(ctl, argc, argv);
+	return -1;
+}
+
 int
 main(int argc, char **argv)
 {
+	static const struct option long_options[] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ NULL, 0, NULL, 0 }
+	};
 	struct ctl ctl = { .user = "belayctl" };
 	struct pollfd out = { .fd = STDOUT_FILENO };
-	int c, status = -1;
+	int c, status;
 
 	signal(SIGPIPE, SIG_IGN);
-	while ((c = getopt(argc, argv, "+c:u:t:k:U:T:KVh")) != -1) {
+	while ((c = getopt_long(argc, argv, "+c:u:t:k:U:T:KVh", long_options, NULL)) != -1) {
 		switch (c) {
 		case 'c':
 			ctl.conf_file = optarg;
@@ -85,8 +120,7 @@ main(int argc, char **argv)
 			ctl.tls.insecure = true;
 			break;
 		case 'V':
-			puts("belayctl " PACKAGE_VERSION);
-			return CTL_OK;
+			return version();
 		case 'h':
 			usage(stdout);
 			return CTL_OK;
@@ -101,9 +135,7 @@ main(int argc, char **argv)
 	}
 	if (ctl.token == NULL && getenv("BELAY_TOKEN") != NULL && *getenv("BELAY_TOKEN") != '\0')
 		ctl.token = ctl_secret(getenv("BELAY_TOKEN"));
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		if (strcmp(argv[optind], commands[i].name) == 0)
-			status = commands[i].run(&ctl, argc - optind, argv + optind);
+	status = run(&ctl, argc - optind, argv + optind);
 	if (status == -1)
 		ctl_die(CTL_USAGE, "there is no command %s (belayctl -h lists them)", argv[optind]);
 	if (ctl.webbed)

@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -183,9 +184,22 @@ async def test_wrong_command_lines(ctl):
         assert code == USAGE and err and not out, (args, out, err)
 
 
+async def test_help(ctl):
+    """Asked for it is no fault, however one asks."""
+    for args in (["-h"], ["--help"], ["help"]):
+        code, out, err = await ctl.run(*args)
+        assert code == OK and out.startswith("usage: belayctl") and "exit status" in out and not err, args
+    for args in (["-V"], ["--version"], ["version"]):
+        code, out, err = await ctl.run(*args)
+        assert code == OK and re.fullmatch(r"belayctl \d+\.\d+\.\d+\n", out) and not err, args
+    for command in ("token", "device", "send", "tail", "stats", "sim", "probe"):
+        asked = [await ctl.run(*args) for args in ([command, "--help"], [command, "-h"], ["help", command])]
+        assert asked[0] == asked[1] == asked[2] and asked[0][0] == OK and asked[0][1].startswith(f"belayctl {command} "), asked
+
+
 async def test_no_server(ctl):
     port = belay.free_port()
-    for args in (["stats"], ["send", "d", "c"], ["device", "list", "--json"]):
+    for args in (["stats"], ["send", "d", "c"], ["device", "list", "--json"], ["device", "list"]):
         code, out, err = await ctl.run("-u", f"http://127.0.0.1:{port}", *args)
         assert code == UNREACHABLE and not out and "running" in err
 
@@ -194,6 +208,10 @@ async def test_refused_token(ctl, belayd):
     old = token(ttl=-100)
     code, _, err = await ctl.run("-u", belayd.http, "device", "list", "--json", conf=False, BELAY_TOKEN=old)
     assert code == REFUSED and old not in err
+    code, out, _ = await ctl.run("-u", belayd.http, "device", "list", conf=False, BELAY_TOKEN=old)
+    assert code == REFUSED and out == ""
+    code, _, err = await ctl.run("-u", belayd.http.replace("http:", "https:"), "device", "list", conf=False, BELAY_TOKEN=old)
+    assert code == UNREACHABLE and "does not speak TLS" in err
 
 
 async def test_tail(ctl, belayd):
