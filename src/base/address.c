@@ -99,7 +99,7 @@ address_parse(struct slice text, struct address *out, const char **why)
 int
 network_parse(struct slice text, struct network *out)
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	uint8_t v4[4];
 	char host[INET6_ADDRSTRLEN];
 	const char *slash = text.len > 0 ? memchr(text.p, '/', text.len) : NULL;
 	size_t len = slash != NULL ? (size_t)(slash - text.p) : text.len;
@@ -115,8 +115,8 @@ network_parse(struct slice text, struct network *out)
 		return -1;
 	memcpy(host, text.p, len);
 	host[len] = '\0';
-	if (inet_pton(AF_INET, host, out->ip + 12) == 1) {
-		memcpy(out->ip, mapped, sizeof(mapped));
+	if (inet_pton(AF_INET, host, v4) == 1) {
+		address_map_v4(out->ip, v4);
 		base = 96;
 	} else if (inet_pton(AF_INET6, host, out->ip) != 1)
 		return -1;

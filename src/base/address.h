@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/slice.h"
 
@@ -21,6 +22,23 @@ struct address {
 	uint16_t port;
 	char path[ADDRESS_PATH_MAX + 1];	/* of ADDRESS_UNIX */
 };
+
+/* IPv4 addresses stand where IPv6 ones do: as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2). */
+static inline void
+address_map_v4(uint8_t ip[16], const void *v4)
+{
+	memset(ip, 0, 10);
+	ip[10] = ip[11] = 0xff;
+	memcpy(ip + 12, v4, 4);
+}
+
+static inline bool
+address_is_v4(const uint8_t ip[16])
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	return memcmp(ip, mapped, sizeof(mapped)) == 0;
+}
 
 /* "host:port", ":port", "[v6]:port", "unix:/path".  0, or -1 with *why a static text. */
 int address_parse(struct slice text, struct address *out, const char **why);

@@ -39,6 +39,7 @@ static int
 parse_ip(const char *p, size_t len, int family, uint8_t ip[16])
 {
 	char text[INET6_ADDRSTRLEN];
+	uint8_t v4[4];
 
 	if (len == 0 || len >= sizeof(text) || memchr(p, '\0', len) != NULL)
 		return -1;
@@ -46,9 +47,10 @@ parse_ip(const char *p, size_t len, int family, uint8_t ip[16])
 	text[len] = '\0';
 	if (family == AF_INET6)
 		return inet_pton(AF_INET6, text, ip) == 1 ? 0 : -1;
-	memset(ip, 0, 10);
-	ip[10] = ip[11] = 0xff;
-	return inet_pton(AF_INET, text, ip + 12) == 1 ? 0 : -1;
+	if (inet_pton(AF_INET, text, v4) != 1)
+		return -1;
+	address_map_v4(ip, v4);
+	return 0;
 }
 
 int

@@ -13,7 +13,7 @@
 #define LISTEN_BACKLOG 4096	/* the kernel cuts it to net.core.somaxconn */
 
 /*
- * Opens a listening socket: non-blocking, close-on-exec, SO_REUSEADDR.  address is what
+ * Opens a listening socket: non-blocking, close-on-exec, SO_REUSEADDR, TCP_NODELAY.  address is what
  * address_parse() takes; a host's name is looked up (this may block) and its first IPv4 address is
  * preferred.  An IPv6 socket takes IPv6 only.  A unix socket's file is made for everyone to
  * connect to; one that nobody listens on any more is replaced.

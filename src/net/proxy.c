@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+#include "base/address.h"
 #include "net/proxy.h"
 
 /*
@@ -21,14 +22,6 @@ static const uint8_t signature[12] = { 0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a,
 #define V2_INET6	36
 #define V2_UNIX		216
 #define EXTENSION_CRC32C 0x03
-
-static void
-put_v4(uint8_t ip[16], const void *v4)
-{
-	memset(ip, 0, 10);
-	ip[10] = ip[11] = 0xff;
-	memcpy(ip + 12, v4, 4);
-}
 
 /* --- version 1 */
 
@@ -78,7 +71,7 @@ parse_ip(const char *text, bool v6, uint8_t ip[16])
 		return inet_pton(AF_INET6, text, ip) == 1 ? 0 : -1;
 	if (inet_pton(AF_INET, text, v4) != 1)
 		return -1;
-	put_v4(ip, v4);
+	address_map_v4(ip, v4);
 	return 0;
 }
 
@@ -217,7 +210,7 @@ parse_v2(const uint8_t *p, size_t n, struct proxy_client *out)
 		return -1;
 	p += V2_FIXED;
 	if (addresses == V2_INET) {
-		put_v4(out->ip, p);
+		address_map_v4(out->ip, p);
 		out->port = (uint16_t)(p[8] << 8 | p[9]);
 		out->known = true;
 	} else if (addresses == V2_INET6) {

@@ -53,7 +53,7 @@ int tls_init(struct tls *t, struct tls_context *context, int fd);
 void tls_fini(struct tls *t);
 
 /*
- * As net_read() and net_write(); the first calls of tls_read() are the handshake.  EAGAIN: the
+ * As net_read() and net_write() of sock.h; the first calls of tls_read() are the handshake.  EAGAIN: the
  * socket must become readable or, with read_wants_write, writable.  EPROTO: the peer broke the
  * protocol (see fault).  0: the peer has ended its side; without a close_notify it is broken, too.
  * (OpenSSL 3.0 also breaks a session whose peer asks for new keys while a record is refused by

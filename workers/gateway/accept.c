@@ -6,11 +6,8 @@
  * takes few at a time and leaves the rest to the others.
  */
 #include <errno.h>
-#include <netinet/tcp.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/must.h"
@@ -21,6 +18,7 @@
 #include "gateway/limits.h"
 #include "gateway/peer.h"
 #include "gateway/tls_conn.h"
+#include "net/sock.h"
 
 #define BATCH		64		/* connections taken in one turn */
 #define BUSY_RETRY_MS	5000
@@ -47,7 +45,7 @@ mean_open(const struct gateway *g)
 static void
 begin(struct conn *c, struct gateway *g, const uint8_t ip[16])
 {
-	peer_set(c, ip);
+	memcpy(c->address, ip, sizeof(c->address));
 	http_begin(g, c);
 	memcpy(c->http->peer, ip, sizeof(c->http->peer));
 }
@@ -63,10 +61,10 @@ say_no(struct gateway *g, int fd, int status, int64_t retry_after_ms)
 	    "Content-Length: 0\r\nConnection: close\r\n\r\n",
 	    status == 429 ? "429 Too Many Requests" : "503 Service Unavailable",
 	    (long long)(retry_after_ms + 999) / 1000);
-	(void)send(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)net_write(fd, text, (size_t)n);
 	/* Closing with bytes unread sends a reset, which could overtake the answer. */
-	(void)shutdown(fd, SHUT_WR);
-	(void)recv(fd, g->read_buf, GATEWAY_READ_SIZE, MSG_DONTWAIT);
+	net_end(fd);
+	(void)net_read(fd, g->read_buf, GATEWAY_READ_SIZE);
 }
 
 /*
@@ -90,19 +88,18 @@ turn_away(struct gateway *g, const struct listener *l, int fd, const uint8_t ip[
 	}
 	if (!l->tls)
 		say_no(g, fd, status, retry_after_ms);
-	close(fd);
+	net_close(fd);
 }
 
 static void
-take(struct gateway *g, const struct listener *l, int fd, const struct sockaddr_storage *ss)
+take(struct gateway *g, const struct listener *l, int fd, const uint8_t ip[16])
 {
 	struct conn *c = NULL;
-	uint8_t ip[16], holds = 0;
+	uint8_t holds = 0;
 	bool trusted;
 	int64_t retry_after_ms = BUSY_RETRY_MS;
 	int status = 503;
 
-	peer_address(ss, ip);
 	trusted = !l->admin && peer_is_trusted(g, ip);
 	if (!l->admin && !trusted && !peer_admit(g, ip, &holds, &status, &retry_after_ms)) {
 		turn_away(g, l, fd, ip, status, retry_after_ms);
@@ -119,7 +116,7 @@ take(struct gateway *g, const struct listener *l, int fd, const struct sockaddr_
 		gateway_count(g, CONNECTIONS_REFUSED, 1);
 		if (!l->tls)
 			say_no(g, fd, 503, BUSY_RETRY_MS);
-		close(fd);
+		net_close(fd);
 		return;
 	}
 	c->admin = l->admin;
@@ -152,13 +149,11 @@ on_acceptable(evutil_socket_t listen_fd, short what, void *arg)
 	(void)what;
 	worker_clock(g->w);		/* the loop may have slept since it was read */
 	for (int i = 0; i < batch && !rests(l); i++) {
-		struct sockaddr_storage ss = { .ss_family = AF_UNIX };
-		socklen_t len = sizeof(ss);
-		int fd = accept4(listen_fd, (struct sockaddr *)&ss, &len,
-		    SOCK_NONBLOCK | SOCK_CLOEXEC);
+		uint8_t ip[16];
+		int fd = net_accept(listen_fd, ip);
 
 		if (fd >= 0) {
-			take(g, l, fd, &ss);
+			take(g, l, fd, ip);
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -166,8 +161,7 @@ on_acceptable(evutil_socket_t listen_fd, short what, void *arg)
 			accept_stop(g);
 			g->accept_again_ms = g->w->mono_ms + REST_MS;
 		}
-		if (errno != ECONNABORTED && errno != EINTR)
-			return;
+		return;
 	}
 }
 
@@ -187,13 +181,7 @@ accept_start(struct gateway *g)
 	g->listeners = must_alloc((g->w->listener_count + 1) * sizeof(*g->listeners));
 	for (unsigned i = 0; i < g->w->listener_count; i++) {
 		struct listener *l = &g->listeners[i];
-		int on = 1;
 
-		/*
-		 * Accepted sockets inherit it, which saves a call for each; of a Unix socket it is
-		 * refused.
-		 */
-		(void)setsockopt(g->w->listeners[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		l->gateway = g;
 		l->admin = g->conf->server_admin_listen[0] != '\0' && i == g->w->listener_count - 1;
 		l->tls = i >= g->conf->server_listen.n &&

@@ -9,9 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include "base/address.h"
 #include "base/must.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
@@ -19,6 +18,7 @@
 #include "gateway/peer.h"
 #include "gateway/session.h"
 #include "gateway/tls_conn.h"
+#include "net/sock.h"
 #include "shm/ref.h"
 #include "ws/frame.h"
 
@@ -100,9 +100,9 @@ conn_input(struct gateway *g, struct conn *c, size_t n)
 static void
 on_readable(struct gateway *g, struct conn *c)
 {
-	ssize_t n = recv(conn_fd(c), g->read_buf, GATEWAY_READ_SIZE, 0);
+	ssize_t n = net_read(conn_fd(c), g->read_buf, GATEWAY_READ_SIZE);
 
-	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n <= 0) {
 		c->closed_by_peer = true;
@@ -235,11 +235,13 @@ conn_of_ref(struct gateway *g, uint64_t ref)
 void
 conn_peer(const struct conn *c, char out[INET6_ADDRSTRLEN])
 {
-	static const uint8_t none[4];
+	static const uint8_t none[16];
+	bool v4 = address_is_v4(c->address);
 
-	if (!c->v6 && memcmp(c->address, none, sizeof(none)) == 0)
+	if (memcmp(c->address, none, sizeof(none)) == 0)
 		memcpy(out, "unix", 5);
-	else if (inet_ntop(c->v6 ? AF_INET6 : AF_INET, c->address, out, INET6_ADDRSTRLEN) == NULL)
+	else if (inet_ntop(v4 ? AF_INET : AF_INET6, c->address + (v4 ? 12 : 0), out,
+	    INET6_ADDRSTRLEN) == NULL)
 		memcpy(out, "?", 2);
 }
 
@@ -262,7 +264,7 @@ conn_drop(struct gateway *g, struct conn *c)
 		g->guests--;
 	tls_conn_free(g, c);
 	event_del(&c->ev);
-	close(fd);
+	net_close(fd);
 	c->user_next = g->conns.doomed;
 	g->conns.doomed = c->index + 1;
 }
@@ -313,7 +315,7 @@ conn_sent(struct gateway *g, struct conn *c)
 	if (c->tls != NULL)
 		tls_conn_end(g, c);
 	else
-		shutdown(conn_fd(c), SHUT_WR);
+		net_end(conn_fd(c));
 	if (c->phase != CONN_CLOSING)
 		http_end(g, c);
 	c->phase = CONN_CLOSING;

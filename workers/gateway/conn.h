@@ -75,14 +75,13 @@ struct conn {
 	    paused : 1;
 	uint8_t role;			/* enum role */
 	uint8_t deflate_bits;
-	bool v6 : 1;
 	bool admin : 1;			/* came by server.admin_listen */
 	bool over_tls : 1;		/* came by server.tls_listen */
 	bool awaits_proxy : 1;		/* the PROXY header comes first */
 	bool by_proxy : 1;		/* a trusted proxy speaks: peer.c */
 	bool guest : 1;			/* beyond a limit: is told so in answer to its request */
 	uint8_t holds;			/* enum limits_place: where it is counted */
-	uint8_t address[16];
+	uint8_t address[16];		/* the client's; v4 mapped into v6, zeros: unix socket */
 };
 
 struct conn_table {

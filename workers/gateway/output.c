@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "base/clock.h"
@@ -14,6 +13,7 @@
 #include "gateway/gateway.h"
 #include "gateway/output.h"
 #include "gateway/tls_conn.h"
+#include "net/sock.h"
 #include "ws/deflate.h"
 #include "ws/frame.h"
 
@@ -337,8 +337,7 @@ write_some(struct gateway *g, struct conn *c, struct output *o)
 	if (c->tls != NULL)
 		return write_record(g, c, o);
 	if (o->count == 1)
-		return send(conn_fd(c), first->data + o->written, first->len - o->written,
-		    MSG_NOSIGNAL);
+		return net_write(conn_fd(c), first->data + o->written, first->len - o->written);
 	if (o->bytes - o->written <= GATHER_MAX) {
 		for (uint32_t i = 0; i < o->count; i++) {
 			struct frame *f = o->queue[(o->head + i) % o->cap];
@@ -347,7 +346,7 @@ write_some(struct gateway *g, struct conn *c, struct output *o)
 			memcpy(g->outputs.gather + len, f->data + from, f->len - from);
 			len += f->len - from;
 		}
-		return send(conn_fd(c), g->outputs.gather, len, MSG_NOSIGNAL);
+		return net_write(conn_fd(c), g->outputs.gather, len);
 	}
 	for (uint32_t i = 0; i < o->count && n < IOV_BATCH; i++, n++) {
 		struct frame *f = o->queue[(o->head + i) % o->cap];
@@ -356,10 +355,7 @@ write_some(struct gateway *g, struct conn *c, struct output *o)
 		iov[n].iov_base = f->data + from;
 		iov[n].iov_len = f->len - from;
 	}
-
-	struct msghdr message = { .msg_iov = iov, .msg_iovlen = (size_t)n };
-
-	return sendmsg(conn_fd(c), &message, MSG_NOSIGNAL);
+	return net_writev(conn_fd(c), iov, n);
 }
 
 static void
@@ -376,9 +372,7 @@ flush(struct gateway *g, struct conn *c)
 			break;
 		n = write_some(g, c, o);
 		if (n < 0) {
-			if (errno == EINTR)
-				continue;
-			if (errno != EAGAIN && errno != EWOULDBLOCK) {
+			if (errno != EAGAIN) {
 				conn_drop(g, c);
 				return;
 			}

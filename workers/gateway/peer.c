@@ -3,10 +3,8 @@
  * whether its address may have another connection.  One gateway process.
  */
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/address.h"
 #include "base/digest.h"
@@ -19,10 +17,9 @@
 #include "gateway/peer.h"
 #include "gateway/tls_conn.h"
 #include "net/proxy.h"
+#include "net/sock.h"
 
 #define TOO_MANY_RETRY_MS 5000
-
-static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 
 void
 peer_load(struct gateway *g)
@@ -44,50 +41,10 @@ peer_fini(struct gateway *g)
 	g->trusted.v = NULL;
 }
 
-void
-peer_address(const struct sockaddr_storage *ss, uint8_t ip[16])
-{
-	memset(ip, 0, 16);
-	if (ss->ss_family == AF_INET) {
-		memcpy(ip, mapped, sizeof(mapped));
-		memcpy(ip + 12, &((const struct sockaddr_in *)ss)->sin_addr, 4);
-	} else if (ss->ss_family == AF_INET6) {
-		memcpy(ip, &((const struct sockaddr_in6 *)ss)->sin6_addr, 16);
-	}
-}
-
 bool
 peer_is_trusted(const struct gateway *g, const uint8_t ip[16])
 {
 	return g->trusted.n > 0 && networks_have(&g->trusted, ip);
-}
-
-void
-peer_set(struct conn *c, const uint8_t ip[16])
-{
-	static const uint8_t none[16];
-
-	memset(c->address, 0, sizeof(c->address));
-	c->v6 = memcmp(ip, mapped, sizeof(mapped)) != 0 && memcmp(ip, none, sizeof(none)) != 0;
-	if (c->v6)
-		memcpy(c->address, ip, 16);
-	else
-		memcpy(c->address, ip + 12, 4);
-}
-
-static void
-peer_get(const struct conn *c, uint8_t ip[16])
-{
-	static const uint8_t none[16];
-
-	if (c->v6) {
-		memcpy(ip, c->address, 16);
-	} else {
-		memset(ip, 0, 16);
-		if (memcmp(c->address, none, 4) != 0)
-			memcpy(ip, mapped, sizeof(mapped));
-		memcpy(ip + 12, c->address, 4);
-	}
 }
 
 /* --- how many */
@@ -101,7 +58,7 @@ address_thing(const struct gateway *g, const uint8_t ip[16], struct hash128 *thi
 {
 	static const uint8_t none[8];
 	/* IPv4 lies where no IPv6 network is. */
-	const uint8_t *p = memcmp(ip, mapped, sizeof(mapped)) == 0 ? ip + 8 : ip;
+	const uint8_t *p = address_is_v4(ip) ? ip + 8 : ip;
 
 	if (memcmp(p, none, sizeof(none)) == 0)
 		return false;
@@ -147,44 +104,38 @@ peer_give_back(struct gateway *g, const uint8_t ip[16], uint8_t *holds)
 void
 peer_leave(struct gateway *g, struct conn *c)
 {
-	uint8_t ip[16];
-
 	if (c->holds == 0)
 		return;
-	peer_get(c, ip);
-	peer_give_back(g, ip, &c->holds);
+	peer_give_back(g, c->address, &c->holds);
 }
 
 bool
 peer_admit_upgrade(struct gateway *g, struct conn *c)
 {
-	uint8_t ip[16];
 	int64_t retry_after_ms;
 	int status;
 
 	if (!c->by_proxy || c->admin)
 		return true;
-	peer_get(c, ip);
 	/*
 	 * A proxy that names nobody, such as one that looks whether we are well, speaks for itself.
 	 */
-	if (peer_is_trusted(g, ip))
+	if (peer_is_trusted(g, c->address))
 		return true;
-	return peer_admit(g, ip, &c->holds, &status, &retry_after_ms);
+	return peer_admit(g, c->address, &c->holds, &status, &retry_after_ms);
 }
 
 void
 peer_recount(struct gateway *g, struct conn *c)
 {
 	struct hash128 thing;
-	uint8_t ip[16];
 
 	limits_recount(g, LIMITS_ALL, limits_all, &c->holds);
 	/* Of a proxy's connection each request names another client, until it is a WebSocket. */
 	if (c->awaits_proxy || (c->by_proxy && c->phase == CONN_HTTP))
 		return;
-	peer_get(c, ip);
-	if ((c->holds & LIMITS_ADDRESS || !peer_is_trusted(g, ip)) && address_thing(g, ip, &thing))
+	if ((c->holds & LIMITS_ADDRESS || !peer_is_trusted(g, c->address)) &&
+	    address_thing(g, c->address, &thing))
 		limits_recount(g, LIMITS_ADDRESS, thing, &c->holds);
 }
 
@@ -212,7 +163,7 @@ take_client(struct gateway *g, struct conn *c, const struct proxy_client *client
 	c->awaits_proxy = false;
 	buf_fini(&c->http->in);
 	if (client->known) {
-		peer_set(c, client->ip);
+		memcpy(c->address, client->ip, sizeof(c->address));
 		memcpy(c->http->peer, client->ip, sizeof(c->http->peer));
 		c->by_proxy = peer_is_trusted(g, client->ip);
 		if (!c->by_proxy)
@@ -234,10 +185,10 @@ peer_read_proxy(struct gateway *g, struct conn *c)
 	struct buf *in = &c->http->in;
 	struct proxy_client client;
 	size_t had = in->len, take;
-	ssize_t n = recv(conn_fd(c), g->read_buf, PROXY_HEADER_MAX - had, MSG_PEEK);
+	ssize_t n = net_peek(conn_fd(c), g->read_buf, PROXY_HEADER_MAX - had);
 	long len;
 
-	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n <= 0) {
 		c->closed_by_peer = true;
@@ -251,7 +202,7 @@ peer_read_proxy(struct gateway *g, struct conn *c)
 		return;
 	}
 	take = len > 0 ? (size_t)len - had : (size_t)n;
-	if (recv(conn_fd(c), g->read_buf, take, 0) != (ssize_t)take) {
+	if (net_read(conn_fd(c), g->read_buf, take) != (ssize_t)take) {
 		conn_drop(g, c);
 		return;
 	}
@@ -271,5 +222,5 @@ peer_take_head(struct gateway *g, struct conn *c, const struct http_head *head)
 	if (g->conf->server_forwarded != CONF_FORWARDED_NONE)
 		forwarded_client(head, g->conf->server_forwarded == CONF_FORWARDED_X ?
 		    "X-Forwarded-For" : "Forwarded", &g->trusted, ip);
-	peer_set(c, ip);
+	memcpy(c->address, ip, sizeof(c->address));
 }

@@ -16,14 +16,12 @@
 struct conn;
 struct gateway;
 struct http_head;
-struct sockaddr_storage;
 
 /* Takes up the settings: at the start and at a reload. */
 void peer_load(struct gateway *g);
 void peer_fini(struct gateway *g);
 
-/* v4 mapped into v6; zeros for a unix socket. */
-void peer_address(const struct sockaddr_storage *ss, uint8_t ip[16]);
+/* ip, here and below: v4 mapped into v6; zeros for a unix socket. */
 bool peer_is_trusted(const struct gateway *g, const uint8_t ip[16]);
 
 /*
@@ -37,9 +35,6 @@ bool peer_admit(struct gateway *g, const uint8_t ip[16], uint8_t *holds, int *st
 void peer_give_back(struct gateway *g, const uint8_t ip[16], uint8_t *holds);
 /* The connection ends, and what was counted of it as a connection is given back. */
 void peer_leave(struct gateway *g, struct conn *c);
-
-/* The client's address, from now on; v4 mapped into v6. */
-void peer_set(struct conn *c, const uint8_t ip[16]);
 
 /*
  * There is something to read, and the PROXY header is not there yet.  The connection may be gone.

@@ -7,7 +7,6 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -16,6 +15,7 @@
 #include "gateway/gateway.h"
 #include "gateway/http.h"
 #include "gateway/tls_conn.h"
+#include "net/sock.h"
 
 #define STEPS 16 /* of handshakes in one turn: their signatures keep all others waiting */
 #define CHURN		500		/* handshakes and ends that leave holes worth closing */
@@ -349,7 +349,7 @@ tls_conn_end(struct gateway *g, struct conn *c)
 
 	t->ending = tls_end(&t->tls) == -1;
 	if (!t->ending)
-		(void)shutdown(conn_fd(c), SHUT_WR);
+		net_end(conn_fd(c));
 	follow_events(g, c);
 }
 
