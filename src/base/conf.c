@@ -264,6 +264,20 @@ conf_findings_fini(struct conf_findings *findings)
 {
 	conf_list_fini(&findings->faults);
 	conf_list_fini(&findings->warnings);
+	conf_list_fini(&findings->places);
+}
+
+const char *
+conf_place(const struct conf_findings *findings, const char *sentence)
+{
+	for (size_t i = 0; i < findings->places.n; i++) {
+		const char *place = findings->places.v[i];
+		size_t n = strcspn(place, "=");
+
+		if (strncmp(place, sentence, n) == 0 && strcspn(sentence, ": ,") == n)
+			return place + n + 1;
+	}
+	return NULL;
 }
 
 void

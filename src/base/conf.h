@@ -102,6 +102,7 @@ struct conf_sources {
 struct conf_findings {
 	struct conf_list faults;	/* any of them: the settings are refused */
 	struct conf_list warnings;
+	struct conf_list places;	/* where each was set that was: "server.listen=belayd.conf:7" */
 };
 
 /*
@@ -112,6 +113,8 @@ struct conf_findings {
 struct conf *conf_load(const struct conf_sources *sources, struct conf_findings *findings);
 void conf_free(struct conf **conf);
 void conf_findings_fini(struct conf_findings *findings);
+/* Where the option was set that a sentence begins with; NULL: it was not, or there is none. */
+const char *conf_place(const struct conf_findings *findings, const char *sentence);
 
 /* All settings in force, as a file that conf_load() would take; secrets and passwords as ***. */
 void conf_print(const struct conf *conf, FILE *out);

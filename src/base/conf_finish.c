@@ -168,7 +168,7 @@ finish_issuer(struct conf_load *l, size_t index)
 static void
 check_absent(struct conf_load *l)
 {
-	struct conf_findings none = { { NULL, 0 }, { NULL, 0 } };
+	struct conf_findings none = { .faults = { NULL, 0 } };
 	struct conf_load fresh = { .conf = must_alloc(sizeof(struct conf)), .findings = &none };
 
 	conf_values_init(fresh.conf, conf_options, CONF_OPTION_COUNT);

@@ -595,6 +595,19 @@ read_override(struct conf_load *l, const char *text)
 	free(name);
 }
 
+static void
+add_place(struct conf_findings *findings, const char *section, const char *name, const char *where)
+{
+	struct buf text = BUF_INIT;
+
+	if (where == NULL)
+		return;
+	buf_printf(&text, "%s.%s=%s", section, name, where);
+	buf_putc(&text, '\0');
+	conf_list_add(&findings->places, text.data);
+	buf_fini(&text);
+}
+
 struct conf *
 conf_load(const struct conf_sources *sources, struct conf_findings *findings)
 {
@@ -619,11 +632,15 @@ conf_load(const struct conf_sources *sources, struct conf_findings *findings)
 
 	conf_finish(&l);
 
-	for (size_t i = 0; i < l.conf->auth_issuers_n; i++)
+	for (size_t i = 0; i < l.conf->auth_issuers_n; i++) {
+		add_place(findings, "auth", "issuers", l.blocks[i].where);
 		free(l.blocks[i].where);
+	}
 	free(l.blocks);
-	for (size_t i = 0; i < CONF_OPTION_COUNT; i++)
+	for (size_t i = 0; i < CONF_OPTION_COUNT; i++) {
+		add_place(findings, conf_options[i].section, conf_options[i].name, l.origins[i].where);
 		free(l.origins[i].where);
+	}
 	if (findings->faults.n > 0)
 		conf_free(&l.conf);
 	return l.conf;

@@ -224,7 +224,7 @@ conf_environment(void)
 const struct conf *
 ctl_conf(struct ctl *ctl)
 {
-	struct conf_findings findings = { { NULL, 0 }, { NULL, 0 } };
+	struct conf_findings findings = { .faults = { NULL, 0 } };
 	struct conf_sources sources = {
 		.file = ctl->conf_file != NULL ? ctl->conf_file : BELAY_CONF_FILE,
 		.file_required = ctl->conf_file != NULL,

@@ -78,18 +78,21 @@ print_lines(const struct conf_list *lines)
 		(void)fprintf(stderr, "%s\n", lines->v[i]);
 }
 
+/* arg: the findings of the same settings. */
 static void
 report_print(void *arg, const char *line)
 {
-	(void)arg;
-	(void)fprintf(stderr, "%s\n", line);
+	const char *place = conf_place(arg, line);
+
+	(void)fprintf(stderr, "%s%s%s\n", place != NULL ? place : "", place != NULL ? ": " : "", line);
 }
 
 static void
 report_log(void *arg, const char *line)
 {
-	(void)arg;
-	log_error("%s", line);
+	const char *place = conf_place(arg, line);
+
+	log_error("%s%s%s", place != NULL ? place : "", place != NULL ? ": " : "", line);
 }
 
 struct conf *
@@ -100,9 +103,9 @@ master_load(const struct conf_sources *sources)
 
 	print_lines(&findings.faults);
 	print_lines(&findings.warnings);
-	conf_findings_fini(&findings);
-	if (conf != NULL && setup_check_roles(conf, report_print, NULL) > 0)
+	if (conf != NULL && setup_check_roles(conf, report_print, &findings) > 0)
 		conf_free(&conf);
+	conf_findings_fini(&findings);
 	return conf;
 }
 
@@ -119,9 +122,10 @@ load_again(const struct master *m)
 		log_error("%s", findings.faults.v[i]);
 	for (size_t i = 0; i < findings.warnings.n; i++)
 		log_warn("%s", findings.warnings.v[i]);
-	conf_findings_fini(&findings);
-	if (fresh == NULL)
+	if (fresh == NULL) {
+		conf_findings_fini(&findings);
 		return NULL;
+	}
 	conf_keep_fixed(fresh, m->conf, &kept);
 	for (size_t i = 0; i < kept.n; i++)
 		log_warn("%s was changed, which takes effect at the next start", kept.v[i]);
@@ -129,8 +133,9 @@ load_again(const struct master *m)
 	if ((missing = children_missing(&m->children, fresh)) != NULL)
 		log_error("these settings ask for a process of the role %s, which takes a restart",
 		    worker_role_name(missing->id));
-	if (setup_check_roles(fresh, report_log, NULL) > 0 || missing != NULL)
+	if (setup_check_roles(fresh, report_log, &findings) > 0 || missing != NULL)
 		conf_free(&fresh);
+	conf_findings_fini(&findings);
 	return fresh;
 }
 

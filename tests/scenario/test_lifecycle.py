@@ -108,6 +108,9 @@ def test_version_and_help():
     ("server: {\n listen = \n};\n", [":3:", "syntax"]),
     ("store: {\n url = \"oracle://x\";\n};\n", [":2:", "store.url"]),
     ("server: {\n workers = 1;\n workers = 2;\n};\n", [":3:"]),
+    # What only a process that works with it can tell.
+    ("\nserver: {\n tls_listen = [\"127.0.0.1:0\"];\n};\n", [":3:", "server.tls_listen", "server.tls_key is wanted"]),
+    ("\n\nauth: { jwt_public_key_file = \"/etc/passwd\"; };\n", [":3:", "auth.jwt_public_key_file", "no PEM block"]),
 ])
 def test_faults_of_the_file(tmp_path, text, wanted):
     """Each with file, line and name."""

@@ -48,8 +48,10 @@ tls_conn_check(const struct conf *conf, char *why, size_t len)
 	    conf->server_tls_listen.n == 0)
 		return 0;
 	if (conf->server_tls_certificate[0] == '\0' || conf->server_tls_key[0] == '\0') {
-		(void)snprintf(why, len, "%s is wanted for TLS", conf->server_tls_key[0] == '\0' ?
-		    "server.tls_key" : "server.tls_certificate");
+		(void)snprintf(why, len, "%s: %s is wanted for TLS",
+		    conf->server_tls_certificate[0] != '\0' ? "server.tls_certificate" :
+		    conf->server_tls_key[0] != '\0' ? "server.tls_key" : "server.tls_listen",
+		    conf->server_tls_key[0] == '\0' ? "server.tls_key" : "server.tls_certificate");
 		return -1;
 	}
 	context = make_context(conf, NULL, why, len);
