@@ -663,11 +663,13 @@ async def only(daemon, n):
 
 async def test_slow_reader_is_no_ones_harm(start):
     """A viewer that does not read: its output is bounded, others get everything, and it ends as a slow consumer."""
-    daemon = start({**FAST, "limits.send_buffer": "64K"})
+    daemon = start({**FAST, "limits.send_buffer": "256K"})
     bdt = await daemon.register("d1")
     device = await daemon.device("d1", bdt)
-    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port, limit=1024)
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)		# before it connects, or its window is wide by then
+    narrow.connect(("127.0.0.1", daemon.port))
+    reader, writer = await asyncio.open_connection(sock=narrow, limit=1024)
     writer.write(HANDSHAKE.format(token()).encode())
     await reader.readuntil(b"\r\n\r\n")
     quick = await daemon.user()
@@ -690,6 +692,9 @@ async def test_slow_reader_is_no_ones_harm(start):
     after = {n: fleet.pss(p) for n, p in gateways.items()}
     for n in gateways:
         assert after[n] - before[n] < (64 << 20 if fleet.SANITIZED else 2 << 20)
+    await asyncio.sleep(5)		# who is slow to read is slow to read why, too
+    said = await asyncio.wait_for(reader.read(), 30)
+    assert said.endswith(b"\x88\x0f\x0f\xa8Slow consumer"), said[-100:]
     writer.close()
     await quick.close()
     await device.close()

@@ -23,7 +23,8 @@
 #include "ws/frame.h"
 
 #define CHUNK 256u			/* connections of a slab */
-#define CLOSING_S 3			/* how long the peer's close frame is waited for */
+#define CLOSING_S 3			/* how long the peer's close frame is waited for, once ours is written */
+#define LAST_WORDS_S 30			/* how long a peer that does not read keeps ours from being written */
 
 /* A slab knows its gateway, so that a connection need not. */
 struct slab {
@@ -299,10 +300,21 @@ conn_drop_when_sent(struct gateway *g, struct conn *c)
 }
 
 void
+conn_hurry(struct gateway *g, struct conn *c)
+{
+	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + CLOSING_S);
+}
+
+void
 conn_sent(struct gateway *g, struct conn *c)
 {
-	if (!c->drop_when_sent || c->doomed)
+	if (c->doomed)
 		return;
+	if (!c->drop_when_sent) {
+		if (c->phase == CONN_CLOSING)
+			conn_hurry(g, c);
+		return;
+	}
 	if (c->closed_by_peer) {
 		conn_drop(g, c);
 		return;
@@ -321,7 +333,7 @@ conn_sent(struct gateway *g, struct conn *c)
 	c->phase = CONN_CLOSING;
 	c->reader.ended = true;
 	conn_pause_reading(g, c, false);
-	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + CLOSING_S);
+	conn_hurry(g, c);
 }
 
 /* cause is what a device's disconnection is stored with. */
@@ -346,7 +358,8 @@ close_with(struct gateway *g, struct conn *c, uint16_t code, struct slice reason
 	f = frame_raw(slice_bytes(bytes, n));
 	output_send(g, c, f);
 	frame_put(f);
-	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + CLOSING_S);
+	/* conn_sent() shortens it as soon as the peer has taken all */
+	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + (g->w->draining ? CLOSING_S : LAST_WORDS_S));
 }
 
 void

@@ -120,6 +120,8 @@ void conn_drop(struct gateway *g, struct conn *c);
  * answered).
  */
 void conn_drop_when_sent(struct gateway *g, struct conn *c);
+/* It is closing, and the peer has had time enough to read why. */
+void conn_hurry(struct gateway *g, struct conn *c);
 /* Nothing waits any more: if it was to be dropped then, now is the time. */
 void conn_sent(struct gateway *g, struct conn *c);
 void conn_reap(struct gateway *g);			/* at the end of each turn */

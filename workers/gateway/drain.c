@@ -18,6 +18,8 @@ tell_all(struct gateway *g)
 	for (uint32_t i = 0; conn_at(&g->conns, i) != NULL; i++) {
 		struct conn *c = conn_at(&g->conns, i);
 
+		if (c->phase == CONN_CLOSING)
+			conn_hurry(g, c);
 		if (c->phase != CONN_OPEN || c->kind == CONN_ECHO)
 			continue;
 		buf_clear(&g->payload);
