@@ -150,6 +150,15 @@ struct db_device_filter {
 	unsigned limit;
 };
 
+/*
+ * How much a list may look at, whether it is shown or not: few rows may be hidden behind many.  A list
+ * that stops for this goes on from `reached`.
+ */
+struct db_scan {
+	unsigned left;			/* rows that may be looked at; more than 0 */
+	int64_t reached;		/* the last one, when that was too few; else as it was */
+};
+
 struct db_event_filter {
 	struct db_scope scope;
 	int64_t device_pk;		/* 0: all of the scope */
@@ -159,6 +168,7 @@ struct db_event_filter {
 	int64_t after_seq;		/* with ascending: upwards from there */
 	bool ascending;
 	unsigned limit;
+	struct db_scan *scan;		/* NULL: no end of looking */
 };
 
 struct db_sample_filter {
@@ -173,7 +183,27 @@ struct db_visitor_filter {
 	int status;			/* -1: any */
 	int64_t before_pk;		/* 0: from the newest */
 	unsigned limit;
+	struct db_scan *scan;		/* NULL: no end of looking */
 };
+
+/* Before a row is looked at that comes behind `last`: false = no more. */
+static inline bool
+db_scan_on(struct db_scan *scan, int64_t last)
+{
+	if (scan == NULL || scan->left-- > 0)
+		return true;
+	scan->left = 0;
+	scan->reached = last;
+	return false;
+}
+
+/* Does the event pass the filter's event, since and until? */
+static inline bool
+db_event_passes(const struct db_event_filter *f, const struct db_event *e)
+{
+	return (f->event.len == 0 || slice_eq(e->event, f->event)) && (f->since == 0 || e->at >= f->since) &&
+	    (f->until == 0 || e->at < f->until);
+}
 
 /* Callbacks of lists: false ends the list. */
 typedef bool db_device_cb(void *arg, const struct db_device *device);

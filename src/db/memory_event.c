@@ -165,19 +165,14 @@ step(const struct db_event_filter *f, const struct memory_link *link)
 	return f->ascending ? link->next : link->prev;
 }
 
-static bool
-passes(const struct db_event_filter *f, const struct db_event *e)
-{
-	return (f->event.len == 0 || slice_eq(e->event, f->event)) &&
-	    (f->since == 0 || e->at >= f->since) && (f->until == 0 || e->at < f->until);
-}
-
 /* false ends the list. */
 static bool
-show(struct listing *l, const struct memory_event *row)
+show(struct listing *l, const struct memory_event *row, const struct db_scope *only)
 {
 	struct db_event e = *values_of(row);
 
+	if (!db_event_passes(l->f, &e) || (only != NULL && !memory_scope_has(only, row->device)))
+		return true;
 	e.device = memory_device_id(row->device);
 	return l->cb(l->arg, &e) && ++l->shown < l->f->limit;
 }
@@ -185,48 +180,45 @@ show(struct listing *l, const struct memory_event *row)
 static void
 list_line(struct listing *l, struct line line, const struct db_scope *only)
 {
+	int64_t last = 0;
+
 	line.at = seek(l->m, l->f, &line);
 	for (; line.at != NULL; line.at = step(l->f, line.at)) {
-		const struct memory_event *row = row_of(&line, line.at);
-
-		if (passes(l->f, values_of(row)) &&
-		    (only == NULL || memory_scope_has(only, row->device)) && !show(l, row))
+		if (!db_scan_on(l->f->scan, last) || !show(l, row_of(&line, line.at), only))
 			break;
+		last = line.at->number;
 	}
 }
 
-/* Moves on to an event that passes. */
-static void
-settle(const struct listing *l, struct line *line)
+/* The line whose event comes next; NULL: there is none. */
+static struct line *
+first_of(const struct listing *l, struct line *line, size_t n)
 {
-	while (line->at != NULL && !passes(l->f, values_of(row_of(line, line->at))))
-		line->at = step(l->f, line->at);
+	struct line *best = NULL;
+
+	for (size_t i = 0; i < n; i++)
+		if (line[i].at != NULL && (best == NULL || (l->f->ascending ?
+		    line[i].at->number < best->at->number : line[i].at->number > best->at->number)))
+			best = &line[i];
+	return best;
 }
 
 /* Several lines as one, in order. */
 static void
 list_merged(struct listing *l, struct memory_device **devices, size_t n)
 {
-	struct line line[FEW_DEVICES];
-	size_t best;
+	struct line line[FEW_DEVICES], *at;
+	int64_t last = 0;
 
 	for (size_t i = 0; i < n; i++) {
 		line[i] = (struct line){ &devices[i]->events, true, NULL };
 		line[i].at = seek(l->m, l->f, &line[i]);
-		settle(l, &line[i]);
 	}
-	do {
-		best = n;
-		for (size_t i = 0; i < n; i++)
-			if (line[i].at != NULL && (best == n || (l->f->ascending ?
-			    line[i].at->number < line[best].at->number :
-			    line[i].at->number > line[best].at->number)))
-				best = i;
-		if (best == n || !show(l, row_of(&line[best], line[best].at)))
-			return;
-		line[best].at = step(l->f, line[best].at);
-		settle(l, &line[best]);
-	} while (true);
+	while ((at = first_of(l, line, n)) != NULL && db_scan_on(l->f->scan, last) &&
+	    show(l, row_of(at, at->at), NULL)) {
+		last = at->at->number;
+		at->at = step(l->f, at->at);
+	}
 }
 
 static void

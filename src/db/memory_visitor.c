@@ -148,6 +148,7 @@ memory_op_visitor_list(struct db *db, const struct db_visitor_filter *f, db_visi
 	struct memory_db *m = memory_self(db);
 	const struct memory_tenant *t = memory_tenant_by_pk(m, f->scope.tenant_pk);
 	unsigned left = f->limit;
+	int64_t last = 0;
 	struct memory_link *link;
 
 	if (t == NULL)
@@ -157,6 +158,9 @@ memory_op_visitor_list(struct db *db, const struct db_visitor_filter *f, db_visi
 		struct db_visitor v = *values_of(memory_row_of(link, struct memory_visitor,
 		    of_tenant));
 
+		if (!db_scan_on(f->scan, last))
+			break;
+		last = v.pk;
 		if ((f->status >= 0 && (int)v.status != f->status) || (!f->scope.all &&
 		    !memory_scope_has(&f->scope, memory_device_by_pk(m, v.device_pk))))
 			continue;

@@ -160,7 +160,7 @@ sqlite_command_list(struct db *db, int64_t device_pk, int64_t before_pk, unsigne
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, device_pk);
-	bind_i64(st, 2, before_pk);
+	bind_i64(st, 2, before_pk != 0 ? before_pk : INT64_MAX);
 	bind_i64(st, 3, limit);
 	return each_command(s, st, cb, arg);
 }

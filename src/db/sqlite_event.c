@@ -5,7 +5,7 @@
 #include "db/sqlite.h"
 
 #define DAY_MS (24 * 3600 * INT64_C(1000))
-#define FEW_DEVICES 200		/* of a user: see event_list_user */
+#define FEW_DEVICES 200		/* of a user: see the statements event_walk_many, event_next */
 
 static struct sqlite_db *
 self(struct db *db)
@@ -79,72 +79,172 @@ bind_scope(sqlite3_stmt *st, const struct db_scope *scope)
 	bind_i64(st, 3, scope->now);
 }
 
-/* Which statement lists what the filter asks for. */
-static enum db_result
-choose_events(struct sqlite_db *s, const struct db_event_filter *f, enum sqlite_statement *which)
+static void
+read_event(sqlite3_stmt *st, struct db_event *e)
 {
-	sqlite3_stmt *st;
-	int64_t devices;
+	e->seq = col_i64(st, 0);
+	col_id(st, 1, e->id);
+	e->tenant_pk = col_i64(st, 2);
+	e->device_pk = col_i64(st, 3);
+	e->epoch = col_i64(st, 4);
+	e->at = col_i64(st, 5);
+	e->event = col_slice(st, 6);
+	e->actor = col_slice(st, 7);
+	e->data_json = col_slice(st, 8);
+	e->device = col_slice(st, 9);
+}
 
-	if (f->device_pk != 0) {
-		*which = f->ascending ? STMT_event_list_device_up : STMT_event_list_device;
-	} else if (f->scope.all) {
-		*which = f->ascending ? STMT_event_list_tenant_up : STMT_event_list_tenant;
-	} else {
-		if ((st = sqlite_use(s, STMT_scope_count)) == NULL)
-			return DB_FAILED;
-		bind_scope(st, &f->scope);
-		if (sqlite_row(s, st) != DB_OK)
-			return DB_FAILED;
-		devices = col_i64(st, 0);
+struct listing {
+	struct sqlite_db *s;
+	const struct db_event_filter *f;
+	db_event_cb *cb;
+	void *arg;
+	unsigned shown;
+};
+
+static int64_t
+begins(const struct db_event_filter *f)
+{
+	return f->ascending ? f->after_seq : f->before_seq != 0 ? f->before_seq : INT64_MAX;
+}
+
+/* The event that the statement stands on; false ends the list. */
+static bool
+show(struct listing *l, sqlite3_stmt *st, bool ours)
+{
+	struct db_event e;
+
+	if (!ours)
+		return true;
+	read_event(st, &e);
+	return !db_event_passes(l->f, &e) || (l->cb(l->arg, &e) && ++l->shown < l->f->limit);
+}
+
+/* A statement that walks over events: the column behind those of the event says whether it is the asker's. */
+static enum db_result
+list_walk(struct listing *l, enum sqlite_statement which)
+{
+	sqlite3_stmt *st = sqlite_use(l->s, which);
+	int64_t last = begins(l->f);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	if (l->f->device_pk != 0)
+		bind_i64(st, 1, l->f->device_pk);
+	else
+		bind_scope(st, &l->f->scope);
+	bind_i64(st, 4, last);
+	while ((result = sqlite_row(l->s, st)) == DB_OK) {
+		if (!db_scan_on(l->f->scan, last) || !show(l, st, col_i64(st, 10) != 0)) {
+			sqlite3_reset(st);
+			break;
+		}
+		last = col_i64(st, 0);
+	}
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
+/* One device's events: the place of the next one, 0 at the end. */
+struct line {
+	int64_t device_pk, seq;
+};
+
+static enum db_result
+next_of(struct listing *l, struct line *line, int64_t from)
+{
+	sqlite3_stmt *st = sqlite_use(l->s, l->f->ascending ? STMT_event_next_up : STMT_event_next);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, line->device_pk);
+	bind_i64(st, 2, from);
+	line->seq = 0;
+	result = sqlite_row(l->s, st);
+	if (result == DB_OK) {
+		line->seq = col_i64(st, 0);
 		sqlite3_reset(st);
-		if (devices <= FEW_DEVICES)
-			*which = f->ascending ? STMT_event_list_user_up : STMT_event_list_user;
-		else
-			*which = f->ascending ? STMT_event_list_many_up : STMT_event_list_many;
+	}
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
+/* The line whose event comes next; NULL: there is none. */
+static struct line *
+first_of(const struct listing *l, struct line *line, size_t n)
+{
+	struct line *best = NULL;
+
+	for (size_t i = 0; i < n; i++)
+		if (line[i].seq != 0 && (best == NULL || (l->f->ascending ? line[i].seq < best->seq :
+		    line[i].seq > best->seq)))
+			best = &line[i];
+	return best;
+}
+
+/* Several lines as one, in order. */
+static enum db_result
+list_merged(struct listing *l, struct line *line, size_t n)
+{
+	int64_t last = begins(l->f);
+	struct line *at;
+	sqlite3_stmt *st;
+	enum db_result result;
+	bool more = true;
+
+	for (size_t i = 0; i < n; i++)
+		if (next_of(l, &line[i], last) == DB_FAILED)
+			return DB_FAILED;
+	while (more && (at = first_of(l, line, n)) != NULL && db_scan_on(l->f->scan, last)) {
+		if ((st = sqlite_use(l->s, STMT_event_by_seq)) == NULL)
+			return DB_FAILED;
+		bind_i64(st, 1, last = at->seq);
+		if ((result = sqlite_row(l->s, st)) == DB_FAILED)
+			return DB_FAILED;
+		if (result == DB_OK) {
+			more = show(l, st, true);
+			sqlite3_reset(st);
+		}
+		if (more && next_of(l, at, last) == DB_FAILED)
+			return DB_FAILED;
 	}
 	return DB_OK;
+}
+
+/* The user's devices, FEW_DEVICES + 1 of them at most. */
+static enum db_result
+scope_devices(struct sqlite_db *s, const struct db_scope *scope, struct line *line, size_t *n)
+{
+	sqlite3_stmt *st = sqlite_use(s, STMT_scope_devices);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_scope(st, scope);
+	bind_i64(st, 4, FEW_DEVICES + 1);
+	for (*n = 0; (result = sqlite_row(s, st)) == DB_OK; (*n)++)
+		line[*n] = (struct line){ col_i64(st, 0), 0 };
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
 enum db_result
 sqlite_event_list(struct db *db, const struct db_event_filter *f, db_event_cb *cb, void *arg)
 {
-	struct sqlite_db *s = self(db);
-	enum sqlite_statement which;
-	sqlite3_stmt *st;
-	enum db_result result;
-	struct db_event e;
+	struct listing l = { self(db), f, cb, arg, 0 };
+	struct line line[FEW_DEVICES + 1];
+	size_t n;
 
-	if ((result = choose_events(s, f, &which)) != DB_OK)
-		return result;
-	if ((st = sqlite_use(s, which)) == NULL)
-		return DB_FAILED;
+	if (f->limit == 0)
+		return DB_OK;
 	if (f->device_pk != 0)
-		bind_i64(st, 1, f->device_pk);
-	else
-		bind_scope(st, &f->scope);
-	bind_text(st, 4, f->event);
-	bind_i64(st, 5, f->since);
-	bind_i64(st, 6, f->until);
-	bind_i64(st, 7, f->ascending ? f->after_seq : f->before_seq);
-	bind_i64(st, 8, f->limit);
-	while ((result = sqlite_row(s, st)) == DB_OK) {
-		e.seq = col_i64(st, 0);
-		col_id(st, 1, e.id);
-		e.tenant_pk = col_i64(st, 2);
-		e.device_pk = col_i64(st, 3);
-		e.epoch = col_i64(st, 4);
-		e.at = col_i64(st, 5);
-		e.event = col_slice(st, 6);
-		e.actor = col_slice(st, 7);
-		e.data_json = col_slice(st, 8);
-		e.device = col_slice(st, 9);
-		if (!cb(arg, &e)) {
-			sqlite3_reset(st);
-			return DB_OK;
-		}
-	}
-	return result == DB_NONE ? DB_OK : result;
+		return list_walk(&l, f->ascending ? STMT_event_walk_device_up : STMT_event_walk_device);
+	if (f->scope.all)
+		return list_walk(&l, f->ascending ? STMT_event_walk_tenant_up : STMT_event_walk_tenant);
+	if (scope_devices(l.s, &f->scope, line, &n) == DB_FAILED)
+		return DB_FAILED;
+	if (n <= FEW_DEVICES)
+		return list_merged(&l, line, n);
+	return list_walk(&l, f->ascending ? STMT_event_walk_many_up : STMT_event_walk_many);
 }
 
 /* Visitors */
@@ -238,25 +338,31 @@ enum db_result
 sqlite_visitor_list(struct db *db, const struct db_visitor_filter *f, db_visitor_cb *cb, void *arg)
 {
 	struct sqlite_db *s = self(db);
-	sqlite3_stmt *st = sqlite_use(s, f->scope.all ? STMT_visitor_list_all :
-	    STMT_visitor_list_user);
+	sqlite3_stmt *st = sqlite_use(s, f->scope.all ? STMT_visitor_walk_all : STMT_visitor_walk_user);
 	struct db_visitor v = { .text = BUF_INIT };
+	int64_t last = f->before_pk != 0 ? f->before_pk : INT64_MAX;
+	unsigned shown = 0;
 	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
 	bind_scope(st, &f->scope);
-	bind_i64(st, 4, f->status);
-	bind_i64(st, 5, f->before_pk);
-	bind_i64(st, 6, f->limit);
-	while ((result = sqlite_row(s, st)) == DB_OK) {
+	bind_i64(st, 4, last);
+	while (shown < f->limit && (result = sqlite_row(s, st)) == DB_OK) {
+		if (!db_scan_on(f->scan, last))
+			break;
 		read_visitor(st, &v);
-		if (!cb(arg, &v)) {
-			sqlite3_reset(st);
-			return DB_OK;
-		}
+		last = v.pk;
+		if (col_i64(st, 13) == 0 || (f->status >= 0 && (int)v.status != f->status))
+			continue;
+		if (!cb(arg, &v))
+			break;
+		shown++;
 	}
-	return result == DB_NONE ? DB_OK : result;
+	if (shown < f->limit && result == DB_FAILED)
+		return DB_FAILED;
+	sqlite3_reset(st);
+	return DB_OK;
 }
 
 /* Tickets */

@@ -617,6 +617,7 @@ static void
 do_event_list(struct world *w)
 {
 	struct db_event_filter f = { .scope = scope(w), .ascending = one_in(w, 2), .limit = limit(w) };
+	struct db_scan scan = { .left = 1 + (unsigned)below(w, 30) };
 	int64_t oldest = 0, newest = 0, cursor;
 
 	tell(w, DB(db(w), event_bounds, &oldest, &newest));
@@ -633,7 +634,11 @@ do_event_list(struct world *w)
 		f.since = moment(w);
 	if (one_in(w, 3))
 		f.until = moment(w);
+	if (one_in(w, 2))
+		f.scan = &scan;
 	tell(w, DB(db(w), event_list, &f, tell_event, w));
+	tell_number(w, scan.left);
+	tell_number(w, scan.reached);
 	tell(w, DB(db(w), event_newest, limit(w), tell_event_id, w));
 }
 
@@ -682,6 +687,7 @@ do_telemetry_list(struct world *w)
 static void
 do_visitor(struct world *w)
 {
+	struct db_scan scan = { .left = 1 + (unsigned)below(w, 10) };
 	struct db_visitor v = { .tenant_pk = 1 + below(w, 3), .device_pk = device_pk(w), .created_at = moment(w) };
 	struct db_visitor got = { .text = BUF_INIT };
 	struct db_visitor_filter f = { .scope = scope(w), .status = (int)below(w, 4) - 1, .before_pk = below(w, 30),
@@ -702,7 +708,11 @@ do_visitor(struct world *w)
 		memset(got.command_id, got.has_command ? 7 : 0, UUID_LEN);
 		tell(w, DB(db(w), visitor_decide, &got));
 	}
+	if (one_in(w, 2))
+		f.scan = &scan;
 	tell(w, DB(db(w), visitor_list, &f, tell_visitor, w));
+	tell_number(w, scan.left);
+	tell_number(w, scan.reached);
 	db_visitor_fini(&got);
 }
 

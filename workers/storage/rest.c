@@ -155,6 +155,15 @@ list_cursor_text(struct rest_list *l, struct slice cursor)
 	buf_put_json_string(&l->cursor, cursor);
 }
 
+void
+list_scanned(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, const struct db_scan *scan)
+{
+	if (l->more || scan->reached == 0)
+		return;
+	l->more = true;
+	list_cursor(l, kind, tenant_pk, scan->reached);
+}
+
 enum db_result
 list_close(struct rest_list *l, const struct rest *r)
 {

@@ -17,8 +17,9 @@ show_event(void *arg, const struct db_event *e)
 
 /* f->device_pk or f->scope is set. */
 static enum db_result
-list(struct storage *s, const struct rest *r, struct db_event_filter *f)
+list(struct storage *s, const struct rest *r, int64_t tenant_pk, struct db_event_filter *f)
 {
+	struct db_scan scan = { .left = LIST_SCAN_MAX };
 	struct rest_list l;
 	unsigned limit;
 
@@ -26,6 +27,7 @@ list(struct storage *s, const struct rest *r, struct db_event_filter *f)
 	    !rest_time(s, r, "since", &f->since) || !rest_time(s, r, "until", &f->until))
 		return DB_OK;
 	f->limit = limit + 1;
+	f->scan = &scan;
 	list_open(s, &l, "events", limit);
 	if ((f->device_pk != 0 || f->scope.tenant_pk != 0) &&
 	    DB(s->db, event_list, f, show_event, &l) == DB_FAILED) {
@@ -33,6 +35,7 @@ list(struct storage *s, const struct rest *r, struct db_event_filter *f)
 		buf_fini(&l.cursor);
 		return DB_FAILED;
 	}
+	list_scanned(&l, CURSOR_EVENT, tenant_pk, &scan);
 	return list_close(&l, r);
 }
 
@@ -45,7 +48,7 @@ rest_device_events(struct storage *s, const struct rest *r)
 	if (result != DB_OK)
 		return result;
 	f.device_pk = s->device.pk;
-	return list(s, r, &f);
+	return list(s, r, s->device.tenant_pk, &f);
 }
 
 enum db_result
@@ -54,5 +57,5 @@ rest_events(struct storage *s, const struct rest *r)
 	struct db_event_filter f = { .device_pk = 0 };
 
 	TRY(access_scope(s, &r->who, &f.scope));
-	return list(s, r, &f);
+	return list(s, r, f.scope.tenant_pk, &f);
 }

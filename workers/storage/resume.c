@@ -8,7 +8,8 @@
  * command is shown as it stood at its event, not as it stands now.
  *
  * All or nothing: more than limits.replay, or more bytes than may wait for one
- * client, or a cursor from before the oldest event kept, is one gap.
+ * client, or a cursor from before the oldest event kept, is one gap; and so is
+ * too little among too much that others may see (SCAN_MAX).
  */
 #include <stdlib.h>
 
@@ -22,6 +23,8 @@
 
 #define PAGE		256
 #define COUNT_MAX	10000		/* how far a gap is counted */
+#define SCAN_MAX	20000		/* events looked at for a page, or to count a gap: others' among one's own */
+#define ALIKE_SCAN	64		/* events of one device in one millisecond */
 #define SENT_MAX	32		/* attempts of a command that are told apart */
 
 /* Events of one page: their texts are copied, since composing reads other tables. */
@@ -177,9 +180,10 @@ static enum db_result
 count_earlier(struct storage *s, const struct db_event *e, unsigned *count)
 {
 	struct earlier x = { .e = e };
+	struct db_scan scan = { .left = ALIKE_SCAN };	/* those of the same millisecond are the nearest */
 	struct db_event_filter f = {
 		.scope = { .tenant_pk = e->tenant_pk }, .device_pk = e->device_pk, .event = e->event, .since = e->at,
-		.until = e->at + 1, .before_seq = e->seq, .limit = COUNT_MAX
+		.until = e->at + 1, .before_seq = e->seq, .limit = ALIKE_SCAN, .scan = &scan
 	};
 
 	TRY(DB(s->db, event_list, &f, count_alike, &x));
@@ -411,12 +415,16 @@ point_to_copies(struct page *p)
 static enum db_result
 read_page(struct missed *x, int64_t after)
 {
-	struct db_event_filter f = { .scope = x->scope, .ascending = true, .after_seq = after, .limit = PAGE };
+	struct db_scan scan = { .left = SCAN_MAX };
+	struct db_event_filter f = {
+		.scope = x->scope, .ascending = true, .after_seq = after, .limit = PAGE, .scan = &scan
+	};
 
 	x->page.count = 0;
 	buf_clear(&x->page.text);
 	TRY(DB(x->s->db, event_list, &f, take_event, &x->page));
 	point_to_copies(&x->page);
+	x->too_much = x->too_much || scan.reached != 0;
 	return DB_OK;
 }
 
@@ -436,7 +444,10 @@ count_event(void *arg, const struct db_event *e)
 static enum db_result
 count_missed(struct missed *x, int64_t after)
 {
-	struct db_event_filter f = { .scope = x->scope, .ascending = true, .after_seq = after, .limit = COUNT_MAX };
+	struct db_scan scan = { .left = SCAN_MAX };
+	struct db_event_filter f = {
+		.scope = x->scope, .ascending = true, .after_seq = after, .limit = COUNT_MAX, .scan = &scan
+	};
 
 	x->too_much = true;
 	x->dropped = x->since = 0;

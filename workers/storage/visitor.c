@@ -106,7 +106,8 @@ show_visitor(void *arg, const struct db_visitor *v)
 enum db_result
 rest_visitor_list(struct storage *s, const struct rest *r)
 {
-	struct db_visitor_filter f = { .status = -1 };
+	struct db_scan scan = { .left = LIST_SCAN_MAX };
+	struct db_visitor_filter f = { .status = -1, .scan = &scan };
 	struct rest_list l;
 	struct slice status;
 	unsigned limit;
@@ -133,6 +134,7 @@ rest_visitor_list(struct storage *s, const struct rest *r)
 		buf_fini(&l.cursor);
 		return DB_FAILED;
 	}
+	list_scanned(&l, CURSOR_VISITOR, f.scope.tenant_pk, &scan);
 	return list_close(&l, r);
 }
 
