@@ -18,17 +18,48 @@
 
 extern char **environ;
 
+/* What a terminal would obey: controls, of which UTF-8 has some of two bytes (C1).  Its length, or 0. */
+static size_t
+control_len(const char *p)
+{
+	unsigned char c = (unsigned char)p[0];
+
+	if (c == 0xc2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xa0)
+		return 2;
+	return c < ' ' || c == 0x7f;
+}
+
+const char *
+ctl_clean(const char *text, char *out, size_t size)
+{
+	size_t n = 0, skip;
+
+	for (; *text != '\0' && n + 1 < size; text += skip > 0 ? skip : 1) {
+		skip = control_len(text);
+		out[n++] = skip > 0 ? '?' : *text;
+	}
+	out[n] = '\0';
+	return out;
+}
+
+static void
+complain(const char *fmt, va_list ap)
+{
+	char text[1024], shown[1024];
+
+	fflush(stdout);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	fprintf(stderr, "belayctl: %s\n", ctl_clean(text, shown, sizeof(shown)));
+}
+
 void
 ctl_warn(const char *fmt, ...)
 {
 	va_list ap;
 
-	fflush(stdout);
-	fputs("belayctl: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	complain(fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
 }
 
 void
@@ -36,12 +67,9 @@ ctl_die(enum ctl_status status, const char *fmt, ...)
 {
 	va_list ap;
 
-	fflush(stdout);
-	fputs("belayctl: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	complain(fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
 	/* At once: what the callers own is not given back, and no leak checker needs to hear of it. */
 	_exit(status);
 }
@@ -494,8 +522,28 @@ ctl_refused(int status, json_t *answer)
 }
 
 void
-ctl_print(json_t *value)
+ctl_put_json(struct slice text)
 {
-	json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(15));
+	for (size_t i = 0; i < text.len; i++) {
+		unsigned char c = (unsigned char)text.p[i], next = i + 1 < text.len ? (unsigned char)text.p[i + 1] : 0;
+
+		if (c == 0x7f)
+			fputs("\\u007f", stdout);
+		else if (c == 0xc2 && next >= 0x80 && next < 0xa0) {
+			printf("\\u%04x", next);
+			i++;
+		} else
+			putchar(c);
+	}
+}
+
+void
+ctl_print(json_t *value, size_t flags)
+{
+	char *text = json_dumps(value, flags);
+
+	must(text != NULL);
+	ctl_put_json(slice_of(text));
+	free(text);
 	putchar('\n');
 }

@@ -52,6 +52,8 @@ struct ctl {
 _Noreturn void ctl_die(enum ctl_status status, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void ctl_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Somebody else's text for a terminal, in out: a control character is a question mark.  Returns out. */
+const char *ctl_clean(const char *text, char *out, size_t size);
 
 /* The command's options: "--name value", "--name=value", mixed with its arguments; "--" ends them. */
 enum ctl_opt_kind { CTL_FLAG, CTL_TEXT, CTL_COUNT, CTL_MS, CTL_REAL, CTL_TEXTS };
@@ -116,12 +118,16 @@ enum ctl_status ctl_refused(int status, json_t *answer);
 
 /* How JSON is printed: doubles as people write them. */
 #define CTL_JSON_LINE (JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
+#define CTL_JSON_PAGE (JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
 
 /* "a.b" in an object; NULL when it is not there. */
 json_t *ctl_get(json_t *object, const char *path);
 /* Its text; "" when it is not a string. */
 const char *ctl_text(json_t *object, const char *path);
-void ctl_print(json_t *value);		/* indented, with a line end */
+/* JSON text on standard output; what a terminal would obey in it (DEL, C1) as escapes: it means the same. */
+void ctl_put_json(struct slice text);
+/* The value so, with a line end; flags: CTL_JSON_LINE, CTL_JSON_PAGE. */
+void ctl_print(json_t *value, size_t flags);
 /* "?a=b" → appends a parameter, encoded. */
 void ctl_query(struct buf *path, const char *name, const char *value);
 

@@ -67,7 +67,7 @@ device_add(struct ctl *ctl, int argc, char **argv)
 		puts(ctl_text(answer, "deviceToken"));
 		status = CTL_OK;
 	} else {
-		ctl_print(answer);
+		ctl_print(answer, CTL_JSON_PAGE);
 		status = CTL_OK;
 	}
 	json_decref(answer);
@@ -131,8 +131,7 @@ device_list(struct ctl *ctl, int argc, char **argv)
 		titled = true;
 		json_array_foreach(ctl_get(answer, "devices"), i, d) {
 			if (as_json) {
-				json_dumpf(d, stdout, CTL_JSON_LINE);
-				putchar('\n');
+				ctl_print(d, CTL_JSON_LINE);
 			} else {
 				device_row(d);
 			}
@@ -160,7 +159,7 @@ device_one(struct ctl *ctl, int argc, char **argv, const char *method, const cha
 	status = ctl_rest(ctl, method, path.data, NULL, DEVICE_TIMEOUT_MS, &answer);
 	buf_fini(&path);
 	if (status == 200) {
-		ctl_print(answer);
+		ctl_print(answer, CTL_JSON_PAGE);
 		status = CTL_OK;
 	} else if (status == 204) {
 		status = CTL_OK;

@@ -74,18 +74,6 @@ say_hint(const char *fmt, ...)
 	SAY("      ");
 }
 
-/* Text of the server's for a terminal: no control bytes. */
-static const char *
-clean(const char *text, char *out, size_t size)
-{
-	size_t i;
-
-	for (i = 0; text[i] != '\0' && i + 1 < size; i++)
-		out[i] = (unsigned char)text[i] < ' ' || text[i] == 0x7f ? '?' : text[i];
-	out[i] = '\0';
-	return out;
-}
-
 static int
 probe_resolve(struct probe *p)
 {
@@ -290,7 +278,7 @@ say_status(struct probe *p, const struct client *c)
 {
 	char text[200];
 
-	say_fail("no WebSocket there: %s", clean(c->why, text, sizeof(text)));
+	say_fail("no WebSocket there: %s", ctl_clean(c->why, text, sizeof(text)));
 	switch (c->status) {
 	case 301: case 302: case 307: case 308:
 		say_hint("The server sends clients elsewhere; browsers do not follow that for WebSockets: use the "
@@ -309,7 +297,7 @@ say_status(struct probe *p, const struct client *c)
 		break;
 	case 404: case 405: case 200:
 		say_hint("%s is not the WebSocket's path: belayd serves /ws.",
-		    clean(p->url.target, text, strcspn(p->url.target, "?") < 180 ?
+		    ctl_clean(p->url.target, text, strcspn(p->url.target, "?") < 180 ?
 		    strcspn(p->url.target, "?") + 1 : 180));
 		break;
 	case 426:
@@ -332,7 +320,7 @@ say_close(struct probe *p, const struct client *c)
 	char text[WS_REASON_MAX + 1];
 
 	say_fail("the server accepted the handshake and closed with %u \"%s\"", c->code,
-	    clean(c->reason, text, sizeof(text)));
+	    ctl_clean(c->reason, text, sizeof(text)));
 	if (strcmp(c->reason, "Missing token") == 0) {
 		say_hint(p->token == NULL ? "No token was sent." :
 		    "The token did not arrive: does a proxy take out Authorization or the query?");

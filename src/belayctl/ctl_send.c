@@ -77,7 +77,7 @@ ctl_send_main(struct ctl *ctl, int argc, char **argv)
 	    wait ? timeout_ms + queue_ms + 15000 : 15000, &answer);
 	command = ctl_get(answer, "command");
 	if (json_is_object(command)) {
-		ctl_print(command);
+		ctl_print(command, CTL_JSON_PAGE);
 		status = wait ? send_outcome(command) : CTL_OK;
 	} else {
 		status = ctl_refused(http, answer);

@@ -61,7 +61,7 @@ ctl_stats_main(struct ctl *ctl, int argc, char **argv)
 	status = ctl_rest(ctl, "GET", path.data, NULL, STATS_TIMEOUT_MS, &answer);
 	buf_fini(&path);
 	if (status == 200 || (health && status == 503 && answer != NULL)) {
-		ctl_print(answer);
+		ctl_print(answer, CTL_JSON_PAGE);
 		status = status == 200 ? CTL_OK : CTL_FAILED;
 	} else {
 		status = ctl_refused(status, answer);

@@ -36,26 +36,29 @@ tail_line(struct tail *t, json_t *m, struct slice text)
 {
 	json_t *payload = json_object_get(m, "payload"), *rest;
 	const char *at = ctl_text(payload, "at"), *device = ctl_text(payload, "deviceId");
-	char now[CLOCK_TEXT_LEN + 1];
+	char now[CLOCK_TEXT_LEN + 1], type[65], id[65];
 
 	if (t->as_json) {
-		fwrite(text.p, 1, text.len, stdout);
+		ctl_put_json(text);
 		putchar('\n');
 	} else {
 		if (*at == '\0') {
 			clock_format(clock_now_ms(), now);
 			at = now;
 		}
-		printf("%-24s %-19s %-20s ", at, ctl_text(m, "type"), *device != '\0' ? device : "-");
+		printf("%-24s %-19s %-20s ", ctl_clean(at, now, sizeof(now)),
+		    ctl_clean(ctl_text(m, "type"), type, sizeof(type)),
+		    *device != '\0' ? ctl_clean(device, id, sizeof(id)) : "-");
 		rest = json_copy(payload);
 		json_object_del(rest, "at");
 		json_object_del(rest, "deviceId");
 		/* The way of a command is for --json and GET /api/command/ID. */
 		json_object_del(rest, "trace");
 		if (json_object_size(rest) != 0)
-			json_dumpf(rest, stdout, CTL_JSON_LINE);
+			ctl_print(rest, CTL_JSON_LINE);
+		else
+			putchar('\n');
 		json_decref(rest);
-		putchar('\n');
 	}
 	fflush(stdout);
 	t->shown++;

@@ -14,11 +14,8 @@
 
 #include "base/conf.h"
 #include "base/must.h"
+#include "base/version.h"
 #include "belayctl/ctl.h"
-
-#ifndef PACKAGE_VERSION
-#define PACKAGE_VERSION "1.0.0"
-#endif
 
 static const struct {
 	const char *name, *synopsis, *help;
@@ -55,7 +52,7 @@ usage(FILE *out)
 static int
 version(void)
 {
-	puts("belayctl " PACKAGE_VERSION);
+	puts("belayctl " BELAY_VERSION);
 	return CTL_OK;
 }
 

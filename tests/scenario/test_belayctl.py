@@ -232,6 +232,21 @@ async def test_tail(ctl, belayd):
         await line(tail, "device_disconnected")
 
 
+async def test_tail_keeps_terminals_safe(ctl, belayd):
+    """What a device writes is shown, and no terminal obeys it: DEL and the controls of C1 are escapes, as the others are in JSON."""
+    device = await belayd.device("ctl-esc", await belayd.register("ctl-esc"))
+    for args in (["tail"], ["tail", "--json"]):
+        async with ctl.running("-U", "u1", *args) as tail:
+            for _ in range(100):
+                await device.ws.send(json.dumps({"type": "telemetry", "payload": {"data": {"x": "a\u009b31m\x7f\x1bß"}}}, ensure_ascii=False))
+                with contextlib.suppress(asyncio.TimeoutError):
+                    text = await line(tail, "telemetry", 0.2)
+                    break
+            assert not set(text.strip()) & {"\u009b", "\x7f", "\x1b"}, ascii(text)
+            assert r"\u009b31m\u007f\u001bß" in text.replace("001B", "001b"), ascii(text)
+    await device.close()
+
+
 async def test_tail_as_json_ends_after_its_count(ctl, belayd):
     device_token = await belayd.register("ctl-json")
     device = await belayd.device("ctl-json", device_token)
