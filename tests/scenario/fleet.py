@@ -19,7 +19,7 @@ import aiohttp
 import websockets
 
 import belay
-from belay import Refused, eventually
+from belay import PATIENCE, Refused, eventually
 
 SANITIZED = b"__asan_init" in (belay.BUILD / "belayd").read_bytes() if (belay.BUILD / "belayd").exists() else False
 LOST = (OSError, EOFError, asyncio.TimeoutError, websockets.WebSocketException, Refused, AssertionError)
@@ -46,7 +46,7 @@ class Device:
     async def live(self):
         while self.wanted:
             try:
-                client = await asyncio.wait_for(self.daemon.device(self.name, self.token), 15)
+                client = await asyncio.wait_for(self.daemon.device(self.name, self.token), PATIENCE)
             except LOST:
                 await asyncio.sleep(self.rng.uniform(0.02, 0.15))
                 continue
@@ -56,7 +56,7 @@ class Device:
                 await self.serve(client)
             self.client = None
             with contextlib.suppress(*LOST):
-                await asyncio.wait_for(client.ws.close(), 3)
+                await asyncio.wait_for(client.ws.close(), PATIENCE)
 
     async def serve(self, client):
         while True:
@@ -115,7 +115,7 @@ class Controller:
         finally:
             if self.client is not None:
                 with contextlib.suppress(*LOST):
-                    await asyncio.wait_for(self.client.ws.close(), 3)
+                    await asyncio.wait_for(self.client.ws.close(), PATIENCE)
 
     async def order(self, device, body):
         began = time.monotonic()
@@ -139,7 +139,7 @@ class Controller:
 
     async def ask_socket(self, body):
         if self.client is None:
-            self.client = await asyncio.wait_for(self.fleet.daemon.user("u1"), 15)
+            self.client = await asyncio.wait_for(self.fleet.daemon.user("u1"), PATIENCE)
             await self.client.ask("subscribe", {"devices": []}, 40)
         m = await self.client.ask("command", body, 40)
         self.client.kept.clear()
@@ -173,7 +173,7 @@ class Fleet:
         for n in range(self.wanted_devices):
             name = f"f{self.seed}-{n}"
             self.devices.append(Device(self.daemon, name, await self.daemon.register(name), random.Random(self.seed * 77 + n)))
-        await eventually(lambda: all(d.online for d in self.devices), 20)
+        await eventually(lambda: all(d.online for d in self.devices))
         self.load()
         return self
 
@@ -362,7 +362,7 @@ async def kill_everything(daemon):
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     daemon.process.wait()
-    await eventually(lambda: not any(Path(f"/proc/{p}/cmdline").exists() and Path(f"/proc/{p}/cmdline").read_bytes() for p in pids), 5)
+    await eventually(lambda: not any(Path(f"/proc/{p}/cmdline").exists() and Path(f"/proc/{p}/cmdline").read_bytes() for p in pids))
     daemon.process = None
     daemon.log.close()
     daemon.start(wait=False)
@@ -379,7 +379,7 @@ async def kill_master(daemon):
         daemon.start(wait=False)
         # Whoever answers at the port may be a gateway of the old one, so the log is asked.
         ready = re.compile(rf"master.{daemon.process.pid}.: belayd .* is ready")
-        await eventually(lambda: daemon.process.poll() is not None or ready.search(daemon.log_text()), 20)
+        await eventually(lambda: daemon.process.poll() is not None or ready.search(daemon.log_text()))
         if daemon.process.poll() is None:
             return
         assert daemon.process.returncode == 2 and time.monotonic() < end		# the port was taken yet

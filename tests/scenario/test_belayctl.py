@@ -15,7 +15,7 @@ import time
 import pytest
 
 import belay
-from belay import BUILD, SECRET, token
+from belay import BUILD, PATIENCE, SECRET, token
 
 OK, FAILED, USAGE, UNCONFIRMED, NOT_SENT, UNREACHABLE, REFUSED = range(7)
 
@@ -42,7 +42,7 @@ class Ctl:
             env=environment(**env),
         )
 
-    async def run(self, *args, timeout=30, **kwargs):
+    async def run(self, *args, timeout=PATIENCE, **kwargs):
         """(exit status, standard output, standard error)"""
         p = await self.start(*args, **kwargs)
         try:
@@ -60,7 +60,7 @@ class Ctl:
         finally:
             if p.returncode is None:
                 p.send_signal(signal.SIGTERM)
-                await asyncio.wait_for(p.communicate(), 10)
+                await asyncio.wait_for(p.communicate(), PATIENCE)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def ctl(belayd, tmp_path):
     return Ctl(belayd, tmp_path)
 
 
-async def line(process, text, timeout=10):
+async def line(process, text, timeout=PATIENCE):
     """The next line of standard output that holds the text."""
     end = time.monotonic() + timeout
     seen = []
@@ -304,7 +304,7 @@ async def test_tail_comes_back_where_it_was(start, tmp_path):
         await say(sent + 20)
         want = [f"x_{i}" for i in range(first, sent)]
         try:
-            await belay.eventually(lambda: len(shown) >= len(want), 15)
+            await belay.eventually(lambda: len(shown) >= len(want))
         finally:
             reader.cancel()
             await asyncio.wait([reader])
@@ -329,7 +329,7 @@ async def test_many_simulated_devices(ctl, belayd):
             code, out, _ = await ctl.run("send", f"many-{i}", "unlock_door", "--wait")
             assert code == OK and json.loads(out)["status"] == "executed"
         sim.send_signal(signal.SIGINT)
-        out, err = await asyncio.wait_for(sim.communicate(), 10)
+        out, err = await asyncio.wait_for(sim.communicate(), PATIENCE)
         assert sim.returncode == OK and b"executed 3" in out and b"failed 0" in out, (out, err)
     # They are known by now: new tokens are made for them.
     async with ctl.running("sim", "--devices", "2", "--prefix", "many-") as sim:
@@ -341,7 +341,7 @@ async def test_simulated_device_comes_back_and_runs_nothing_twice(start, tmp_pat
     ctl = Ctl(daemon, tmp_path)
     async with ctl.running("sim", "--device", "d1", "--owner", "u1", "--ack-delay", "2s", "--telemetry", "0") as sim:
         await line(sim, "connected")
-        waiting = asyncio.ensure_future(ctl.run("-U", "u1", "send", "d1", "unlock_door", "--timeout", "20s", "--wait", timeout=60))
+        waiting = asyncio.ensure_future(ctl.run("-U", "u1", "send", "d1", "unlock_door", "--timeout", "20s", "--wait"))
         await line(sim, "command unlock_door")
         os.kill(daemon.workers("gateway")["gateway 1"], signal.SIGKILL)
         await line(sim, "disconnected")
@@ -350,16 +350,16 @@ async def test_simulated_device_comes_back_and_runs_nothing_twice(start, tmp_pat
         while " connected" not in seen or " executed" not in seen:
             seen += await line(sim, "", 30)
         # Who waited lost the connection too, or hears of the end; what counts is what is known afterwards.
-        await asyncio.wait([waiting], timeout=60)
+        await asyncio.wait([waiting])
 
         async def known():
             _, body = await daemon.rest("GET", "/api/device/d1/commands", bearer=token("u1", "t1"))
             return [c for c in body["commands"] if c["status"] == "executed"]
 
-        commands = await belay.eventually(known, 30)
+        commands = await belay.eventually(known)
         assert len(commands) == 1 and commands[0]["outcome"] == "confirmed"
         sim.send_signal(signal.SIGINT)
-        out, _ = await asyncio.wait_for(sim.communicate(), 10)
+        out, _ = await asyncio.wait_for(sim.communicate(), PATIENCE)
         assert b"commands 1" in out and b"executed 1" in out
 
 
@@ -368,7 +368,7 @@ async def test_sim_does_not_fight_its_successor(ctl, belayd):
     first = await ctl.start("sim", "--device", "ctl-replaced", BELAY_DEVICE_TOKEN=device_token)
     await line(first, "connected")
     second = await belayd.device("ctl-replaced", device_token)
-    _, err = await asyncio.wait_for(first.communicate(), 10)
+    _, err = await asyncio.wait_for(first.communicate(), PATIENCE)
     assert first.returncode == FAILED and b"4009" in err and device_token.encode() not in err
     await second.close()
 

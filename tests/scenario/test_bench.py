@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 import belay
-from belay import BUILD, SECRET
+from belay import BUILD, PATIENCE, SECRET
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ async def load(program, *args):
     p = await asyncio.create_subprocess_exec(
         str(program), *map(str, args), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(p.communicate(), 60)
+    out, err = await asyncio.wait_for(p.communicate(), PATIENCE)
     assert p.returncode == 0, err.decode()
     return dict(pair.split("=", 1) for pair in out.decode().split())
 
@@ -86,5 +86,5 @@ async def test_a_load_program_tells_what_is_wrong(bench):
         (("--seconds", "x"), "bad value"),
     ):
         p = await asyncio.create_subprocess_exec(str(bench / "bench_echo"), *args, stderr=asyncio.subprocess.PIPE)
-        _, err = await asyncio.wait_for(p.communicate(), 20)
+        _, err = await asyncio.wait_for(p.communicate(), PATIENCE)
         assert p.returncode in (1, 2) and word in err.decode(), err

@@ -41,7 +41,7 @@ async def at_rest(daemon):
         before = await counters(daemon)
         await asyncio.sleep(0.1)
         return before["posted"] == before["read"] and before == await counters(daemon) and before
-    return await eventually(same, 30)
+    return await eventually(same)
 
 
 def rows(daemon):

@@ -13,7 +13,7 @@ import uuid
 import jsonschema
 import pytest
 
-from belay import BUILD, eventually, run_device, token
+from belay import BUILD, PATIENCE, eventually, run_device, token
 
 SETTINGS = {"store.telemetry_retention": "1d"}		# an answer with nothing in it shows nothing
 ADMIN = token("boss", role="admin")
@@ -139,7 +139,7 @@ class AsyncAPI(Document):
         recv, send = client.recv, client.send
         sends = operation.replace("to", "from")
 
-        async def looking(timeout=5):
+        async def looking(timeout=PATIENCE):
             message = await recv(timeout)
             self.look(operation, message)
             return message

@@ -170,7 +170,7 @@ async def test_slow_viewer_gets_conflated_telemetry(start):
     last = 4000
     for i in range(last + 1):
         await device.send("telemetry", {"data": {"i": i, "filler": filler}})
-    await device.ask("heartbeat", timeout=30)
+    await device.ask("heartbeat")
     got, gaps = [], []
     while not got or got[-1] != last:
         m = await slow.recv(10)
@@ -192,9 +192,9 @@ async def test_slow_viewer_of_stored_events_is_closed(start):
     slow = await belayd.open("/ws", {"Authorization": f"Bearer {token()}"}, max_queue=1, read_limit=1024, write_limit=1024)
     for i in range(4000):
         await device.send("event", {"event": "x_a", "data": {"filler": "x" * 2000}})
-    await device.ask("heartbeat", timeout=30)
-    assert await eventually(lambda: belayd.metric("belay_slow_consumers_total"), 10) == 1
-    assert await slow.closed(20) == (4008, "Slow consumer")
+    await device.ask("heartbeat")
+    assert await eventually(lambda: belayd.metric("belay_slow_consumers_total")) == 1
+    assert await slow.closed() == (4008, "Slow consumer")
     await device.close()
 
 

@@ -10,7 +10,7 @@ import time
 import aiohttp
 import pytest
 
-from belay import Refused, eventually, free_port, token
+from belay import PATIENCE, Refused, eventually, free_port, token
 
 # The kernel deals connections out among the gateways by their addresses and ports.
 SPREAD = {"server.accept": "reuseport"}
@@ -129,14 +129,14 @@ async def test_many_that_say_nothing(start):
     """Those beyond the limit who say nothing get a word at once when too many of them wait, and keep nobody else out."""
     belayd = start({"limits.connections_per_ip": 2, "limits.handshake_time": "2s"}, workers=1)
     held = [await belayd.user(f"u{i}") for i in range(2)]
-    silent = [socket.create_connection(("127.0.0.1", belayd.port), 5) for _ in range(400)]
+    silent = [socket.create_connection(("127.0.0.1", belayd.port), PATIENCE) for _ in range(400)]
     answers = 0
     for s in silent[-50:]:
-        s.settimeout(5)
+        s.settimeout(PATIENCE)
         answers += s.recv(100).startswith(b"HTTP/1.1 503 ")
     assert answers == 50
     other = await belayd.user("u9", local_addr=("127.0.0.2", 0))
-    silent[0].settimeout(10)
+    silent[0].settimeout(PATIENCE)
     assert silent[0].recv(100) == b""
     await close_all(other, *held)
     for s in silent:
@@ -153,7 +153,7 @@ async def test_killed_gateways_give_back(start, limit):
         os.kill(pid, signal.SIGKILL)
         await eventually(lambda: sum(c.ws.closed for c in held) == lost)
         held = [c for c in held if not c.ws.closed]
-        await eventually(lambda: belayd.workers("gateway").get(name, pid) != pid, timeout=20)
+        await eventually(lambda: belayd.workers("gateway").get(name, pid) != pid, timeout=PATIENCE)
         while len(held) < 12:
             held.append(await again(lambda: belayd.user("u1")))
         for _ in range(4):
@@ -163,7 +163,7 @@ async def test_killed_gateways_give_back(start, limit):
     await close_all(*held)
 
 
-async def again(open_one, timeout=10):
+async def again(open_one, timeout=PATIENCE):
     """A gateway that was just killed may have left connections in its socket's queue."""
     end = time.monotonic() + timeout
     while True:
@@ -320,7 +320,7 @@ async def test_full_table_of_limits(start):
     belayd = start({"limits.connects_per_ip": 1, "memory.limits": 64, "server.admin_listen": f"127.0.0.1:{free_port()}", **SPREAD}, workers=2)
 
     def ask(source):
-        with socket.create_connection(("127.0.0.1", belayd.port), 5, source_address=(source, 0)) as s:
+        with socket.create_connection(("127.0.0.1", belayd.port), PATIENCE, source_address=(source, 0)) as s:
             s.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             return s.recv(4096)[9:12]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from belay import eventually, free_port, run_device, token
+from belay import PATIENCE, eventually, free_port, run_device, token
 
 TOP = Path(__file__).resolve().parents[2]
 RFC3339 = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
@@ -241,7 +241,7 @@ async def test_presence(start):
     # One that stays silent is suspect before it is given up.
     device.ws.transport.pause_reading()
     seen = []
-    await eventually(lambda: watch(presence, seen), 10)
+    await eventually(lambda: watch(presence, seen))
     assert seen[-1] == "offline" and "suspect" in seen and seen == sorted(seen, key=["online", "suspect", "offline"].index)
     p = await presence()
     assert p["reason"] == "heartbeat_timeout" and p["transport"] is None and p["epoch"] == device.connected["payload"]["epoch"]
@@ -341,7 +341,7 @@ async def test_delete_device(belayd):
     again = await belayd.device("del-1", bdt)
     assert again.connected["payload"]["epoch"] > device.connected["payload"]["epoch"]
     await again.close()
-    status, body = await asyncio.wait_for(waiting, 5)
+    status, body = await asyncio.wait_for(waiting, PATIENCE)
     assert status == 504 and body["command"]["status"] == "timeout" and body["command"]["outcome"] == "unconfirmed"
 
 
@@ -355,7 +355,7 @@ async def test_token_rotation(belayd):
     status, body = await belayd.rest("POST", "/api/device/rot-1/token")
     assert status == 200 and set(body) == {"device", "deviceToken"} and set(body["device"]) == DEVICE
     assert body["deviceToken"] != old
-    assert await device.closed(2) == (4011, "Credentials revoked")
+    assert await device.closed() == (4011, "Credentials revoked")
     with pytest.raises(Exception) as e:
         await belayd.device("rot-1", old)
     assert e.value.reason == "Invalid token"
@@ -470,7 +470,7 @@ async def test_queue_is_bounded(start):
     user = await belayd.user()
     for i in range(1000):
         await user.send("command", {"deviceId": "q-1", "command": "x", "queueMs": 60000}, str(i))
-    assert (await user.expect("command_status", 20, lambda m: m.get("re") == "999"))["payload"]["status"] == "queued"
+    assert (await user.expect("command_status", PATIENCE, lambda m: m.get("re") == "999"))["payload"]["status"] == "queued"
     status, headers, raw = await belayd.rest("POST", "/api/command", {"deviceId": "q-1", "command": "x", "queueMs": 60000}, raw=True)
     assert status == 429 and error_of(json.loads(raw), "too_many") and int(headers["Retry-After"]) >= 1
     await user.close()
@@ -735,7 +735,7 @@ async def test_503_without_the_store(start):
     finally:
         for pid in storage.values():
             os.kill(pid, signal.SIGCONT)
-    await eventually(lambda: ready(belayd), 10)
+    await eventually(lambda: ready(belayd))
     assert (await belayd.rest("GET", "/api/device/x"))[0] == 200
 
 
@@ -758,7 +758,7 @@ class Raw:
         self.writer.write(data if isinstance(data, bytes) else data.encode())
         await self.writer.drain()
 
-    async def response(self, timeout=10, head=False):
+    async def response(self, timeout=PATIENCE, head=False):
         """(status, headers, body) of the next response."""
         text = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), timeout)
         lines = text.decode().split("\r\n")
@@ -769,7 +769,7 @@ class Raw:
             body = await asyncio.wait_for(self.reader.readexactly(int(headers["content-length"])), timeout)
         return status, headers, body
 
-    async def end(self, timeout=10):
+    async def end(self, timeout=PATIENCE):
         """All that comes until the server closes."""
         return await asyncio.wait_for(self.reader.read(), timeout)
 

@@ -11,7 +11,7 @@ import time
 import pytest
 import websockets
 
-from belay import eventually, run_device, token
+from belay import PATIENCE, eventually, run_device, token
 from fleet import stopped
 
 FAST = {"limits.message_rate": 100000, "limits.message_burst": 100000}
@@ -79,7 +79,7 @@ async def test_everything_is_told_as_it_was(start):
     never = await order({"command": "never", "timeoutMs": 1000}, {"status": "accepted"})
     for c in viewers.values():
         for _ in "12":
-            await c.expect("command_status", 5, lambda m: m["payload"]["status"] == "timeout")
+            await c.expect("command_status", PATIENCE, lambda m: m["payload"]["status"] == "timeout")
     await device.ask("command_ack", {"commandId": late, "status": "executed"})
     await device.ask("command_ack", {"commandId": never, "status": "unknown"})
     visits = []
@@ -101,11 +101,11 @@ async def test_everything_is_told_as_it_was(start):
     await belayd.rest("DELETE", f"/api/command/{body['command']['commandId']}")
     status, body = await belayd.rest("POST", "/api/command", {"deviceId": "r-1", "command": "e", "queueMs": 200})
     for c in viewers.values():
-        await c.expect("command_status", 5, lambda m: m["payload"]["status"] == "expired")
+        await c.expect("command_status", PATIENCE, lambda m: m["payload"]["status"] == "expired")
     await belayd.rest("POST", "/api/device/r-1/token")
     await belayd.rest("POST", "/api/device/r-1/share", {"userId": "boss", "permission": "view"})
     for c in viewers.values():
-        await c.expect("device_event", 5, lambda m: m["payload"]["event"] == "token_rotated")
+        await c.expect("device_event", PATIENCE, lambda m: m["payload"]["event"] == "token_rotated")
         await c.ask("ping")
     # expect() takes what it finds: what there was in all is read from a second round below.
     for k, c in viewers.items():
@@ -163,7 +163,7 @@ async def test_replayed_is_what_was_published(start):
             late.append(id)
         for a in answers:
             await device.ask("command_ack", {"commandId": id, **a})
-    await eventually(lambda: len([m for m in live if m["payload"].get("status") == "timeout"]) == 2, 5)
+    await eventually(lambda: len([m for m in live if m["payload"].get("status") == "timeout"]) == 2)
     await device.ask("command_ack", {"commandId": late[0], "status": "executed"})
     await device.ask("command_ack", {"commandId": late[1], "status": "unknown"})
     await device.ask("status", {"s": 1})
@@ -260,7 +260,7 @@ async def test_many(start):
     device = await belayd.device("m-1", await belayd.register("m-1"))
     for i in range(1000):
         await device.send("event", {"event": "x_n", "data": {"i": i, "filler": "x" * (i % 300)}}, str(i))
-    await device.expect("ok", 20, lambda m: m["re"] == "999")
+    await device.expect("ok", PATIENCE, lambda m: m["re"] == "999")
     stored = await places(belayd)
     for first in (0, 1, 255, 256, 743, 744, 745, 999):      # whole pages, and one more or less
         c, missed, end = await resumed(belayd, stored[1 + first])
@@ -433,7 +433,7 @@ async def test_cut_at_random(start):
             await asyncio.get_running_loop().run_in_executor(None, restart, belayd, signal.SIGKILL)
     writer.stop = 1
     await task
-    await eventually(lambda: is_offline(belayd, "w-1"), 10)
+    await eventually(lambda: is_offline(belayd, "w-1"))
     stored = (await places(belayd))[1:]
     while not got or got[-1]["cursor"] != stored[-1]:
         cursor = await read_for(belayd, cursor, 1, got)

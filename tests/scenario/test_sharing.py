@@ -297,7 +297,7 @@ async def test_rotation_and_deletion_end_connections(start):
             devices[f"{what}-{i}"] = (bdt, await belayd.device(f"{what}-{i}", bdt))
 
         async def revoke(name, bdt, client):
-            closed = asyncio.ensure_future(client.closed(5))
+            closed = asyncio.ensure_future(client.closed())
             if what == "token":
                 status, _ = await belayd.rest("POST", f"/api/device/{name}/token")
             else:

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from belay import eventually, run_device, token
+from belay import PATIENCE, eventually, run_device, token
 from fleet import kill_everything
 from test_faults import FAST, drop, fill, is_ready, needs_root, small_disk, whole
 
@@ -38,7 +38,7 @@ async def counted(daemon, what, n):
     """That many messages of telemetry were stored, or not_stored."""
     async def reached():
         return await daemon.metric(f"belay_telemetry_{what}_total") >= n
-    await eventually(reached, 20)
+    await eventually(reached)
     assert await daemon.metric(f"belay_telemetry_{what}_total") == n
 
 
@@ -163,7 +163,7 @@ async def reload(daemon, times, **settings):
 
     async def done():
         return await daemon.metric("belay_reloads_total") >= times * len(daemon.workers())
-    await eventually(done, 10)
+    await eventually(done)
 
 
 async def test_turned_on_and_off(start):
@@ -178,7 +178,7 @@ async def test_turned_on_and_off(start):
     await reload(daemon, 2, telemetry_retention="0")
     assert await page(daemon, "d1") == ([], None)
     await device.ask("telemetry", {"data": {"n": 3}})
-    await eventually(lambda: rows(daemon) == 0, 20)
+    await eventually(lambda: rows(daemon) == 0)
     assert await daemon.metric("belay_telemetry_taken_total") == 1500
     await device.close()
 
@@ -198,7 +198,7 @@ async def test_old_telemetry_goes(start):
         sent += 1
         await device.ask("telemetry", {"data": {"new": sent}})
         return not [t for t in await everything(daemon, "d1") if "n" in t["data"]]
-    await eventually(gone, 15)
+    await eventually(gone)
     left = await everything(daemon, "d1")
     assert left and len(left) < sent + 1
     await device.close()
@@ -214,7 +214,7 @@ async def test_deleted_device_leaves_nothing(start):
     await counted(daemon, "stored", 3001)
     assert (await daemon.rest("DELETE", "/api/device/d1"))[0] == 204
     assert (await daemon.rest("GET", "/api/device/d1/telemetry"))[0] == 404
-    await eventually(lambda: rows(daemon) == 1, 20)
+    await eventually(lambda: rows(daemon) == 1)
     bdt = await daemon.register("d1")
     assert await page(daemon, "d1") == ([], None)
     assert len(await everything(daemon, "d2")) == 1
@@ -256,7 +256,7 @@ class Meter:
         """All that was told was shown, in order, once."""
         self.going = False
         await self.tasks[0]
-        await eventually(lambda: len(self.shown) >= self.sent, 20)
+        await eventually(lambda: len(self.shown) >= self.sent)
         assert self.shown == list(range(self.sent))
         self.tasks[1].cancel()
         drop(self.device, self.viewer)
@@ -264,7 +264,7 @@ class Meter:
     async def told(self, more):
         """When so many more were shown."""
         goal = len(self.shown) + more
-        await eventually(lambda: len(self.shown) >= goal, 20)
+        await eventually(lambda: len(self.shown) >= goal)
 
 
 async def settled(daemon, meters):
@@ -273,7 +273,7 @@ async def settled(daemon, meters):
 
     async def all_known():
         return await daemon.metric("belay_telemetry_stored_total") + await daemon.metric("belay_telemetry_not_stored_total") >= sent
-    await eventually(all_known, 20)
+    await eventually(all_known)
 
 
 async def test_storage_killed_under_load(start):
@@ -284,7 +284,7 @@ async def test_storage_killed_under_load(start):
     for n in range(8):
         await meters[n % 3].told(200)
         os.kill(daemon.workers()["storage 1"], signal.SIGKILL)
-        await eventually(lambda: is_ready(daemon), 20)
+        await eventually(lambda: is_ready(daemon))
         status, body = await daemon.rest("POST", "/api/command?wait=1", {"deviceId": "lock", "command": "x"})
         assert status == 200 and body["command"]["status"] == "executed", body
     await meters[0].told(200)
@@ -317,7 +317,7 @@ async def test_storage_stopped(start):
 
     async def lost():
         return await daemon.metric("belay_telemetry_not_stored_total") > 100
-    await eventually(lost, 30)
+    await eventually(lost)
     await meter.told(200)
     for n in range(300):
         await user.send("command", {"deviceId": "lock", "command": "x", "params": {"n": n, "x": "y" * 1000}, "timeoutMs": 60000}, f"n{n}")
@@ -326,7 +326,7 @@ async def test_storage_stopped(start):
     assert await daemon.metric("belay_mailbox_full_total") == 0, "something waited for room that telemetry took"
     os.kill(storage, signal.SIGCONT)
     for n in range(300):
-        m = await user.expect("command_status", 20, lambda m: m.get("re") == f"n{n}")
+        m = await user.expect("command_status", PATIENCE, lambda m: m.get("re") == f"n{n}")
         assert m["payload"]["status"] == "sent"
     await meter.stop()
     await settled(daemon, [meter])
@@ -380,16 +380,16 @@ async def test_full_disk(start):
 
             async def lost():
                 return await daemon.metric("belay_telemetry_not_stored_total") > 100
-            await eventually(lost, 30)
+            await eventually(lost)
             await meter.told(200)
             assert (await daemon.rest("GET", "/health", bearer=""))[0] == 200
             filler.unlink()
-            await eventually(lambda: is_ready(daemon), 10)
+            await eventually(lambda: is_ready(daemon))
             before = await daemon.metric("belay_telemetry_stored_total")
 
             async def again():
                 return await daemon.metric("belay_telemetry_stored_total") > before + 100
-            await eventually(again, 10)
+            await eventually(again)
             await meter.stop()
             await settled(daemon, [meter])
             got = [t["data"]["n"] for t in await everything(daemon, "m")]
@@ -411,7 +411,7 @@ async def test_locked_by_another_program(start):
 
     async def noticed():
         return await daemon.metric("belay_store_errors_total") > errors + 2
-    await eventually(noticed, 20)
+    await eventually(noticed)
     await meter.told(300)
     db.execute("ROLLBACK")
     db.close()

@@ -110,7 +110,7 @@ async def test_renewed_again_and_again(start):
             assert not h.task.done(), (h.who, h.ended or h.task.exception())
         await asyncio.sleep(0.5 if MINUTES else 0.05)
 
-    await eventually(lambda: all(len(u.heard) == told for u in users) and len(device.ran) == told, 60)
+    await eventually(lambda: all(len(u.heard) == told for u in users) and len(device.ran) == told)
     for u in users:
         assert u.heard == list(range(1, told + 1)), "each event once, in order"
     assert device.ran == ids

@@ -59,7 +59,7 @@ class Wire:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.belayd.port, limit=1 << 25)
         self.writer.write((f"GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                            f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n").encode())
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), belay.PATIENCE)
         assert b" 101 " in head and ACCEPT.encode() in head
         return self
 
@@ -75,7 +75,7 @@ class Wire:
                 await asyncio.sleep(0)
         await self.writer.drain()
 
-    async def recv(self, timeout=10):
+    async def recv(self, timeout=belay.PATIENCE):
         """(opcode, payload) of the next frame, or None when TCP ended."""
         async def read():
             try:
@@ -91,7 +91,7 @@ class Wire:
             return a & 15, await self.reader.readexactly(n)
         return await asyncio.wait_for(read(), timeout)
 
-    async def closed_with(self, code, timeout=5):
+    async def closed_with(self, code, timeout=belay.PATIENCE):
         """The next frame is a close with that code, and TCP is ended by the server."""
         opcode, payload = await self.recv(timeout)
         assert opcode == CLOSE, (opcode, payload[:80])
@@ -349,9 +349,9 @@ async def test_12_and_13_deflate(belayd, size, kind):
         assert c.ws.extensions, "deflate was not agreed on"
         for _ in range(5):
             await c.ws.send(payload)
-            assert await asyncio.wait_for(c.ws.recv(), 10) == payload
+            assert await asyncio.wait_for(c.ws.recv(), belay.PATIENCE) == payload
         await c.ws.send([payload[:size // 2], payload[size // 2:]] if size else [payload])
-        assert await asyncio.wait_for(c.ws.recv(), 10) == payload
+        assert await asyncio.wait_for(c.ws.recv(), belay.PATIENCE) == payload
         await c.close()
         assert c.ws.close_code == 1000
 
@@ -362,14 +362,14 @@ async def test_deflate_bomb(start):
     c = await belayd.raw(f"/ws?token={belay.token()}", extensions=extensions)
     await c.recv()
     await c.ws.send("x" * (32 << 20))
-    assert (await c.closed(20))[0] == 1009
+    assert (await c.closed())[0] == 1009
 
 
 async def handshake(belayd, request):
     reader, writer = await asyncio.open_connection("127.0.0.1", belayd.port)
     writer.write(request.replace("\n", "\r\n").encode("latin-1"))
     await writer.drain()
-    data = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    data = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), belay.PATIENCE)
     writer.close()
     return int(data.split()[1]), data.decode()
 
@@ -444,7 +444,7 @@ async def test_sending_on_behind_the_servers_close(start, path, late):
         f"Sec-WebSocket-Version: 13\r\nAuthorization: Bearer {belay.token()}\r\n\r\n"
 
     def client():
-        with socket.create_connection(("127.0.0.1", belayd.port), 10) as s:
+        with socket.create_connection(("127.0.0.1", belayd.port), belay.PATIENCE) as s:
             s.sendall(head.encode())
             got = b""
             while b"\r\n\r\n" not in got:

@@ -75,7 +75,7 @@ async def torture(options, folder):
             kind = await one_round(daemon, world.rng, n, names)
             kinds[kind] = kinds.get(kind, 0) + 1
             since, before = time.monotonic(), len(world.waits)
-            await eventually(lambda: len(world.waits) >= before + options.progress, 40)
+            await eventually(lambda: len(world.waits) >= before + options.progress)
             slow = max(slow, time.monotonic() - since)
             await asyncio.sleep(options.pause)
             for task in [d.task for d in world.devices] + [c.task for c in world.controllers]:
