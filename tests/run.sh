@@ -7,6 +7,8 @@
 # once more under the address and undefined-behaviour sanitizers, then the scenarios (tests/scenario) against the programs
 # of both.  --quick leaves out the sanitizers' passes.  The last line is "N passed, N failed" (and how many were
 # skipped); the exit status is 0 when nothing failed.  With CI=true a skipped test is a failed one.
+# Up to five scenarios that failed are run once more, each alone; those that pass then are shown with their first failure
+# and counted apart ("N only on the second run").  A crash and a sanitizer's report are failures, whatever passed.
 # Logs: build/test-suite.log, build-asan/test-suite.log, build/scenario/.
 
 set -uo pipefail
@@ -22,7 +24,7 @@ python=${PYTHON:-/usr/bin/python3}
 jobs=$(nproc 2>/dev/null || echo 2)
 quick=
 [[ ${1:-} == --quick ]] && { quick=1; shift; }
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 second=0
 started=$SECONDS
 
 say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
@@ -38,6 +40,7 @@ finish() {
 		note=", $skipped skipped"
 	fi
 	echo
+	((second)) && note=", $second only on the second run$note"
 	echo "$passed passed, $failed failed$note"
 	((failed == 0 && passed > 0)) || exit 1
 	exit 0
@@ -83,15 +86,39 @@ check_in() {
 	fi
 }
 
+# pytest_in DIRECTORY FAILURES PYTEST-ARGUMENT...: what fails is written to the folder FAILURES (see tests/scenario/conftest.py).
+pytest_in() {
+	local dir=$1 failures=$2
+	shift 2
+	rm -rf "$failures"
+	TEST_BUILD=$dir TEST_FAILURES=$failures PYTHONDONTWRITEBYTECODE=1 "$python" -m pytest -q -p no:cacheprovider "$@" </dev/null
+}
+
+# Those of DIRECTORY that failed, each alone; $again is how many of them passed.
+once_more_in() {
+	local dir=$1 first=$1/scenario/first failure test passing=()
+	for failure in "$first"/*; do
+		test=$(head -n 1 "$failure")
+		say "once more, alone: $test"
+		pytest_in "$dir" "$dir/scenario/second" "$top/$test" && passing+=("$failure")
+	done
+	again=${#passing[@]}
+	((again)) || return
+	say "passed only on the second run"
+	for failure in "${passing[@]}"; do
+		printf '\n-- the first failure of '
+		cat "$failure"
+	done
+}
+
 # scenarios_in DIRECTORY [PYTEST-ARGUMENT...]: tests/scenario against the programs there, and the results added to the sums.
 scenarios_in() {
-	local dir=$1 counts status p f s
+	local dir=$1 counts status total f s again=0 nodes report
 	shift
 	mkdir -p "$dir/scenario"
-	rm -f "$dir/scenario/junit.xml"
-	TEST_BUILD=$dir PYTHONDONTWRITEBYTECODE=1 \
-		"$python" -m pytest -q -p no:cacheprovider -n $((jobs + 1)) --dist loadfile --durations=5 -rfEs \
-		--junitxml="$dir/scenario/junit.xml" "$top/tests/scenario" "$@" </dev/null
+	rm -rf "$dir/scenario/junit.xml" "$dir/scenario/reports"
+	pytest_in "$dir" "$dir/scenario/first" -n $((jobs + 1)) --dist loadfile --durations=5 -rfEs \
+		--junitxml="$dir/scenario/junit.xml" "$top/tests/scenario" "$@"
 	status=$?
 	counts=$("$python" - "$dir/scenario/junit.xml" <<'END'
 import sys, xml.etree.ElementTree as tree
@@ -99,14 +126,22 @@ try:
     suites = list(tree.parse(sys.argv[1]).getroot().iter("testsuite"))
 except (OSError, tree.ParseError):
     sys.exit(1)
-total, failed, skipped = (sum(int(s.get(k, 0)) for s in suites for k in keys)
-                          for keys in (("tests",), ("failures", "errors"), ("skipped",)))
-print(total - failed - skipped, failed, skipped)
+print(*(sum(int(s.get(k, 0)) for s in suites for k in keys)
+        for keys in (("tests",), ("failures", "errors"), ("skipped",))))
 END
 	) || counts="0 0 0"
-	read -r p f s <<<"$counts"
-	((passed += p, failed += f, skipped += s))
+	read -r total f s <<<"$counts"
+	# A test that failed and whose end failed, too, is one.
+	nodes=$(find "$dir/scenario/first" -type f 2>/dev/null | wc -l)
+	((nodes > 0)) && f=$nodes
+	((nodes > 0 && nodes <= 5)) && once_more_in "$dir"
+	((passed += total - f - s, failed += f - again, second += again, skipped += s))
 	((status == 0 || f > 0)) || step_failed "scenarios in $dir (pytest ended with $status)"
+	for report in "$dir"/scenario/reports/*; do
+		[[ -f $report ]] || continue
+		step_failed "a crash or a sanitizer's report: $report"
+		tail -n 100 "$report"
+	done
 }
 
 say "packages"

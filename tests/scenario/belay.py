@@ -32,6 +32,9 @@ def clean_environment(**more):
     return {k: v for k, v in os.environ.items() if not k.startswith("BELAY_") and k not in ("JWT_SECRET", "PORT")} | more
 
 
+# Logs of all belayds that were made here, and how much of each conftest.py has looked at.
+LOGS = {}
+
 # Seconds: longer than anything takes on a slow and busy machine, under sanitizers too.  Only what never comes is waited for so long;
 # where something has to be quick, the test says so, by a Stopwatch.
 PATIENCE = 90
@@ -153,6 +156,7 @@ class Belayd:
         self.settings.setdefault("auth.service_keys", f"backend:*:{digest}")
         self.process = None
         self.log_path = self.folder / "belayd.log"
+        LOGS.setdefault(self.log_path, 0)
 
     def command(self, *extra):
         out = [str(BUILD / "belayd"), "-f"]

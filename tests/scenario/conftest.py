@@ -1,6 +1,7 @@
 """Fixtures of the scenarios: every test function may start belayds of its own; most share one of the module."""
 
 import asyncio
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -10,8 +11,59 @@ import pytest
 import belay
 
 
+# What a sanitizer says, of whatever program, and the logs in which belayd tells of a crash: one file each, by worker of xdist.
+# Each fails the test in which it came; tests/run.sh counts them besides, so that no test that passes later excuses one.
+REPORTS = belay.BUILD / "scenario" / "reports"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+SANITIZERS = ("AddressSanitizer", "LeakSanitizer", "runtime error:")
+CRASHES = ("must_fail", "does not hold", *(f"ended by signal {n} " for n in (4, 6, 7, 8, 11)))
+
+
 def pytest_configure(config):
     config.option.asyncio_mode = "auto"
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    REPORTS.chmod(0o1777)		# workers of belayd may be somebody else
+    for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+        options = [o for o in os.environ.get(name, "").split(":") if o and not o.startswith("log_path=")]
+        os.environ[name] = ":".join([*options, f"log_path={REPORTS}/{WORKER}-sanitizer"])
+
+
+def look_at_logs():
+    """What was added to the logs of all belayds since the last look: a copy of each that tells of a crash."""
+    for path, seen in list(belay.LOGS.items()):
+        if path.exists() and path.stat().st_size > seen:
+            with open(path, "rb") as log:
+                log.seek(max(0, seen - 100))
+                text = log.read().decode(errors="replace")
+            belay.LOGS[path] = path.stat().st_size
+            if any(bad in text for bad in SANITIZERS + CRASHES):
+                name = hashlib.sha256(str(path).encode()).hexdigest()[:12]
+                shutil.copy(path, REPORTS / f"{WORKER}-log-{name}")
+
+
+@pytest.fixture(autouse=True)
+def no_reports():
+    before = set(REPORTS.glob(f"{WORKER}-*"))
+    yield
+    look_at_logs()
+    new = set(REPORTS.glob(f"{WORKER}-*")) - before
+    assert not new, "\n".join(path.read_text(errors="replace")[-6000:] for path in new)
+
+
+def pytest_sessionfinish():
+    look_at_logs()
+
+
+def pytest_runtest_logreport(report):
+    """For tests/run.sh: which tests failed, and how, in a file for each."""
+    if report.failed and "TEST_FAILURES" in os.environ and WORKER == "alone":
+        folder = Path(os.environ["TEST_FAILURES"])
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / hashlib.sha256(report.nodeid.encode()).hexdigest()[:12]
+        text = "" if path.exists() else report.nodeid + "\n"
+        text += f"{report.longreprtext}\n" + "".join(f"-- {title}\n{content}\n" for title, content in report.sections)
+        with open(path, "a") as f:
+            f.write(text)
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +108,7 @@ def belayd(request, tmp_path_factory):
 def check_log(daemon):
     """Nothing died, nothing leaked, no sanitizer spoke."""
     text = daemon.log_text()
-    for bad in ("AddressSanitizer", "LeakSanitizer", "runtime error:", "must_fail", "does not hold", "ended by signal 11 ",
-                "ended by signal 6 ", "ended by signal 7 ", "ended by signal 8 ", "ended by signal 4 "):
+    for bad in SANITIZERS + CRASHES:
         assert bad not in text, text[-6000:]
     assert belay.SECRET not in text
     assert "bdt_" not in text and "bsk_" not in text and "eyJ" not in text, "a token is in the log"

@@ -315,6 +315,7 @@ class Daemonized:
         self.port = free_port()
         self.pid = None
         self.log = folder / "belayd.log"
+        belay.LOGS.setdefault(self.log, 0)
         self.pidfile = folder / "belayd.pid"
         (folder / "belayd.conf").touch()
         self.args = [BELAYD, "-c", str(folder / "belayd.conf"), "-o", f"server.listen=127.0.0.1:{self.port}", "-o", f"server.run_dir={folder}",
