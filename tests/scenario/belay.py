@@ -135,6 +135,8 @@ class Client:
 class Belayd:
     """A running belayd of its own."""
 
+    hears = None		# what the master tells its service manager, until it has said that all is there
+
     def __init__(self, folder, settings=None, workers=2, store=None, args=(), env=None):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)

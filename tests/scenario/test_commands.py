@@ -583,7 +583,7 @@ async def test_command_while_the_device_reconnects(lock):
         commands += await asyncio.gather(*(lock.order(queueMs=20000, timeoutMs=1000) for _ in range(8)))
     stop.set()
     await task
-    ends = [await lock.ends(c["commandId"], 10) for c in commands]
+    ends = [await lock.ends(c["commandId"]) for c in commands]
     counts = {}
     for id, _ in ran:
         counts[id] = counts.get(id, 0) + 1

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import secrets
 import signal
 import socket
 import sqlite3
@@ -585,9 +586,9 @@ async def test_more_commands_than_the_table_holds(start):
     device, user = await daemon.device("d1", bdt), await daemon.user()
     await user.ask("subscribe", {"devices": []})
     # The table's stripes round up: there is room for 2048.
-    within = await orders(user, 2100, 600000)
+    within = await orders(user, 2100, 300000)
     beyond = await orders(user, 300, 1000)
-    lasting = await orders(user, 300, 600000)
+    lasting = await orders(user, 300, 300000)
     want = {id: "executed" for id in within + lasting} | {id: "timeout" for id in beyond}
     for id in within + lasting:
         await device.send("command_ack", {"commandId": id, "status": "executed"})
@@ -603,9 +604,13 @@ async def orders(user, count, timeout_ms):
     """The ids of so many commands, a hundred of which are asked for at a time."""
     ids = []
     while len(ids) < count:
-        for n in range(100):
-            await user.send("command", {"deviceId": "d1", "command": "x", "timeoutMs": timeout_ms}, f"n{n}")
-        ids += [(await answer(user, f"n{n}"))["payload"]["commandId"] for n in range(100)]
+        asked = [secrets.token_hex(6) for _ in range(100)]
+        for id in asked:
+            await user.send("command", {"deviceId": "d1", "command": "x", "timeoutMs": timeout_ms}, id)
+        for id in asked:
+            m = await answer(user, id)
+            assert m["type"] == "command_status", m
+            ids.append(m["payload"]["commandId"])
     return ids
 
 
