@@ -700,7 +700,7 @@ async def test_slow_reader_is_no_ones_harm(start):
     for n in gateways:
         assert after[n] - before[n] < (64 << 20 if fleet.SANITIZED else 2 << 20)
     await asyncio.sleep(5)		# who is slow to read is slow to read why, too
-    said = await asyncio.wait_for(reader.read(), 30)
+    said = await asyncio.wait_for(reader.read(), PATIENCE)
     assert said.endswith(b"\x88\x0f\x0f\xa8Slow consumer"), said[-100:]
     writer.close()
     await quick.close()

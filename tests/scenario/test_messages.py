@@ -256,7 +256,7 @@ async def test_a_command_is_answered_at_every_change(belayd):
     await user.ask("subscribe", {"devices": []})
 
     async def told(id, status):
-        mine = await user.expect("command_status", 10)
+        mine = await user.expect("command_status")
         assert (mine.get("re"), mine["payload"]["status"]) == (id, status), mine
         theirs = await other.expect("command_status")
         assert "re" not in theirs and theirs["payload"] == mine["payload"] and theirs.get("cursor") == mine.get("cursor"), theirs
