@@ -32,6 +32,7 @@
  * more than that.
  */
 #define RESTART_BYTES	16384
+#define IDLE_BYTES	65536		/* so much that can wait makes a reader sleep no longer */
 
 struct mailbox_ring {
 	/* writers */
@@ -56,7 +57,7 @@ _Static_assert(sizeof(struct mailbox_ring) == 192, "layout");
  *
  *	 0      4      6     7     8             10           16         24
  *	+------+------+-----+-----+-------------+------------+----------+------------------+
- *	| len  | kind | from| pad | from's gen. |   unused   | posted   | data, to 8 bytes |
+ *	| len  | kind | from| pad | from's gen. | idly, 0, 0 | posted   | data, to 8 bytes |
  *	+------+------+-----+-----+-------------+------------+----------+------------------+
  *
  * Padding up to the end of the ring has pad = 1, and its whole length in len; only its first 8
@@ -68,7 +69,8 @@ struct record {
 	uint8_t from;
 	uint8_t pad;
 	uint16_t from_generation;
-	uint16_t unused[3];
+	uint16_t idly;			/* 1: by mailbox_post_idly() */
+	uint16_t unused[2];
 	int64_t posted_mono_us;
 };
 
@@ -213,7 +215,7 @@ mailbox_ring_sleepers(struct shm *shm)
 }
 
 static void
-copy_record(const struct shm *shm, uint8_t *at, uint16_t kind, size_t len, int64_t now_us,
+copy_record(const struct shm *shm, uint8_t *at, uint16_t kind, bool idly, size_t len, int64_t now_us,
     const struct iovec *iov, int iovcnt)
 {
 	struct record *rec = (struct record *)at;
@@ -222,6 +224,7 @@ copy_record(const struct shm *shm, uint8_t *at, uint16_t kind, size_t len, int64
 	memset(rec, 0, sizeof(*rec));
 	rec->len = (uint32_t)len;
 	rec->kind = kind;
+	rec->idly = idly;
 	rec->from = (uint8_t)shm->self_slot;
 	rec->from_generation = shm->self_generation;
 	rec->posted_mono_us = now_us;
@@ -243,8 +246,9 @@ put_pad(uint8_t *at, size_t len)
 	memcpy(at, &pad, 8);
 }
 
-int
-mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
+/* Into the ring; the bell is the caller's. */
+static int
+put(struct shm *shm, unsigned to, uint16_t kind, bool idly, const struct iovec *iov, int iovcnt)
 {
 	struct mailbox_ring *ring = ring_of(shm, to);
 	struct lock_guard guard = { mailbox_repair, ring, to };
@@ -272,7 +276,7 @@ mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *io
 	 * Head got here pairs with its put in mailbox_consume(): the reader is done with the
 	 * bytes we overwrite.
 	 */
-	if (need + pad > size - (tail - shm_get(&ring->head))) {
+	if (need + pad + (tail - shm_get(&ring->head)) > (idly ? size / 2 : size)) {
 		lock_drop(shm, &ring->lock);
 		errno = EAGAIN;
 		return -1;
@@ -281,14 +285,33 @@ mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *io
 		put_pad(data + (tail & (size - 1)), pad);
 		tail += pad;
 	}
-	copy_record(shm, data + (tail & (size - 1)), kind, len, now_us, iov, iovcnt);
+	copy_record(shm, data + (tail & (size - 1)), kind, idly, len, now_us, iov,
+	    iovcnt);
 	SHM_TEST_POINT("mailbox: before publish");
 	/* Pairs with the reader's loads of tail: what was copied is seen with it. */
 	atomic_store_explicit(&ring->tail, tail + need, memory_order_seq_cst);
 	SHM_TEST_POINT("mailbox: published");
 	lock_drop(shm, &ring->lock);
 	SHM_TEST_POINT("mailbox: before ring");
+	return 0;
+}
+
+int
+mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
+{
+	if (put(shm, to, kind, false, iov, iovcnt) == -1)
+		return -1;
 	ring_bell(shm, to);
+	return 0;
+}
+
+int
+mailbox_post_idly(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
+{
+	if (put(shm, to, kind, true, iov, iovcnt) == -1)
+		return -1;
+	if (mailbox_used(shm, to) > IDLE_BYTES)
+		ring_bell(shm, to);
 	return 0;
 }
 
@@ -325,6 +348,7 @@ mailbox_next(struct mailbox_reader *r, struct mail *out)
 	out->kind = rec->kind;
 	out->from = rec->from;
 	out->from_generation = rec->from_generation;
+	out->idly = rec->idly != 0;
 	out->len = rec->len;
 	out->posted_mono_us = rec->posted_mono_us;
 	out->data = (const uint8_t *)(rec + 1);

@@ -18,6 +18,7 @@
 #ifndef BELAY_SHM_MAILBOX_H
 #define BELAY_SHM_MAILBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -28,6 +29,7 @@ struct mail {
 	uint16_t kind;			/* the caller's number */
 	uint8_t from;			/* sender's slot */
 	uint16_t from_generation;	/* sender's generation */
+	bool idly;			/* posted by mailbox_post_idly() */
 	uint32_t len;
 	int64_t posted_mono_us;		/* when it was posted, monotonic microseconds */
 	const uint8_t *data; /* in the ring (contiguous); valid until mailbox_consume() */
@@ -39,6 +41,12 @@ struct mail {
  * EMSGSIZE longer than a quarter of the ring.
  */
 int mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt);
+/*
+ * The same for what can wait: it takes half of the ring at most (else EAGAIN), and does not ring before 64 KiB
+ * are in it.  A reader that wakes up by itself now and then (workers do, ten times a second) finds it.
+ */
+int mailbox_post_idly(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov,
+    int iovcnt);
 
 /*
  * Reader. mailbox_next() returns 1 and the next unread record, 0 when there is none. Reading

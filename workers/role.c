@@ -190,11 +190,14 @@ worker_post_now(struct worker *w, unsigned to, uint16_t kind, const struct iovec
 }
 
 int
-worker_post_spare(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
+worker_post_idly(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
 {
-	if (mailbox_used(w->shm, to) > ring_bytes(w->shm, to) / 2)
+	if (worker_backlog(w, to) > 0)
 		return refuse(w, EAGAIN);
-	return worker_post_now(w, to, kind, iov, iovcnt);
+	if (mailbox_post_idly(w->shm, to, kind, iov, iovcnt) == -1)
+		return refuse(w, errno);
+	worker_count(w, STAT_MAIL_POSTED, 1);
+	return 0;
 }
 
 int
@@ -626,12 +629,15 @@ take_mail(struct process *p)
 	unsigned max = p->careful > 0 ? 1 : role->batch_max > 0 ? role->batch_max : BATCH_DEFAULT,
 	    n = 0;
 	struct mail mail;
+	bool observed = false;
 
 	while (n < max && mailbox_next(&p->w.mailbox, &mail) == 1) {
-		if (n == 0) {
+		/* of what is to be read at once */
+		if (!observed && !mail.idly) {
 			int64_t waited = clock_mono_us() - mail.posted_mono_us;
 
 			worker_observe(&p->w, STAT_MAIL_US, waited > 0 ? (uint64_t)waited : 0);
+			observed = true;
 		}
 		handle(p, &mail);
 		if (!role->consume_late)

@@ -182,10 +182,10 @@ int worker_post(struct worker *w, unsigned to, uint16_t kind, const struct iovec
 int worker_post_now(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov,
     int iovcnt);
 /*
- * The same, and only while at least half of the ring is free: for what must not take the room of records that somebody
- * waits for.
+ * The same for what can wait, too: it takes no more than half of the ring, whose rest is for what
+ * somebody waits for, and does not wake the receiver for each record.
  */
-int worker_post_spare(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov,
+int worker_post_idly(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov,
     int iovcnt);
 size_t worker_backlog(const struct worker *w, unsigned to);	/* bytes waiting for that slot */
 

@@ -27,6 +27,7 @@
 #include "shm/topics.h"
 
 #define RING	4096u
+#define BIG_RING (1u << 18)
 
 static struct shm_sizes
 small(void)
@@ -299,6 +300,41 @@ a_full_ring_is_told(void **state)
 		assert_int_equal(mail.len, RING / 4);
 		mailbox_consume(&r);
 	}
+}
+
+/* It leaves half of the ring to others, and the reader asleep until there is much of it. */
+static void
+what_can_wait_takes_half_and_wakes_nobody(void **state)
+{
+	struct shm_sizes sizes = small();
+	char data[1000] = "";
+	struct iovec iov = { data, sizeof(data) };
+	struct mailbox_reader r;
+	struct mail mail;
+	struct shm *shm;
+	unsigned n;
+
+	(void)state;
+	sizes.mailbox_bytes_of[0] = BIG_RING;
+	assert_non_null(shm = shm_create(&sizes));
+	mailbox_reader_init(&r, shm, 0);
+	for (int round = 0; round < 5; round++) {
+		assert_int_equal(mailbox_sleep(&r), 1);
+		for (n = 0; mailbox_rings(shm, 0) == (unsigned)round; n++)
+			assert_int_equal(mailbox_post_idly(shm, 0, 1, &iov, 1), 0);
+		assert_true(n == 65536 / 1024 + 1);
+		mailbox_wake(&r);
+		for (; mailbox_post_idly(shm, 0, 1, &iov, 1) == 0; n++)
+			;
+		assert_int_equal(errno, EAGAIN);
+		assert_true(n >= BIG_RING / 2048 - 1 && mailbox_used(shm, 0) <= BIG_RING / 2);
+		assert_int_equal(post(shm, 0, 2, data, sizeof(data)), 0);
+		for (; mailbox_next(&r, &mail) == 1; n--)
+			assert_true(mail.idly == (mail.kind == 1));
+		assert_true(n + 1 == 0);
+		mailbox_consume(&r);
+	}
+	shm_free(shm);
 }
 
 static void
@@ -860,6 +896,7 @@ main(void)
 		UNIT(mail_arrives_joined),
 		UNIT(a_full_ring_is_told),
 		UNIT(the_bell_rings_for_a_sleeper_only),
+		cmocka_unit_test(what_can_wait_takes_half_and_wakes_nobody),
 		UNIT(a_successor_reads_what_was_not_consumed),
 		cmocka_unit_test(light_traffic_touches_few_pages),
 		UNIT(a_claim_is_one_device_s_and_the_higher_epoch_s),

@@ -108,7 +108,7 @@ store_sample(struct gateway *g, const struct device *d, int64_t at)
 	buf_clear(&g->record);
 	msg_pack_sample(&g->record, &m);
 	iov = (struct iovec){ g->record.data, g->record.len };
-	if (slot == -1 || worker_post_spare(g->w, (unsigned)slot, MSG_sample, &iov, 1) == -1)
+	if (slot == -1 || worker_post_idly(g->w, (unsigned)slot, MSG_sample, &iov, 1) == -1)
 		gateway_count(g, TELEMETRY_UNSTORED, 1);
 }
 
