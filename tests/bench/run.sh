@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # run.sh: measures belayd beside the floor (raw_epoll) and Node's ws, all on this machine.
 #
-#	tests/bench/run.sh [-r ROUNDS] [-s SECONDS] [echo|pipelined|fanout|connect|command|hold|all]...
+#	tests/bench/run.sh [-r ROUNDS] [-s SECONDS] [echo|pipelined|fanout|connect|command|telemetry|hold|all]...
 #
 # The contestants take turns in one run, for ROUNDS (5) rounds of SECONDS (4) each, so that what else the machine does falls
 # on all of them; what is printed are medians.  The first figure is CPU time of all processes of the server for one unit of
 # work; README.md says what a unit is and how the ratios are to be read.
 #
 # Environment: TEST_BUILD (./build), WORKERS gateways of belayd (1, as the others have one process), CONNECTIONS of hold
-# (10000), HOLD_SECONDS (65), RATE of command's open loop (half of what the slowest contestant reached before).  Everything is
-# started privately in a temporary folder and stopped by process id.  Each result line is kept in BUILD/bench.log.
+# (10000), HOLD_SECONDS (65), RATE of command's open loop (half of what the slowest contestant reached before), TELEMETRY_RATE
+# of telemetry's (5000), BEFORE: the build folder of another belayd, which takes part in telemetry.  Everything is started
+# privately in a temporary folder and stopped by process id.  Each result line is kept in BUILD/bench.log.
 
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
@@ -30,9 +31,9 @@ while getopts r:s:h option; do
 done
 shift $((OPTIND - 1))
 (($#)) || set -- all
-[[ $* == all ]] && set -- echo pipelined fanout connect command hold
+[[ $* == all ]] && set -- echo pipelined fanout connect command telemetry hold
 for mode; do
-	[[ $mode =~ ^(echo|pipelined|fanout|connect|command|hold)$ ]] || die "there is no measurement $mode"
+	[[ $mode =~ ^(echo|pipelined|fanout|connect|command|telemetry|hold)$ ]] || die "there is no measurement $mode"
 done
 [[ -x $bench/bench_echo && -x $build/belayd ]] || die "run \"make bench\" first (looked in $build; TEST_BUILD names another)"
 
@@ -98,7 +99,7 @@ peers() {
 	node_ready=yes
 }
 
-# start_belayd [NAME [GATEWAYS [STORE]]]
+# start_belayd [NAME [GATEWAYS [STORE [SETTING...]]]]: settings as -o takes them.
 start_belayd() {
 	local name=${1:-belayd} gateways=${2:-$workers}
 	local store=${3:-sqlite://$dir/$name/belay.db}
@@ -110,7 +111,7 @@ auth:   { jwt_secret_file = "$dir/secret"; };
 store:  { url = "$store"; };
 limits: { message_rate = 1000000; message_burst = 1000000; requests_per_user = 0; };
 END
-	serve "$name" "$build/belayd" -f -c "$dir/$name.conf" -o server.listen=127.0.0.1:PORT
+	serve "$name" "${program:-$build/belayd}" -f -c "$dir/$name.conf" -o server.listen=127.0.0.1:PORT "${@:4}"
 }
 
 # load PROGRAM NAME CONTESTANT ARGUMENT...: one measurement; its line goes to the results.
@@ -269,6 +270,43 @@ mode_command() {
 		bench_command belayd-mem memory "${secret[@]}" --rate "$at" "${t[@]}" \
 		-- ${pid_of[node]:+bench_command node-relay node --rate "$at" "${t[@]}"}
 	table server_cpu_us "CPU us"
+}
+
+mode_telemetry() {
+	local t=(--seconds "$seconds" --secret-file "$dir/secret") at=${TELEMETRY_RATE:-5000} k
+	local -a before=()
+	[[ -n ${BEFORE:-} ]] && program=$BEFORE/belayd start_belayd before && before=(bench_telemetry before before "${t[@]}")
+	start_belayd belayd
+	start_belayd on "$workers" "sqlite://$dir/on/belay.db" -o store.telemetry_retention=1h
+	start_belayd memory "$workers" memory: -o store.telemetry_retention=1h
+	echo "100 devices, messages of 200 bytes, $at a second in all, which nobody watches; unit: a message taken in"
+	echo "(belayd stores none; belayd-on stores them on disk with full synchronisation, belayd-on-mem in memory)"
+	contest "$rounds" ${before:+"${before[@]}" --rate "$at"} -- bench_telemetry belayd belayd "${t[@]}" --rate "$at" -- \
+		bench_telemetry belayd-on on "${t[@]}" --rate "$at" -- bench_telemetry belayd-on-mem memory "${t[@]}" --rate "$at"
+	table server_cpu_us "CPU us"
+	echo
+	echo "the same, 16 on their way for each device: more than can be stored (the rest is shown and counted)"
+	contest "$rounds" ${before:+"${before[@]}"} -- bench_telemetry belayd belayd "${t[@]}" -- \
+		bench_telemetry belayd-on on "${t[@]}" -- bench_telemetry belayd-on-mem memory "${t[@]}"
+	table server_cpu_us "CPU us"
+	echo
+	echo "100 commands a second (open loop) to 100 other devices, alone and while $at messages of telemetry a second come"
+	: >"$dir/results"
+	for ((k = 0; k < rounds; k++)); do
+		load bench_command alone belayd "${t[@]}" --rate 100
+		beside belayd
+		beside on
+	done
+	table server_cpu_us "CPU us"
+}
+
+# beside CONTESTANT: commands while telemetry comes.
+beside() {
+	"$bench/bench_telemetry" --name beside --connect "127.0.0.1:${port_of[$1]}" --secret-file "$dir/secret" --rate "$at" \
+		--warm-up 0 --seconds "$((seconds + 2))" >/dev/null 2>"$dir/beside.log" &
+	local pid=$!
+	load bench_command "beside-$1" "$1" "${t[@]}" --rate 100
+	wait "$pid" || { echo "FAILED: bench_telemetry: $(cat "$dir/beside.log")"; failures=$((failures + 1)); }
 }
 
 mode_hold() {

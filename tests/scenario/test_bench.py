@@ -36,6 +36,7 @@ CASES = [
     ("bench_connect", "echo", ("--raw",), ("--at-once", 8, "--devices", 20), "connections"),
     ("bench_command", "relay", ("--raw",), ("--controllers", 4, "--devices", 8), "commands"),
     ("bench_command", "relay", ("--raw",), ("--controllers", 4, "--devices", 8, "--rate", 100), "commands"),
+    ("bench_telemetry", None, (), ("--devices", 8), "messages"), ("bench_telemetry", None, (), ("--devices", 8, "--rate", 100), "messages"),
 ]
 
 
@@ -55,7 +56,7 @@ async def test_against_belayd(bench, start, tmp_path):
     assert line["connections"] == "200" and int(line["pss_kb"]) > 0
 
 
-@pytest.mark.parametrize("program, mode, raw, args, unit", [c for c in CASES if c[1] == "relay" or "--devices" not in c[3]])
+@pytest.mark.parametrize("program, mode, raw, args, unit", [c for c in CASES if c[1] == "relay" or (c[1] and "--devices" not in c[3])])
 async def test_against_the_floor(bench, program, mode, raw, args, unit):
     port = belay.free_port()
     floor = await asyncio.create_subprocess_exec(str(bench / "raw_epoll"), "--mode", mode, "--port", str(port))
