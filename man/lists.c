@@ -201,7 +201,7 @@ list_closes(void)
 	puts(".Bl -column \"4000\" \"Too many invalid messages\" \"reconnect with longer "
 	    "back-off\"");
 	puts(".It Sy code Ta Sy reason Ta Sy the client should");
-#define X(code, name, reason, advice) printf(".It %d Ta %s Ta %s\n", code, reason, advice);
+#define X(code, name, reason, advice) printf(".It %d Ta \\&%s Ta \\&%s\n", code, reason, advice);
 #include "ws/close.def"
 #undef X
 	puts(".El");

@@ -61,10 +61,10 @@ async def test_too_many_invalid(belayd):
 async def test_binary_and_too_big(belayd):
     c = await belayd.user()
     await c.ws.send(b"\0\1")
-    assert (await c.closed())[0] == 1003
+    assert await c.closed() == (1003, "Binary not accepted")
     c = await belayd.user()
     await c.ws.send('{"type":"ping","payload":{"x":"' + "y" * 70000 + '"}}')
-    assert (await c.closed())[0] == 1009
+    assert await c.closed() == (1009, "Message too big")
 
 
 async def test_rate_limit(belayd):

@@ -97,7 +97,8 @@ class Wire:
         assert opcode == CLOSE, (opcode, payload[:80])
         got = struct.unpack(">H", payload[:2])[0] if payload else None
         assert got in (code if isinstance(code, tuple) else (code,)), (got, payload)
-        payload[2:].decode()
+        reason = payload[2:].decode()
+        assert reason.startswith({1002: "Protocol error: ", 1007: "Invalid UTF-8", 1009: "Message too big"}.get(got, "")), reason
         assert await self.recv(timeout) is None
 
 

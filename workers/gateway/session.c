@@ -2,6 +2,7 @@
  * session.c: an accepted WebSocket connection: its greeting, what comes in,
  * its time, its end.  One gateway process.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -504,6 +505,21 @@ on_message(struct gateway *g, struct conn *c, enum ws_event event, const struct 
 	}
 }
 
+/* With the code's own reason; behind that of 1002, which is many things, what it was. */
+static void
+close_faulty(struct gateway *g, struct conn *c, const struct ws_message *m)
+{
+	enum ws_close row = ws_close_of(m->code);
+	char reason[WS_REASON_MAX + 1];
+
+	if (row != WS_CLOSE_PROTOCOL) {
+		conn_close(g, c, row != WS_CLOSE_NONE ? row : WS_CLOSE_INTERNAL);
+		return;
+	}
+	snprintf(reason, sizeof(reason), "%s: %s", ws_close_reason(row), m->why);
+	conn_close_code(g, c, m->code, slice_of(reason));
+}
+
 void
 session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
 {
@@ -540,7 +556,7 @@ session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
 			if (c->phase != CONN_CLOSING) {
 				gateway_count(g, PROTOCOL_ERRORS, 1);
 				log_debug("WebSocket closed with %u: %s", (unsigned)m.code, m.why);
-				conn_close_code(g, c, m.code, slice_of(m.why));
+				close_faulty(g, c, &m);
 			}
 			conn_drop_when_sent(g, c);
 			break;
