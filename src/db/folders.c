@@ -44,8 +44,14 @@ folders_make(const char *path, const struct folders_owner *owner)
 		if (mkdir(folder, 0750) == 0) {
 			if (owner != NULL && give(folder, owner) == -1)
 				return -1;
-		} else if (errno != EEXIST && errno != EISDIR && errno != EROFS && errno != EACCES) {
-			return -1;
+		} else if (errno != EEXIST && errno != EISDIR) {
+			int saved = errno;
+
+			/* One that is there may be said to be on a file system that can't be written to. */
+			if (access(folder, F_OK) == -1) {
+				errno = saved;
+				return -1;
+			}
 		}
 	}
 	return 0;

@@ -16,18 +16,23 @@
 #include "base/must.h"
 #include "master/pidfile.h"
 
-static void
+/* 0; else why there is none. */
+static int
 make_directory(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	char *dir;
+	int error = 0;
 
 	if (slash == NULL || slash == path)
-		return;
+		return 0;
 	dir = must_strndup(path, (size_t)(slash - path));
 	if (mkdir(dir, 0755) == 0)
 		(void)chmod(dir, 0755);	/* whatever the umask */
-	free(dir);			/* what went wrong is seen at open() */
+	else if ((error = errno) == EEXIST || access(dir, F_OK) == 0)
+		error = 0;
+	free(dir);
+	return error;
 }
 
 /* Says why the file can't be locked, and closes it. */
@@ -63,9 +68,13 @@ int
 pidfile_open(const char *path, char *err, size_t errlen)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	int fd;
+	int fd, error = make_directory(path);
 
-	make_directory(path);
+	if (error != 0) {
+		(void)snprintf(err, errlen, "%s: its directory can't be made: %s", path,
+		    strerror(error));
+		return -1;
+	}
 	for (;;) {
 		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 		if (fd == -1) {

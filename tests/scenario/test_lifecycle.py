@@ -503,9 +503,29 @@ def test_folder_that_the_user_may_not_write():
         (folder / "data").mkdir(0o755)
         done = d.start()
         assert done.returncode == 2
-        assert "store" in d.log.read_text() and str(folder) in d.log.read_text()
+        assert f"store unreachable: {folder}/data/belay.db: Permission denied" in d.log.read_text()
     finally:
         d.stop()
+        shutil.rmtree(folder)
+
+
+@needs_root
+def test_folders_that_can_not_be_made():
+    """Without root: what is said is why, not that what would be in them is not there."""
+    folder = Path(tempfile.mkdtemp(prefix="belay-user-"))
+    try:
+        folder.chmod(0o755)
+        program = shutil.copy(BELAYD, folder)			# the build folder may be closed to others
+        for run_dir, store, wanted in ((folder / "run", "memory:", "its directory can't be made: Permission denied"),
+                                       (folder / "open", f"sqlite://{folder}/store/belay.db", "/store/belay.db: Permission denied")):
+            (folder / "open").mkdir(exist_ok=True)
+            (folder / "open").chmod(0o777)
+            done = subprocess.run([program, "-f", "-c", "/dev/null", "-o", f"server.listen=127.0.0.1:{free_port()}", "-o",
+                                   f"server.run_dir={run_dir}", "-o", f"store.url={store}", "-o", f"auth.jwt_secret={belay.SECRET}"],
+                                  capture_output=True, text=True, timeout=30, user="nobody", group="nogroup", extra_groups=[],
+                                  env=clean_environment())
+            assert done.returncode == 2 and wanted in done.stderr, done.stderr
+    finally:
         shutil.rmtree(folder)
 
 
