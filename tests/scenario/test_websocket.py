@@ -91,8 +91,8 @@ class Wire:
             return a & 15, await self.reader.readexactly(n)
         return await asyncio.wait_for(read(), timeout)
 
-    async def closed_with(self, code, timeout=belay.PATIENCE):
-        """The next frame is a close with that code, and TCP is ended by the server."""
+    async def closed_with(self, code, timeout=belay.PATIENCE, ours=False):
+        """The next frame is a close with that code (and its reason, unless it answers ours), and TCP is ended by the server."""
         opcode, payload = await self.recv(timeout)
         assert opcode == CLOSE, (opcode, payload[:80])
         got = struct.unpack(">H", payload[:2])[0] if payload else None
