@@ -120,9 +120,12 @@ show(struct listing *l, sqlite3_stmt *st, bool ours)
 	return !db_event_passes(l->f, &e) || (l->cb(l->arg, &e) && ++l->shown < l->f->limit);
 }
 
-/* A statement that walks over events: the column behind those of the event says whether it is the asker's. */
+/*
+ * A statement that walks over events, those of a device or (0) of the scope: the column behind those of
+ * the event says whether it is the asker's.
+ */
 static enum db_result
-list_walk(struct listing *l, enum sqlite_statement which)
+list_walk(struct listing *l, enum sqlite_statement which, int64_t device_pk)
 {
 	sqlite3_stmt *st = sqlite_use(l->s, which);
 	int64_t last = begins(l->f);
@@ -130,8 +133,8 @@ list_walk(struct listing *l, enum sqlite_statement which)
 
 	if (st == NULL)
 		return DB_FAILED;
-	if (l->f->device_pk != 0)
-		bind_i64(st, 1, l->f->device_pk);
+	if (device_pk != 0)
+		bind_i64(st, 1, device_pk);
 	else
 		bind_scope(st, &l->f->scope);
 	bind_i64(st, 4, last);
@@ -145,9 +148,10 @@ list_walk(struct listing *l, enum sqlite_statement which)
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
-/* One device's events: the place of the next one, 0 at the end. */
+/* One device's events: the place of the next one, 0 at the end, and whether it is to be shown. */
 struct line {
 	int64_t device_pk, seq;
+	bool passes;
 };
 
 static enum db_result
@@ -163,7 +167,10 @@ next_of(struct listing *l, struct line *line, int64_t from)
 	line->seq = 0;
 	result = sqlite_row(l->s, st);
 	if (result == DB_OK) {
+		struct db_event e = { .event = col_slice(st, 1), .at = col_i64(st, 2) };
+
 		line->seq = col_i64(st, 0);
+		line->passes = db_event_passes(l->f, &e);
 		sqlite3_reset(st);
 	}
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
@@ -182,33 +189,57 @@ first_of(const struct listing *l, struct line *line, size_t n)
 	return best;
 }
 
+/* *more = false ends the list. */
+static enum db_result
+show_one(struct listing *l, int64_t seq, bool *more)
+{
+	sqlite3_stmt *st = sqlite_use(l->s, STMT_event_by_seq);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, seq);
+	if ((result = sqlite_row(l->s, st)) == DB_OK) {
+		*more = show(l, st, true);
+		sqlite3_reset(st);
+	}
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
 /* Several lines as one, in order. */
 static enum db_result
-list_merged(struct listing *l, struct line *line, size_t n)
+merge(struct listing *l, struct line *line, size_t n)
 {
 	int64_t last = begins(l->f);
 	struct line *at;
-	sqlite3_stmt *st;
-	enum db_result result;
 	bool more = true;
 
 	for (size_t i = 0; i < n; i++)
 		if (next_of(l, &line[i], last) == DB_FAILED)
 			return DB_FAILED;
 	while (more && (at = first_of(l, line, n)) != NULL && db_scan_on(l->f->scan, last)) {
-		if ((st = sqlite_use(l->s, STMT_event_by_seq)) == NULL)
+		last = at->seq;
+		if (at->passes && show_one(l, last, &more) == DB_FAILED)
 			return DB_FAILED;
-		bind_i64(st, 1, last = at->seq);
-		if ((result = sqlite_row(l->s, st)) == DB_FAILED)
-			return DB_FAILED;
-		if (result == DB_OK) {
-			more = show(l, st, true);
-			sqlite3_reset(st);
-		}
 		if (more && next_of(l, at, last) == DB_FAILED)
 			return DB_FAILED;
 	}
 	return DB_OK;
+}
+
+/* Many statements: without a transaction around them each would lock the file for itself. */
+static enum db_result
+list_merged(struct listing *l, struct line *line, size_t n)
+{
+	bool alone = sqlite3_get_autocommit(l->s->handle) != 0;
+	enum db_result result;
+
+	if (alone && sqlite_run(l->s, sqlite_use(l->s, STMT_begin_reading), NULL) != DB_OK)
+		return DB_FAILED;
+	result = merge(l, line, n);
+	if (alone && sqlite_run(l->s, sqlite_use(l->s, STMT_commit), NULL) != DB_OK)
+		return DB_FAILED;
+	return result;
 }
 
 /* The user's devices, FEW_DEVICES + 1 of them at most. */
@@ -223,7 +254,7 @@ scope_devices(struct sqlite_db *s, const struct db_scope *scope, struct line *li
 	bind_scope(st, scope);
 	bind_i64(st, 4, FEW_DEVICES + 1);
 	for (*n = 0; (result = sqlite_row(s, st)) == DB_OK; (*n)++)
-		line[*n] = (struct line){ col_i64(st, 0), 0 };
+		line[*n] = (struct line){ .device_pk = col_i64(st, 0) };
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
@@ -231,20 +262,23 @@ enum db_result
 sqlite_event_list(struct db *db, const struct db_event_filter *f, db_event_cb *cb, void *arg)
 {
 	struct listing l = { self(db), f, cb, arg, 0 };
+	enum sqlite_statement device_walk = f->ascending ? STMT_event_walk_device_up : STMT_event_walk_device;
 	struct line line[FEW_DEVICES + 1];
 	size_t n;
 
 	if (f->limit == 0)
 		return DB_OK;
 	if (f->device_pk != 0)
-		return list_walk(&l, f->ascending ? STMT_event_walk_device_up : STMT_event_walk_device);
+		return list_walk(&l, device_walk, f->device_pk);
 	if (f->scope.all)
-		return list_walk(&l, f->ascending ? STMT_event_walk_tenant_up : STMT_event_walk_tenant);
+		return list_walk(&l, f->ascending ? STMT_event_walk_tenant_up : STMT_event_walk_tenant, 0);
 	if (scope_devices(l.s, &f->scope, line, &n) == DB_FAILED)
 		return DB_FAILED;
+	if (n == 1)
+		return list_walk(&l, device_walk, line[0].device_pk);
 	if (n <= FEW_DEVICES)
 		return list_merged(&l, line, n);
-	return list_walk(&l, f->ascending ? STMT_event_walk_many_up : STMT_event_walk_many);
+	return list_walk(&l, f->ascending ? STMT_event_walk_many_up : STMT_event_walk_many, 0);
 }
 
 /* Visitors */
