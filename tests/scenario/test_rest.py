@@ -624,6 +624,13 @@ async def test_methods(belayd):
             assert ("HEAD" in allow) == ("GET" in methods)
         status, headers, raw = await belayd.rest("OPTIONS", path, bearer="", raw=True)
         assert status == 204 and methods <= set(headers["Allow"].split(", ")) and raw == b""
+    for path in ("/ws", "/"):
+        for method in ("POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
+            c = await Raw.open(belayd)
+            await c.send(head(method, path))
+            answer, body = (await c.end()).split(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 405 ") and re.findall(rb"\r\nAllow: (.*)\r", answer) == [b"GET"], answer
+            assert (body == b"") == (method == "HEAD")
     for path in ("/api/nowhere", "/api", "/api/device/x/y/z", "/api//device", "/v1/websocket", "/api/device/"):
         status, body = await belayd.rest("GET", path)
         assert status == 404 and error_of(body, "not_found"), path

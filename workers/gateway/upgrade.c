@@ -147,12 +147,13 @@ answer(struct gateway *g, struct conn *c, const void *p, size_t n)
 }
 
 static void
-refuse_upgrade(struct gateway *g, struct conn *c, const struct ws_upgrade *u, int status)
+refuse_upgrade(struct gateway *g, struct conn *c, const struct ws_upgrade *u, int status,
+    bool head_only)
 {
 	struct http_response r = {
 		.close = true,
-		.extra = slice_of(ws_upgrade_refusal_fields(status)),
-		.allow = status == 405 ? SLICE("GET") : SLICE_NONE
+		.extra = slice_of(ws_upgrade_refusal_fields(status)),	/* Allow too */
+		.head_only = head_only
 	};
 
 	buf_clear(&g->scratch);
@@ -185,7 +186,7 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 		status = 400;
 	}
 	if (status != 101) {
-		refuse_upgrade(g, c, &u, status);
+		refuse_upgrade(g, c, &u, status, head->method == HTTP_HEAD);
 		return;
 	}
 	if (g->w->draining) {
