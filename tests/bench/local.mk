@@ -1,7 +1,8 @@
 # Load programs: built by "make bench", never installed, not part of "make all".
 BENCH_TARGETS = \
 	tests/bench/bench_command tests/bench/bench_connect tests/bench/bench_echo \
-	tests/bench/bench_fanout tests/bench/bench_hold tests/bench/bench_telemetry tests/bench/bench_verify \
+	tests/bench/bench_fanout tests/bench/bench_hold tests/bench/bench_telemetry tests/bench/bench_tenants \
+	tests/bench/bench_verify \
 	tests/bench/raw_epoll
 
 EXTRA_PROGRAMS += $(BENCH_TARGETS)
@@ -29,6 +30,8 @@ tests_bench_bench_hold_SOURCES = tests/bench/bench_hold.c
 tests_bench_bench_hold_LDADD = $(BENCH_LIBS)
 tests_bench_bench_telemetry_SOURCES = tests/bench/bench_telemetry.c
 tests_bench_bench_telemetry_LDADD = $(BENCH_LIBS)
+tests_bench_bench_tenants_SOURCES = tests/bench/bench_tenants.c
+tests_bench_bench_tenants_LDADD = $(BENCH_LIBS)
 tests_bench_bench_verify_SOURCES = tests/bench/bench_verify.c tests/unit/auth_tokens.c tests/unit/auth_tokens.h
 tests_bench_bench_verify_LDADD = $(BENCH_LIBS)
 tests_bench_raw_epoll_SOURCES = tests/bench/raw_epoll.c

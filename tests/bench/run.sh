@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh: measures belayd beside the floor (raw_epoll) and Node's ws, all on this machine.
 #
-#	tests/bench/run.sh [-r ROUNDS] [-s SECONDS] [echo|pipelined|fanout|connect|command|telemetry|hold|all]...
+#	tests/bench/run.sh [-r ROUNDS] [-s SECONDS] [echo|pipelined|fanout|connect|command|telemetry|hold|tenants|all]...
 #
 # The contestants take turns in one run, for ROUNDS (5) rounds of SECONDS (4) each, so that what else the machine does falls
 # on all of them; what is printed are medians.  The first figure is CPU time of all processes of the server for one unit of
@@ -31,9 +31,9 @@ while getopts r:s:h option; do
 done
 shift $((OPTIND - 1))
 (($#)) || set -- all
-[[ $* == all ]] && set -- echo pipelined fanout connect command telemetry hold
+[[ $* == all ]] && set -- echo pipelined fanout connect command telemetry hold tenants
 for mode; do
-	[[ $mode =~ ^(echo|pipelined|fanout|connect|command|telemetry|hold)$ ]] || die "there is no measurement $mode"
+	[[ $mode =~ ^(echo|pipelined|fanout|connect|command|telemetry|hold|tenants)$ ]] || die "there is no measurement $mode"
 done
 [[ -x $bench/bench_echo && -x $build/belayd ]] || die "run \"make bench\" first (looked in $build; TEST_BUILD names another)"
 
@@ -109,7 +109,7 @@ start_belayd() {
 server: { run_dir = "$dir/$name"; workers = $gateways; echo = true; log_level = "warn"; };
 auth:   { jwt_secret_file = "$dir/secret"; };
 store:  { url = "$store"; };
-limits: { message_rate = 1000000; message_burst = 1000000; requests_per_user = 0; };
+limits: { ${limits:-message_rate = 1000000; message_burst = 1000000; requests_per_user = 0;} };
 END
 	serve "$name" "${program:-$build/belayd}" -f -c "$dir/$name.conf" -o server.listen=127.0.0.1:PORT "${@:4}"
 }
@@ -321,6 +321,30 @@ mode_hold() {
 	table bytes_per_connection "bytes each"
 	echo
 	table server_cpu_us_per_connection_second "CPU us/s"
+}
+
+# Each line is a noisy tenant of another kind; the rounds of one take turns with rounds in which it is silent.
+mode_tenants() {
+	local quota=500 connections=400 line name
+	local t=(--rounds "$rounds" --seconds "$seconds" --secret-file "$dir/secret")
+	# Commands are acknowledged, which counts as well: 6 of 10 are within the quota.
+	echo "a tenant's commands, 200 a second, while another tenant, whose quota is $quota messages a second and $connections connections," \
+		"is silent, and while it is not; unit: the way of a command, us"
+	limits="tenant_message_rate = $quota; connections_per_tenant = $connections;" start_belayd
+	: >"$dir/results"
+	load bench_tenants over-ws belayd "${t[@]}" --noise ws --noisy-rate $((10 * quota))
+	load bench_tenants over-rest belayd "${t[@]}" --noise rest --noisy-rate $((10 * quota))
+	load bench_tenants over-both belayd "${t[@]}" --noise both --noisy-rate $((10 * quota))
+	load bench_tenants within belayd "${t[@]}" --noise ws --noisy-rate $((quota * 6 / 10)) \
+		--dashboards $((connections / 2)) --noisy-devices $((connections / 2)) --noisy-users 20
+	load bench_tenants lumps belayd "${t[@]}" --noise ws --noisy-rate $((quota * 6 / 10)) --noisy-lump $((quota / 2))
+	printf '%-12s %10s %10s %8s %10s %10s %8s %10s %10s\n' "" "p50 quiet" "p50 noisy" ratio "p99 quiet" "p99 noisy" ratio sent refused
+	while read -r line; do
+		declare -A v=()
+		for name in $line; do v[${name%%=*}]=${name#*=}; done
+		printf '%-12s %10s %10s %8s %10s %10s %8s %10s %10s\n' "${v[name]}" "${v[quiet_p50_us]}" "${v[loud_p50_us]}" "${v[ratio_p50]}" \
+			"${v[quiet_p99_us]}" "${v[loud_p99_us]}" "${v[ratio_p99]}" $((v[sent] + v[requests])) $((v[refused] + v[requests_refused]))
+	done <"$dir/results"
 }
 
 failures=0
