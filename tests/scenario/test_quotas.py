@@ -9,6 +9,7 @@ import time
 
 import aiohttp
 import pytest
+import websockets
 
 from belay import PATIENCE, Refused, eventually, free_port, token
 
@@ -332,3 +333,75 @@ async def test_full_table_of_limits(start):
     assert again.count(b"429") == 4000 - uncounted
     assert again.count(b"200") == uncounted
     assert (await counter(belayd, "belay_limits_uncounted_total")) == 2 * uncounted
+
+
+async def test_floods_wait_in_their_sockets(start):
+    """Who goes on above the rate is not read as fast as he sends, but told of it, served at the rate, and closed in the end."""
+    belayd = start({"limits.abuse_time": "3s"}, workers=1)
+    c = await belayd.user()
+    other = await belayd.user("u2")
+    sent, began = 0, time.monotonic()
+
+    async def flood():
+        nonlocal sent
+        with contextlib.suppress(websockets.ConnectionClosed):
+            while True:
+                for _ in range(100):
+                    await c.ws.send('{"type":"ping"}')
+                sent += 100
+                await asyncio.sleep(0.005)
+
+    task = asyncio.ensure_future(flood())
+    for _ in range(5):
+        assert (await other.ask("ping"))["type"] == "pong"
+        await asyncio.sleep(0.2)
+    assert await c.closed(timeout=20) == (4029, "Rate limited")
+    took = time.monotonic() - began
+    await task
+    refused = [m for m in c.kept if m["type"] == "error"]
+    served = [m for m in c.kept if m["type"] == "pong"]
+    assert all(m["payload"]["code"] == "rate_limited" and m["payload"]["retryAfterMs"] > 0 for m in refused)
+    assert took >= 3 and 100 + 50 * 2 <= len(served) <= 100 + 50 * took + 1
+    # The first hundred refusals are free, and what one read of 16 KB brought; then a handful in each tenth of a second.
+    assert 100 < len(refused) < 1200 + 300 * took < sent, (len(refused), took, sent)
+    assert await belayd.metric("belay_hushed_total") >= 5
+    await other.close()
+
+
+async def test_quiet_again_after_a_flood(start):
+    """Whoever stops is read as before, and none of what was within the rate is lost."""
+    belayd = start({"limits.message_burst": 20}, workers=1)
+    c = await belayd.user()
+    for _ in range(120):
+        await c.ws.send('{"type":"ping"}')
+    answers = [(await c.recv(10))["type"] for _ in range(120)]
+    assert set(answers) == {"pong", "error"}
+    await asyncio.sleep(0.5)
+    began = time.monotonic()
+    assert (await c.ask("ping"))["type"] == "pong"
+    assert time.monotonic() - began < 1
+    await c.close()
+
+
+async def test_refused_requests_keep_their_connection(start):
+    """429 comes for each of many requests at once, in order, also with bodies, and beyond the first ones no faster than the rate."""
+    belayd = start({"limits.requests_per_user": 5, "limits.message_burst": 5}, workers=1)
+    body = b'{"deviceId":"none","command":"unlock_door"}'
+    head = f"Host: x\r\nAuthorization: Bearer {token()}\r\n".encode()
+    post = b"POST /api/command HTTP/1.1\r\n" + head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    get = b"GET /api/device HTTP/1.1\r\n" + head + b"\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", belayd.port)
+    began = time.monotonic()
+    writer.write((post + get) * 20)
+    statuses = []
+    for _ in range(40):
+        lines = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).decode().split("\r\n")
+        statuses.append(int(lines[0].split()[1]))
+        length = next(int(line.split()[1]) for line in lines if line.lower().startswith("content-length:"))
+        assert b"rate_limited" in await reader.readexactly(length) or statuses[-1] != 429
+    took = time.monotonic() - began
+    assert statuses[:10] == [404, 200] * 5
+    assert 5 < statuses.count(429) <= 30
+    assert len(statuses) - statuses.count(429) <= 10 + 5 * took + 1
+    assert took > 1 and await belayd.metric("belay_hushed_total") >= 5
+    writer.close()

@@ -147,9 +147,8 @@ api_authorize(struct gateway *g, struct conn *c, const struct http_head *head)
 			http_respond_error(g, c, ERROR_no_access, NULL, NULL);
 			return false;
 		}
-		if (!limits_request(g, &h->who, &retry_after_ms)) {
-			http_respond_retry(g, c, ERROR_rate_limited, retry_after_ms);
-			return false;
+		if (!limits_request(g, c, &h->who, &retry_after_ms)) {
+			return http_respond_too_fast(g, c, head, retry_after_ms);
 		}
 	}
 	if (h->has_body && !body_is_json(head)) {

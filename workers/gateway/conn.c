@@ -15,6 +15,7 @@
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
+#include "gateway/limits.h"
 #include "gateway/peer.h"
 #include "gateway/session.h"
 #include "gateway/tls_conn.h"
@@ -101,7 +102,7 @@ conn_input(struct gateway *g, struct conn *c, size_t n)
 static void
 on_readable(struct gateway *g, struct conn *c)
 {
-	ssize_t n = net_read(conn_fd(c), g->read_buf, GATEWAY_READ_SIZE);
+	ssize_t n = net_read(conn_fd(c), g->read_buf, limits_read_size(g, c));
 
 	if (n < 0 && errno == EAGAIN)
 		return;
@@ -354,6 +355,7 @@ close_with(struct gateway *g, struct conn *c, uint16_t code, struct slice reason
 	if (c->phase != CONN_OPEN)
 		http_end(g, c);
 	c->phase = CONN_CLOSING;
+	conn_pause_reading(g, c, false);	/* the peer's close frame may be behind other things */
 	n = ws_close_put(bytes, code, reason.p, reason.len, NULL);
 	f = frame_raw(slice_bytes(bytes, n));
 	output_send(g, c, f);

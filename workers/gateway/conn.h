@@ -68,6 +68,8 @@ struct conn {
 	uint32_t invalid_s;		/* start of the minute in which bad messages are counted */
 	float tokens;
 	uint32_t invalid_count;
+	uint32_t refused_ms;		/* limits.c: when one was last refused for its rate */
+	uint16_t refused_count;
 
 	uint8_t phase, kind;
 	bool sees_all : 1, heard : 1, pinged : 1, warned : 1, deflate : 1, writing : 1,
@@ -79,6 +81,7 @@ struct conn {
 	bool over_tls : 1;		/* came by server.tls_listen */
 	bool awaits_proxy : 1;		/* the PROXY header comes first */
 	bool by_proxy : 1;		/* a trusted proxy speaks: peer.c */
+	bool hushed : 1;		/* not read from for a while: limits.c */
 	bool guest : 1;			/* beyond a limit: is told so in answer to its request */
 	uint8_t holds;			/* enum limits_place: where it is counted */
 	uint8_t address[16];		/* the client's; v4 mapped into v6, zeros: unix socket */

@@ -291,6 +291,7 @@ gateway_tick(struct worker *w)
 	keysets_tick(g);
 	tenant_sweep(g);
 	accept_tick(g);
+	limits_tick(g);
 	tls_conn_tick(g);
 	drain_tick(g);
 	if (w->mono_ms >= g->keys_due_ms) {
@@ -338,6 +339,7 @@ gateway_stop(struct worker *w)
 	keysets_fini(g);
 	tls_conn_fini(g);
 	peer_fini(g);
+	limits_fini(g);
 	output_pool_fini(&g->outputs);
 	ask_fini(&g->asks);
 	follow_fini(&g->follows);

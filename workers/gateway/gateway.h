@@ -50,6 +50,10 @@ struct gateway {
 	struct listener *listeners;	/* accept.c */
 	struct tls_conns tls;
 	struct networks trusted;	/* server.trusted_proxies: peer.c */
+	struct {			/* limits.c: connections that are not read from */
+		struct hush *v;
+		uint32_t n, cap;
+	} hushed;
 	int64_t uncounted_ms;		/* monotonic: when a full table of limits was last logged */
 	uint32_t guests;		/* connections that are only to be told why not */
 	int64_t accept_again_ms;	/* monotonic; 0: accepting */

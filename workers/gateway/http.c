@@ -181,6 +181,31 @@ http_respond_retry(struct gateway *g, struct conn *c, enum error_code code, int6
 	respond_error(g, c, error_status(code), code, NULL, NULL, retry_after_ms);
 }
 
+static void
+too_fast(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+
+	h->refusal = 0;
+	http_respond_retry(g, c, ERROR_rate_limited, h->refusal_retry_ms);
+	if (!c->hushed || c->doomed || c->phase != CONN_HTTP || h->state != REQUEST_HEAD)
+		return;
+	h->state = REQUEST_RESTING;
+	conn_pause_reading(g, c, true);
+}
+
+bool
+http_respond_too_fast(struct gateway *g, struct conn *c, const struct http_head *head,
+    int64_t retry_after_ms)
+{
+	c->http->refusal = 429;
+	c->http->refusal_retry_ms = retry_after_ms;
+	if (c->http->has_body && !head->expect_continue)
+		return true;
+	too_fast(g, c);
+	return false;
+}
+
 /* What may be done here; whether the asker may is not told. */
 static void
 respond_options(struct gateway *g, struct conn *c, const struct http_head *head, struct slice allow)
@@ -287,7 +312,7 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 	size_t used = 0;
 
 	while (!c->doomed && c->phase == CONN_HTTP && h->state != REQUEST_ASKED &&
-	    h->state != REQUEST_HELD) {
+	    h->state != REQUEST_HELD && h->state != REQUEST_RESTING) {
 		if (h->state == REQUEST_HEAD) {
 			struct http_head head;
 			long len = http_head_parse(p + used, n - used, &head);
@@ -327,6 +352,10 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 			used += (size_t)len;
 			if (!http_body_done(&h->framing))
 				break;
+		}
+		if (h->refusal != 0) {
+			too_fast(g, c);
+			continue;
 		}
 		h->state = REQUEST_ASKED;
 		set_due(g, c, BODY_S + handshake_s(g) + ASK_TIMEOUT_MS / 1000);
@@ -379,7 +408,7 @@ http_input(struct gateway *g, struct conn *c, const char *p, size_t n)
 	if (c->drop_when_sent)
 		/* answered for the last time; what still comes is not read */
 		return;
-	if (h->state == REQUEST_ASKED || h->state == REQUEST_HELD) {
+	if (h->state == REQUEST_ASKED || h->state == REQUEST_HELD || h->state == REQUEST_RESTING) {
 		buf_put(&h->in, p, n);
 		if (h->in.len > IN_MAX)
 			conn_pause_reading(g, c, true);
@@ -414,6 +443,15 @@ http_unhold(struct gateway *g, struct conn *c)
 		return;
 	c->http->state = REQUEST_HEAD;
 	set_due(g, c, handshake_s(g));
+	continue_parsing(g, c);
+}
+
+void
+http_go_on(struct gateway *g, struct conn *c)
+{
+	if (c->http->state != REQUEST_RESTING)
+		return;
+	c->http->state = REQUEST_HEAD;
 	continue_parsing(g, c);
 }
 

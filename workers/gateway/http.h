@@ -28,14 +28,15 @@ struct http {
 	uint32_t due_s;			/* when the request in hand must be complete */
 
 	/* The request in hand. */
-	enum http_state { REQUEST_HEAD, REQUEST_HELD, REQUEST_BODY, REQUEST_ASKED } state;
+	enum http_state { REQUEST_HEAD, REQUEST_HELD, REQUEST_RESTING, REQUEST_BODY,
+	    REQUEST_ASKED } state;
 	bool keep_alive, http10, head_only, has_body, parsing;
 	struct route_match match;
 	struct identity who;
 	struct buf query;		/* raw */
 	struct buf idempotency_key;
 	struct buf cors;		/* header lines for the page that asks */
-	int refusal;			/* a guest's: status, and when to try again */
+	int refusal;			/* a status that is decided, and when to try again */
 	int64_t refusal_retry_ms;
 	uint8_t peer[16];		/* who speaks to us, perhaps a trusted proxy: peer.c */
 
@@ -72,6 +73,15 @@ void http_wait(struct gateway *g, struct conn *c, const uint8_t command[UUID_LEN
  */
 void http_hold(struct gateway *g, struct conn *c);
 void http_unhold(struct gateway *g, struct conn *c);
+
+/*
+ * Answers the request in hand, whose head is `head`, with 429: when its body has come, so that the
+ * connection lasts (true), or at once (false).  Where limits.c hushed the connection the next request
+ * waits, however many have come, until http_go_on().
+ */
+bool http_respond_too_fast(struct gateway *g, struct conn *c, const struct http_head *head,
+    int64_t retry_after_ms);
+void http_go_on(struct gateway *g, struct conn *c);
 
 /* Whatever it asks for: 503 or 429, and the end. */
 void http_refuse_early(struct gateway *g, struct conn *c, int status, int64_t retry_after_ms);

@@ -3,21 +3,28 @@
  * messages, and what it counts for in the limits of the whole instance.  One gateway process; the
  * instance's counts are in shared memory, all else in struct conn.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "auth/identity.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "gateway/conn.h"
 #include "gateway/device.h"
 #include "gateway/gateway.h"
+#include "gateway/http.h"
 #include "gateway/limits.h"
 #include "gateway/peer.h"
 #include "msg/audience.h"
 #include "shm/buckets.h"
 #include "shm/holdings.h"
 
-#define ABUSE_REST_MS	2000		/* a pause of this length ends it */
 #define LOG_EVERY_MS	10000
+#define REST_MS		2000		/* a pause of this length ends abuse */
+#define HUSH_MS		100		/* the tick's, the shortest */
+#define HUSH_MAX_MS	500		/* pings, and what is within the rate, wait no longer */
+#define READ_SESSION	16384		/* bytes of one in a turn: some 100 messages; then others */
+#define READ_HUSHED	512		/* bytes taken at once of one that is not quiet */
 #define SECOND_NS	UINT64_C(1000000000)
 #define MS_NS		UINT64_C(1000000)
 
@@ -157,6 +164,83 @@ limits_reload(struct gateway *g)
 	}
 }
 
+/* --- hushing */
+
+struct hush {
+	uint64_t ref;
+	int64_t due_ms;
+};
+
+static bool
+is_quiet(const struct gateway *g, const struct conn *c)
+{
+	return c->refused_count == 0 || (uint32_t)g->w->mono_ms - c->refused_ms >= REST_MS;
+}
+
+size_t
+limits_read_size(const struct gateway *g, const struct conn *c)
+{
+	if (c->refused_count > g->conf->limits_message_burst && !is_quiet(g, c))
+		return READ_HUSHED;
+	return c->phase == CONN_OPEN ? READ_SESSION : GATEWAY_READ_SIZE;
+}
+
+/* One of it was refused.  Beyond the first ones it is not read from for about wait_ms. */
+static void
+note_refused(struct gateway *g, struct conn *c, int64_t wait_ms)
+{
+	struct hush *h;
+
+	if (is_quiet(g, c))
+		c->refused_count = 0;
+	c->refused_ms = (uint32_t)g->w->mono_ms;
+	if (c->refused_count < UINT16_MAX)
+		c->refused_count++;
+	if (c->refused_count <= g->conf->limits_message_burst || c->hushed)
+		return;
+	if (g->hushed.n == g->hushed.cap) {
+		g->hushed.cap = g->hushed.cap == 0 ? 16 : g->hushed.cap * 2;
+		g->hushed.v = must_realloc(g->hushed.v, g->hushed.cap * sizeof(*g->hushed.v));
+	}
+	h = &g->hushed.v[g->hushed.n++];
+	h->ref = conn_ref(g, c);
+	h->due_ms = g->w->mono_ms + (wait_ms < HUSH_MS ? HUSH_MS :
+	    wait_ms > HUSH_MAX_MS ? HUSH_MAX_MS : wait_ms);
+	c->hushed = true;
+	gateway_count(g, HUSHED, 1);
+	if (c->phase == CONN_OPEN)
+		conn_pause_reading(g, c, true);
+}
+
+void
+limits_tick(struct gateway *g)
+{
+	struct conn *c;
+
+	for (uint32_t i = 0; i < g->hushed.n; ) {
+		if (g->w->mono_ms < g->hushed.v[i].due_ms) {
+			i++;
+			continue;
+		}
+		c = conn_of_ref(g, g->hushed.v[i].ref);
+		g->hushed.v[i] = g->hushed.v[--g->hushed.n];
+		if (c == NULL)
+			continue;
+		c->hushed = false;
+		if (c->phase == CONN_HTTP)
+			http_go_on(g, c);
+		else
+			conn_pause_reading(g, c, false);
+	}
+}
+
+void
+limits_fini(struct gateway *g)
+{
+	free(g->hushed.v);
+	g->hushed.v = NULL;
+}
+
 /* --- how fast */
 
 static uint64_t
@@ -197,8 +281,27 @@ tenant_rate(const struct gateway *g)
 	return bucket_rate(rate, SECOND_NS, rate);
 }
 
+/*
+ * However many connections a tenant is refused on, together they are refused no more often here
+ * than its rate: each waits until those before it are over.
+ */
+static int64_t
+refused_wait_ms(const struct gateway *g, struct tenant *t)
+{
+	int64_t now = (int64_t)now_ns(g);
+
+	if (t == NULL)
+		return HUSH_MAX_MS;
+	if (t->refused_ns < now)
+		t->refused_ns = now;
+	if (t->refused_ns < now + HUSH_MAX_MS * (int64_t)MS_NS)
+		t->refused_ns += (int64_t)tenant_rate(g).gap_ns;
+	return (t->refused_ns - now) / (int64_t)MS_NS;
+}
+
 bool
-limits_request(struct gateway *g, const struct identity *who, int64_t *retry_after_ms)
+limits_request(struct gateway *g, struct conn *c, const struct identity *who,
+    int64_t *retry_after_ms)
 {
 	unsigned most = g->conf->limits_requests_per_user;
 	struct bucket_rate rate;
@@ -209,6 +312,7 @@ limits_request(struct gateway *g, const struct identity *who, int64_t *retry_aft
 		    user_thing(g, slice_of(who->tenant), slice_of(who->user)), &rate, now_ns(g)));
 		if (*retry_after_ms > 0) {
 			gateway_count(g, REQUESTS_LIMITED, 1);
+			note_refused(g, c, *retry_after_ms);
 			return false;
 		}
 	}
@@ -220,6 +324,7 @@ limits_request(struct gateway *g, const struct identity *who, int64_t *retry_aft
 	if (*retry_after_ms == 0)
 		return true;
 	gateway_count(g, TENANT_LIMITED, 1);
+	note_refused(g, c, refused_wait_ms(g, tenant_find(g, slice_of(who->tenant))));
 	return false;
 }
 
@@ -278,19 +383,22 @@ bool
 limits_message(struct gateway *g, struct conn *c, int64_t *retry_after_ms)
 {
 	float rate = (float)g->conf->limits_message_rate, burst = (float)g->conf->limits_message_burst;
+	float rested = rate * REST_MS / 1000.0f < burst - 1.0f ? rate * REST_MS / 1000.0f : burst - 1.0f;
 	uint32_t now = (uint32_t)g->w->mono_ms;
 
 	*retry_after_ms = take_token(&c->tokens, &c->rate_ms, now, rate, burst);
 	if (*retry_after_ms == 0) {
-		if (c->abuse_ms != 0 && c->tokens >= rate * ABUSE_REST_MS / 1000.0f)
+		if (c->abuse_ms != 0 && c->tokens >= rested)
 			c->abuse_ms = 0;
 		*retry_after_ms = tenant_wait_ms(g, c);
 		if (*retry_after_ms == 0)
 			return true;
 		gateway_count(g, TENANT_LIMITED, 1);
+		note_refused(g, c, refused_wait_ms(g, party_tenant(c)));
 		return false;		/* the others' noise: no abuse of this connection */
 	}
 	gateway_count(g, RATE_LIMITED, 1);
+	note_refused(g, c, *retry_after_ms);
 	if (c->abuse_ms == 0)
 		c->abuse_ms = now != 0 ? now : 1;
 	else if (now - c->abuse_ms >= g->conf->limits_abuse_time_ms)

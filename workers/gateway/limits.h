@@ -4,6 +4,11 @@
  *
  * What is counted for the instance lies in shared memory (shm/holdings.h, shm/buckets.h), known
  * by keyed hashes.  A limit that is 0 touches nothing there.
+ *
+ * Refusing is work too, and whoever is refused may go on as fast as the network lets him.  So each
+ * message is answered `rate_limited`, but after as many as limits.message_burst the connection is
+ * hushed: what it goes on sending waits in its socket, which is looked at a few times a second, a
+ * little at a time, until it has been quiet.
  */
 #ifndef BELAY_GATEWAY_LIMITS_H
 #define BELAY_GATEWAY_LIMITS_H
@@ -49,9 +54,10 @@ void limits_leave(struct gateway *g, struct conn *c, struct slice tenant, struct
 int64_t limits_connect_wait_ms(struct gateway *g, struct hash128 address);
 /*
  * One more REST request of its user, and of its tenant.  false: too many; *retry_after_ms says when
- * to try again.
+ * to try again: http_respond_too_fast().
  */
-bool limits_request(struct gateway *g, const struct identity *who, int64_t *retry_after_ms);
+bool limits_request(struct gateway *g, struct conn *c, const struct identity *who,
+    int64_t *retry_after_ms);
 
 void limits_init(struct gateway *g, struct conn *c);
 /*
@@ -61,6 +67,12 @@ void limits_init(struct gateway *g, struct conn *c);
 bool limits_message(struct gateway *g, struct conn *c, int64_t *retry_after_ms);
 /* One more message that was no message.  false: the connection was closed (1008). */
 bool limits_invalid(struct gateway *g, struct conn *c);
+
+/* How much of what waits in its socket is taken at once. */
+size_t limits_read_size(const struct gateway *g, const struct conn *c);
+/* About every 100 ms: those whose time is over are read from again. */
+void limits_tick(struct gateway *g);
+void limits_fini(struct gateway *g);
 
 /* Nobody of the tenant is here any more. */
 void limits_release(struct gateway *g, struct tenant *t);

@@ -26,7 +26,8 @@ struct tenant {
 	struct traffic traffic;
 	struct user *users;		/* list of those connected here */
 	uint32_t watchers;		/* index + 1 of the first connection that sees all */
-	uint32_t bucket;		/* 1 + that of its messages, held; 0: none (limits.c) */
+	uint32_t bucket;		/* limits.c: 1 + that of its messages, held; 0: none */
+	int64_t refused_ns;		/* … until when those refused here would keep it busy */
 	uint8_t len;
 	char name[];			/* not NUL-terminated */
 };

@@ -14,6 +14,7 @@
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
+#include "gateway/limits.h"
 #include "gateway/tls_conn.h"
 #include "net/sock.h"
 
@@ -301,7 +302,7 @@ static void
 on_readable(struct gateway *g, struct conn *c)
 {
 	struct tls_conn *t = c->tls;
-	size_t n = 0;
+	size_t n = 0, size = limits_read_size(g, c);
 	ssize_t got;
 	int error = 0;
 
@@ -311,11 +312,11 @@ on_readable(struct gateway *g, struct conn *c)
 		g->tls.steps--;
 	}
 	do {
-		got = tls_read(&t->tls, g->read_buf + n, GATEWAY_READ_SIZE - n);
+		got = tls_read(&t->tls, g->read_buf + n, size - n);
 		error = errno;
 		if (got > 0)
 			n += (size_t)got;
-	} while (got > 0 && n < GATEWAY_READ_SIZE);
+	} while (got > 0 && n < size);
 	if (t->handshake && t->tls.open)
 		handshake_done(g, c);
 	if (n > 0)
