@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import jwt
 import pytest
@@ -203,6 +204,14 @@ async def test_from_the_first_token_on(start, issuer):
 async def test_no_process_without_url(start):
     daemon = start()
     assert processes(daemon, "keys") == {}
+
+
+async def test_libcurl_is_where_it_is_needed(start, issuer):
+    """It brings two dozen libraries along: no process that holds clients, the store or root's rights has them mapped."""
+    d = start(settings(issuer(key_set(Key("k1"))).url))
+    mapped = {name: "libcurl.so" in Path(f"/proc/{pid}/maps").read_text()
+              for name, pid in {**d.workers(), "master": d.process.pid}.items()}
+    assert {name for name, has in mapped.items() if has} == {"keys 1"}, mapped
 
 
 async def test_large_set(start, issuer):

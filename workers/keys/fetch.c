@@ -4,8 +4,13 @@
  * certificates.
  *
  * Redirects are followed here, not by libcurl, which can't tell one loopback address from another.
+ *
+ * libcurl is loaded when a fetcher is made.  It brings two dozen libraries along (LDAP, Kerberos, SSH,
+ * RTMP...): the master, which may be root, and the processes that speak to strangers need none of them.
  */
+#define CURL_DISABLE_TYPECHECK		/* its macros want the functions by their names */
 #include <curl/curl.h>
+#include <dlfcn.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <stdio.h>
@@ -16,11 +21,24 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/conf_check.h"
+#include "base/log.h"
 #include "base/must.h"
 #include "base/version.h"
 #include "keys/fetch.h"
 
 #define CACHE_CONTROL_MAX 1024
+
+/* All that is called of libcurl, with the types of its header: curl.easy_init() and so on. */
+#define CURL_CALLS(CALL) \
+	CALL(easy_cleanup) CALL(easy_getinfo) CALL(easy_init) CALL(easy_setopt) CALL(easy_strerror) \
+	CALL(global_cleanup) CALL(global_init) CALL(multi_add_handle) CALL(multi_assign) \
+	CALL(multi_cleanup) CALL(multi_info_read) CALL(multi_init) CALL(multi_remove_handle) \
+	CALL(multi_setopt) CALL(multi_socket_action) CALL(slist_append) CALL(slist_free_all)
+static struct {
+#define CALL(name) __typeof__(curl_##name) *name;
+	CURL_CALLS(CALL)
+#undef CALL
+} curl;
 
 struct fetcher {
 	struct event_base *base;
@@ -45,7 +63,7 @@ struct fetch {
 	char error[CURL_ERROR_SIZE];
 };
 
-#define set_option(easy, option, value) must(curl_easy_setopt((easy), (option), (value)) == CURLE_OK)
+#define set_option(easy, option, value) must(curl.easy_setopt((easy), (option), (value)) == CURLE_OK)
 
 bool
 fetch_available(void)
@@ -64,7 +82,7 @@ on_ready(evutil_socket_t fd, short what, void *arg)
 	int running, mask = (what & EV_READ ? CURL_CSELECT_IN : 0) |
 	    (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
 
-	must(curl_multi_socket_action(f->multi, fd, mask, &running) == CURLM_OK);
+	must(curl.multi_socket_action(f->multi, fd, mask, &running) == CURLM_OK);
 	take_ended(f);
 }
 
@@ -76,7 +94,7 @@ on_time(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	must(curl_multi_socket_action(f->multi, CURL_SOCKET_TIMEOUT, 0, &running) == CURLM_OK);
+	must(curl.multi_socket_action(f->multi, CURL_SOCKET_TIMEOUT, 0, &running) == CURLM_OK);
 	take_ended(f);
 }
 
@@ -90,13 +108,13 @@ want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *data)
 	if (ev != NULL)
 		(void)event_del(ev);
 	if (what == CURL_POLL_REMOVE) {
-		(void)curl_multi_assign(f->multi, fd, NULL);
+		(void)curl.multi_assign(f->multi, fd, NULL);
 		free(ev);
 		return 0;
 	}
 	if (ev == NULL) {
 		ev = must_alloc(sizeof(*ev));
-		must(curl_multi_assign(f->multi, fd, ev) == CURLM_OK);
+		must(curl.multi_assign(f->multi, fd, ev) == CURLM_OK);
 	}
 	must(event_assign(ev, f->base, fd, (short)(EV_PERSIST |
 	    (what & CURL_POLL_IN ? EV_READ : 0) |
@@ -114,19 +132,47 @@ want_time(CURLM *multi, long ms, void *arg)
 	return ms < 0 ? event_del(&f->timer) : event_add(&f->timer, &when);
 }
 
+/* 0; or -1, and a line was logged.  It stays loaded: its threads may outlive a fetcher. */
+static int
+load_curl(void)
+{
+	static const struct {
+		const char *name;
+		size_t at;
+	} calls[] = {
+#define CALL(name) { "curl_" #name, offsetof(__typeof__(curl), name) },
+		CURL_CALLS(CALL)
+#undef CALL
+	};
+	void *library = dlopen(CURL_SONAME, RTLD_NOW | RTLD_LOCAL), *function;
+
+	for (size_t i = 0; library != NULL && i < sizeof(calls) / sizeof(calls[0]); i++) {
+		if ((function = dlsym(library, calls[i].name)) == NULL)
+			library = NULL;
+		else
+			memcpy((char *)&curl + calls[i].at, &function, sizeof(function));
+	}
+	if (library == NULL)
+		log_error("libcurl, which fetches key sets, can't be loaded: %s", dlerror());
+	return library != NULL ? 0 : -1;
+}
+
 struct fetcher *
 fetcher_new(struct event_base *base)
 {
-	struct fetcher *f = must_alloc(sizeof(*f));
+	struct fetcher *f;
 
+	if (load_curl() == -1)
+		return NULL;
+	f = must_alloc(sizeof(*f));
 	f->base = base;
-	must(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
-	must((f->multi = curl_multi_init()) != NULL);
+	must(curl.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
+	must((f->multi = curl.multi_init()) != NULL);
 	must(event_assign(&f->timer, base, -1, 0, on_time, f) == 0);
-	must(curl_multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, want_socket) == CURLM_OK);
-	must(curl_multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f) == CURLM_OK);
-	must(curl_multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, want_time) == CURLM_OK);
-	must(curl_multi_setopt(f->multi, CURLMOPT_TIMERDATA, f) == CURLM_OK);
+	must(curl.multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, want_socket) == CURLM_OK);
+	must(curl.multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f) == CURLM_OK);
+	must(curl.multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, want_time) == CURLM_OK);
+	must(curl.multi_setopt(f->multi, CURLMOPT_TIMERDATA, f) == CURLM_OK);
 	return f;
 }
 
@@ -138,9 +184,9 @@ fetcher_free(struct fetcher **fetcher)
 	*fetcher = NULL;
 	if (f == NULL)
 		return;
-	curl_multi_cleanup(f->multi);
+	curl.multi_cleanup(f->multi);
 	(void)event_del(&f->timer);
-	curl_global_cleanup();
+	curl.global_cleanup();
 	free(f);
 }
 
@@ -266,7 +312,7 @@ go(struct fetch *fetch, const char *url)
 	set_option(fetch->easy, CURLOPT_URL, url);
 	set_option(fetch->easy, CURLOPT_PROTOCOLS_STR, is_https(url) ? "https" : "http");
 	set_option(fetch->easy, CURLOPT_TIMEOUT_MS, (long)(left > 1 ? left : 1));
-	must(curl_multi_add_handle(fetch->fetcher->multi, fetch->easy) == CURLM_OK);
+	must(curl.multi_add_handle(fetch->fetcher->multi, fetch->easy) == CURLM_OK);
 }
 
 static void
@@ -276,7 +322,7 @@ add_field(struct fetch *fetch, const char *name, const char *value)
 
 	buf_printf(&line, "%s: %s", name, value);
 	buf_putc(&line, '\0');
-	fetch->fields = curl_slist_append(fetch->fields, line.data);
+	fetch->fields = curl.slist_append(fetch->fields, line.data);
 	must(fetch->fields != NULL);
 	buf_fini(&line);
 }
@@ -338,7 +384,7 @@ fetch_start(struct fetcher *fetcher, const struct fetch_request *r,
 		add_field(fetch, "If-None-Match", r->etag);
 	else if (*r->last_modified != '\0')
 		add_field(fetch, "If-Modified-Since", r->last_modified);
-	must((fetch->easy = curl_easy_init()) != NULL);
+	must((fetch->easy = curl.easy_init()) != NULL);
 	set_options(fetch, r);
 	go(fetch, fetch->url);
 	return fetch;
@@ -352,9 +398,9 @@ fetch_cancel(struct fetch **at)
 	*at = NULL;
 	if (fetch == NULL)
 		return;
-	(void)curl_multi_remove_handle(fetch->fetcher->multi, fetch->easy);
-	curl_easy_cleanup(fetch->easy);
-	curl_slist_free_all(fetch->fields);
+	(void)curl.multi_remove_handle(fetch->fetcher->multi, fetch->easy);
+	curl.easy_cleanup(fetch->easy);
+	curl.slist_free_all(fetch->fields);
 	buf_fini(&fetch->body);
 	buf_fini(&fetch->cache_control);
 	free(fetch->url);
@@ -387,16 +433,16 @@ on_end(struct fetch *fetch, CURLcode code)
 			    fetch->max);
 		else
 			(void)snprintf(why, sizeof(why), "%s",
-			    fetch->error[0] != '\0' ? fetch->error : curl_easy_strerror(code));
+			    fetch->error[0] != '\0' ? fetch->error : curl.easy_strerror(code));
 		finish(fetch, 0, why);
 		return;
 	}
-	(void)curl_easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &status);
+	(void)curl.easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &status);
 	if (status == 200 || (status == 304 && fetch->conditional)) {
 		finish(fetch, (int)status, "");
 		return;
 	}
-	(void)curl_easy_getinfo(fetch->easy, CURLINFO_REDIRECT_URL, &to);
+	(void)curl.easy_getinfo(fetch->easy, CURLINFO_REDIRECT_URL, &to);
 	if (status >= 301 && status <= 308 && status != 304 && to != NULL) {
 		if (fetch->redirects == FETCH_REDIRECTS) {
 			finish(fetch, 0, "more redirects than are followed");
@@ -406,7 +452,7 @@ on_end(struct fetch *fetch, CURLcode code)
 			char *url = must_strndup(to, strlen(to));
 
 			fetch->redirects++;
-			(void)curl_multi_remove_handle(fetch->fetcher->multi, fetch->easy);
+			(void)curl.multi_remove_handle(fetch->fetcher->multi, fetch->easy);
 			forget_answer(fetch);
 			go(fetch, url);
 			free(url);
@@ -423,12 +469,12 @@ take_ended(struct fetcher *f)
 	CURLMsg *m;
 	int left;
 
-	while ((m = curl_multi_info_read(f->multi, &left)) != NULL) {
+	while ((m = curl.multi_info_read(f->multi, &left)) != NULL) {
 		char *fetch = NULL;
 
 		if (m->msg != CURLMSG_DONE)
 			continue;
-		(void)curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &fetch);
+		(void)curl.easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &fetch);
 		on_end((struct fetch *)(void *)fetch, m->data.result);
 	}
 }

@@ -44,6 +44,7 @@ struct fetch_answer {
 /* Was libcurl built in?  If not, nothing else here may be called. */
 bool fetch_available(void);
 
+/* Loads libcurl into this process.  NULL: it is not there (a line was logged). */
 struct fetcher *fetcher_new(struct event_base *base);
 /* All its fetches must be over or cancelled. */
 void fetcher_free(struct fetcher **fetcher);

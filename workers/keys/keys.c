@@ -360,7 +360,8 @@ keys_start(struct worker *w)
 	w->data = p;
 	p->w = w;
 	p->versions = (uint64_t)w->generation << 48;
-	p->fetcher = fetcher_new(w->base);
+	if ((p->fetcher = fetcher_new(w->base)) == NULL)
+		return WORKER_HOPELESS;
 	take_up(p);
 	while (!all_tried(p) && w->mono_ms < until_ms) {
 		begin_due(p);
