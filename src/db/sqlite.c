@@ -38,12 +38,6 @@ static const char *const statement_text[STMT_COUNT] = {
 #undef STMT
 };
 
-static struct sqlite_db *
-self(struct db *db)
-{
-	return (struct sqlite_db *)db;
-}
-
 enum db_result
 sqlite_failed(struct sqlite_db *s, const char *what)
 {
@@ -105,6 +99,33 @@ sqlite_row(struct sqlite_db *s, sqlite3_stmt *st)
 	return rc == SQLITE_DONE ? DB_NONE : DB_FAILED;
 }
 
+enum db_result
+sqlite_change(struct sqlite_db *s, sqlite3_stmt *st)
+{
+	int changes = 0;
+	enum db_result result = sqlite_run(s, st, &changes);
+
+	return result == DB_OK && changes == 0 ? DB_NONE : result;
+}
+
+bool
+sqlite_more(struct sqlite_db *s, sqlite3_stmt *st, enum db_result *result)
+{
+	*result = sqlite_row(s, st);
+	if (*result == DB_OK)
+		return true;
+	if (*result == DB_NONE)
+		*result = DB_OK;
+	return false;
+}
+
+enum db_result
+sqlite_enough(sqlite3_stmt *st)
+{
+	sqlite3_reset(st);
+	return DB_OK;
+}
+
 static void tenants_forget(struct sqlite_db *s);
 
 /* Transactions */
@@ -113,7 +134,7 @@ static void tenants_forget(struct sqlite_db *s);
 enum db_result
 sqlite_begin(struct db *db)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	enum db_result result = sqlite_run(s, sqlite_use(s, STMT_begin), NULL);
 
 	if (s->impatient != (result != DB_OK)) {
@@ -126,13 +147,13 @@ sqlite_begin(struct db *db)
 enum db_result
 sqlite_commit(struct db *db)
 {
-	return sqlite_run(self(db), sqlite_use(self(db), STMT_commit), NULL);
+	return sqlite_run(sqlite_self(db), sqlite_use(sqlite_self(db), STMT_commit), NULL);
 }
 
 enum db_result
 sqlite_rollback(struct db *db)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 
 	tenants_forget(s);
 	/* Some failures (a full disk) have rolled it back already. */
@@ -160,7 +181,7 @@ note_wal(void *arg, sqlite3 *handle, const char *name, int pages)
 enum db_result
 sqlite_idle(struct db *db, bool busy)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	int rc;
 
 	if (s->wal_pages < (busy ? WAL_BUSY_PAGES : WAL_IDLE_PAGES))
@@ -177,7 +198,7 @@ sqlite_idle(struct db *db, bool busy)
 enum db_result
 sqlite_meta_get(struct db *db, const char *name, int64_t *value)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_meta_get);
 	enum db_result result;
 
@@ -195,7 +216,7 @@ sqlite_meta_get(struct db *db, const char *name, int64_t *value)
 enum db_result
 sqlite_meta_set(struct db *db, const char *name, int64_t value)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_meta_set);
 
 	if (st == NULL)
@@ -283,7 +304,7 @@ tenants_forget(struct sqlite_db *s)
 enum db_result
 sqlite_tenant(struct db *db, struct slice name, bool create, int64_t *pk)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st;
 	enum db_result result;
 
@@ -345,7 +366,7 @@ sqlite_tenant_name(struct sqlite_db *s, int64_t pk, struct slice *name)
 static const char *
 error_text(struct db *db)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 
 	return s->error.len > 0 ? s->error.data : "no error";
 }
@@ -353,7 +374,7 @@ error_text(struct db *db)
 static void
 close_handle(struct db *db)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 
 	for (unsigned i = 0; i < STMT_COUNT; i++)
 		sqlite3_finalize(s->stmt[i]);

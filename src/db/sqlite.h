@@ -37,6 +37,12 @@ struct sqlite_db {
 	uint32_t tenant_buckets, tenant_count;
 };
 
+static inline struct sqlite_db *
+sqlite_self(struct db *db)
+{
+	return (struct sqlite_db *)db;
+}
+
 /* The statement, ready to be bound.  NULL: it can't be prepared; the error is set. */
 sqlite3_stmt *sqlite_use(struct sqlite_db *s, enum sqlite_statement which);
 /*
@@ -44,11 +50,19 @@ sqlite3_stmt *sqlite_use(struct sqlite_db *s, enum sqlite_statement which);
  * unique index.
  */
 enum db_result sqlite_run(struct sqlite_db *s, sqlite3_stmt *st, int *changes);
+/* The same for one that must find its row: DB_NONE, it did not. */
+enum db_result sqlite_change(struct sqlite_db *s, sqlite3_stmt *st);
 /*
  * One step: DB_OK a row is there, DB_NONE it ended, DB_FAILED; the statement is reset by the latter
  * two.
  */
 enum db_result sqlite_row(struct sqlite_db *s, sqlite3_stmt *st);
+/*
+ * The next row of a list; false: it ended, or failed, and *result says which.  Who wants no more
+ * resets the statement and returns what sqlite_enough() says.
+ */
+bool sqlite_more(struct sqlite_db *s, sqlite3_stmt *st, enum db_result *result);
+enum db_result sqlite_enough(sqlite3_stmt *st);
 enum db_result sqlite_failed(struct sqlite_db *s, const char *what);
 /* valid as long as the handle */
 enum db_result sqlite_tenant_name(struct sqlite_db *s, int64_t pk, struct slice *name);
@@ -70,6 +84,15 @@ static inline void
 bind_blob(sqlite3_stmt *st, int n, const void *p, size_t len)
 {
 	sqlite3_bind_blob(st, n, p != NULL ? p : "", (int)len, SQLITE_STATIC);
+}
+
+/* ?1 to ?3 of SCOPE_DEVICES. */
+static inline void
+bind_scope(sqlite3_stmt *st, const struct db_scope *scope)
+{
+	bind_i64(st, 1, scope->tenant_pk);
+	bind_text(st, 2, scope->user);
+	bind_i64(st, 3, scope->now);
 }
 
 static inline int64_t

@@ -4,16 +4,10 @@
  */
 #include "db/sqlite.h"
 
-static struct sqlite_db *
-self(struct db *db)
-{
-	return (struct sqlite_db *)db;
-}
-
 enum db_result
 sqlite_command_insert(struct db *db, struct db_command *c)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_insert);
 	enum db_result result;
 
@@ -100,20 +94,18 @@ each_command(struct sqlite_db *s, sqlite3_stmt *st, db_command_cb *cb, void *arg
 	struct db_command c = { .text = BUF_INIT };
 	enum db_result result;
 
-	while ((result = sqlite_row(s, st)) == DB_OK) {
+	while (sqlite_more(s, st, &result)) {
 		read_command(st, &c);
-		if (!cb(arg, &c)) {
-			sqlite3_reset(st);
-			return DB_OK;
-		}
+		if (!cb(arg, &c))
+			return sqlite_enough(st);
 	}
-	return result == DB_NONE ? DB_OK : result;
+	return result;
 }
 
 enum db_result
 sqlite_command_get(struct db *db, const uint8_t id[UUID_LEN], struct db_command *out)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_get);
 
 	if (st == NULL)
@@ -125,10 +117,8 @@ sqlite_command_get(struct db *db, const uint8_t id[UUID_LEN], struct db_command 
 enum db_result
 sqlite_command_update(struct db *db, const struct db_command *c, enum command_status was)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_update);
-	enum db_result result;
-	int changes = 0;
 
 	if (st == NULL)
 		return DB_FAILED;
@@ -146,15 +136,14 @@ sqlite_command_update(struct db *db, const struct db_command *c, enum command_st
 	bind_text(st, 12, c->trace_json);
 	bind_text(st, 13, c->result_json);
 	bind_text(st, 14, c->error_json);
-	result = sqlite_run(s, st, &changes);
-	return result == DB_OK && changes == 0 ? DB_NONE : result;
+	return sqlite_change(s, st);
 }
 
 enum db_result
 sqlite_command_list(struct db *db, int64_t device_pk, int64_t before_pk, unsigned limit,
     db_command_cb *cb, void *arg)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_list);
 
 	if (st == NULL)
@@ -169,7 +158,7 @@ enum db_result
 sqlite_command_open(struct db *db, int64_t device_pk, int64_t after_pk, unsigned limit,
     db_command_cb *cb, void *arg)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, device_pk != 0 ? STMT_command_open_device :
 	    STMT_command_open_all);
 	int n = 1;
@@ -186,7 +175,7 @@ sqlite_command_open(struct db *db, int64_t device_pk, int64_t after_pk, unsigned
 enum db_result
 sqlite_command_queued_first(struct db *db, int64_t device_pk, struct db_command *out)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_queued_first);
 
 	if (st == NULL)
@@ -198,7 +187,7 @@ sqlite_command_queued_first(struct db *db, int64_t device_pk, struct db_command 
 enum db_result
 sqlite_command_queued_count(struct db *db, int64_t device_pk, int64_t *count)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_queued_count);
 
 	if (st == NULL)
@@ -215,7 +204,7 @@ enum db_result
 sqlite_command_queue_due(struct db *db, int64_t now, unsigned limit, db_command_cb *cb, void *arg,
     int64_t *next)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_queue_due);
 	enum db_result result;
 
@@ -240,7 +229,7 @@ enum db_result
 sqlite_idempotency_get(struct db *db, int64_t tenant_pk, struct slice user, struct slice key,
     int64_t now, uint8_t command_id[UUID_LEN], uint8_t params_hash[SHA256_LEN])
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_idempotency_get);
 	enum db_result result;
 	struct slice hash;
@@ -266,7 +255,7 @@ enum db_result
 sqlite_idempotency_put(struct db *db, int64_t tenant_pk, struct slice user, struct slice key,
     int64_t expires_at, const uint8_t command_id[UUID_LEN], const uint8_t params_hash[SHA256_LEN])
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_idempotency_put);
 
 	if (st == NULL)

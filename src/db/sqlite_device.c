@@ -4,12 +4,6 @@
 #include "base/must.h"
 #include "db/sqlite.h"
 
-static struct sqlite_db *
-self(struct db *db)
-{
-	return (struct sqlite_db *)db;
-}
-
 /* Reads a row of DEVICE_HEAD or DEVICE_WHOLE; its texts are the row's own. */
 static enum db_result
 read_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_device *d)
@@ -73,21 +67,21 @@ each_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, db_device_cb *cb,
 	struct db_device d = { .text = BUF_INIT };
 	enum db_result result;
 
-	while ((result = sqlite_row(s, st)) == DB_OK) {
+	while (sqlite_more(s, st, &result)) {
 		result = read_device(s, st, whole, &d);
 		if (result != DB_OK || !cb(arg, &d)) {
 			sqlite3_reset(st);
 			return result;
 		}
 	}
-	return result == DB_NONE ? DB_OK : result;
+	return result;
 }
 
 enum db_result
 sqlite_device_by_id(struct db *db, struct slice tenant, struct slice id, bool whole,
     struct db_device *out)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, whole ? STMT_device_by_id_whole : STMT_device_by_id);
 	enum db_result result;
 	int64_t tenant_pk;
@@ -104,7 +98,7 @@ sqlite_device_by_id(struct db *db, struct slice tenant, struct slice id, bool wh
 enum db_result
 sqlite_device_by_pk(struct db *db, int64_t pk, bool whole, struct db_device *out)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, whole ? STMT_device_by_pk_whole : STMT_device_by_pk);
 
 	if (st == NULL)
@@ -116,7 +110,7 @@ sqlite_device_by_pk(struct db *db, int64_t pk, bool whole, struct db_device *out
 enum db_result
 sqlite_device_by_token(struct db *db, const uint8_t hash[SHA256_LEN], struct db_device *out)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_device_by_token);
 
 	if (st == NULL)
@@ -128,7 +122,7 @@ sqlite_device_by_token(struct db *db, const uint8_t hash[SHA256_LEN], struct db_
 enum db_result
 sqlite_device_token_is(struct db *db, int64_t pk, const uint8_t hash[SHA256_LEN])
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_device_token_is);
 	enum db_result result;
 
@@ -144,7 +138,7 @@ sqlite_device_token_is(struct db *db, int64_t pk, const uint8_t hash[SHA256_LEN]
 enum db_result
 sqlite_device_insert(struct db *db, struct db_device *d, const uint8_t hash[SHA256_LEN])
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st;
 	enum db_result result;
 
@@ -179,21 +173,11 @@ sqlite_device_insert(struct db *db, struct db_device *d, const uint8_t hash[SHA2
 	return result;
 }
 
-/* An update that must find its row. */
-static enum db_result
-update(struct sqlite_db *s, sqlite3_stmt *st)
-{
-	int changes = 0;
-	enum db_result result = sqlite_run(s, st, &changes);
-
-	return result == DB_OK && changes == 0 ? DB_NONE : result;
-}
-
 enum db_result
 sqlite_device_connected(struct db *db, int64_t pk, unsigned transport, int64_t epoch, uint64_t ref,
     uint64_t replaced, int64_t now)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, transport == 0 ? STMT_device_connected_ws :
 	    STMT_device_connected_mqtt);
 
@@ -205,14 +189,14 @@ sqlite_device_connected(struct db *db, int64_t pk, unsigned transport, int64_t e
 	bind_i64(st, 3, (int64_t)ref);
 	bind_i64(st, 4, (int64_t)replaced);
 	bind_i64(st, 5, now);
-	return update(s, st);
+	return sqlite_change(s, st);
 }
 
 enum db_result
 sqlite_device_gone(struct db *db, int64_t pk, unsigned transport, int64_t epoch, int64_t now,
     int64_t last_seen, struct slice reason)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, transport == 0 ? STMT_device_gone_ws :
 	    STMT_device_gone_mqtt);
 
@@ -224,14 +208,14 @@ sqlite_device_gone(struct db *db, int64_t pk, unsigned transport, int64_t epoch,
 	bind_i64(st, 3, now);
 	bind_i64(st, 4, last_seen);
 	bind_text(st, 5, reason);
-	return update(s, st);
+	return sqlite_change(s, st);
 }
 
 enum db_result
 sqlite_device_set_state(struct db *db, int64_t pk, int64_t epoch, struct slice state_json,
     int64_t now)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_device_set_state);
 
 	if (st == NULL)
@@ -240,14 +224,14 @@ sqlite_device_set_state(struct db *db, int64_t pk, int64_t epoch, struct slice s
 	bind_text(st, 2, state_json);
 	bind_i64(st, 3, now);
 	bind_i64(st, 4, epoch);
-	return update(s, st);
+	return sqlite_change(s, st);
 }
 
 enum db_result
 sqlite_device_set_info(struct db *db, int64_t pk, struct slice name, struct slice tags_json,
     struct slice metadata_json, struct slice settings_json, int64_t now)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_device_set_info);
 
 	if (st == NULL)
@@ -258,13 +242,13 @@ sqlite_device_set_info(struct db *db, int64_t pk, struct slice name, struct slic
 	bind_text(st, 4, metadata_json);
 	bind_text(st, 5, settings_json);
 	bind_i64(st, 6, now);
-	return update(s, st);
+	return sqlite_change(s, st);
 }
 
 enum db_result
 sqlite_device_set_token(struct db *db, int64_t pk, const uint8_t hash[SHA256_LEN], int64_t now)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_device_set_token);
 
 	if (st == NULL)
@@ -272,26 +256,26 @@ sqlite_device_set_token(struct db *db, int64_t pk, const uint8_t hash[SHA256_LEN
 	bind_i64(st, 1, pk);
 	bind_blob(st, 2, hash, SHA256_LEN);
 	bind_i64(st, 3, now);
-	return update(s, st);
+	return sqlite_change(s, st);
 }
 
 enum db_result
 sqlite_device_set_audience(struct db *db, int64_t pk, struct slice audience)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_device_set_audience);
 
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, pk);
 	bind_blob(st, 2, audience.p, audience.len);
-	return update(s, st);
+	return sqlite_change(s, st);
 }
 
 enum db_result
 sqlite_device_delete(struct db *db, int64_t pk, int64_t now)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_device_delete_shares);
 	enum db_result result;
 
@@ -304,7 +288,7 @@ sqlite_device_delete(struct db *db, int64_t pk, int64_t now)
 		return DB_FAILED;
 	bind_i64(st, 1, pk);
 	bind_i64(st, 2, now);
-	if ((result = update(s, st)) != DB_OK)
+	if ((result = sqlite_change(s, st)) != DB_OK)
 		return result;
 	if ((st = sqlite_use(s, STMT_telemetry_gone)) == NULL)
 		return DB_FAILED;
@@ -312,19 +296,11 @@ sqlite_device_delete(struct db *db, int64_t pk, int64_t now)
 	return sqlite_run(s, st, NULL);
 }
 
-static void
-bind_scope(sqlite3_stmt *st, const struct db_scope *scope)
-{
-	bind_i64(st, 1, scope->tenant_pk);
-	bind_text(st, 2, scope->user);
-	bind_i64(st, 3, scope->now);
-}
-
 enum db_result
 sqlite_device_list(struct db *db, const struct db_device_filter *filter, db_device_cb *cb,
     void *arg)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, filter->scope.all ? STMT_device_list_all :
 	    STMT_device_list_user);
 
@@ -344,7 +320,7 @@ enum db_result
 sqlite_device_stats(struct db *db, const struct db_scope *scope, struct db_stats *out,
     db_type_cb *cb, void *arg)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, scope->all ? STMT_device_stats_all :
 	    STMT_device_stats_user);
 	enum db_result result;
@@ -353,22 +329,20 @@ sqlite_device_stats(struct db *db, const struct db_scope *scope, struct db_stats
 		return DB_FAILED;
 	*out = (struct db_stats){ 0, 0, 0 };
 	bind_scope(st, scope);
-	while ((result = sqlite_row(s, st)) == DB_OK) {
+	while (sqlite_more(s, st, &result)) {
 		out->total += col_i64(st, 1);
 		out->owned += col_i64(st, 2);
 		out->online += col_i64(st, 3);
-		if (!cb(arg, col_slice(st, 0), col_i64(st, 1))) {
-			sqlite3_reset(st);
-			return DB_OK;
-		}
+		if (!cb(arg, col_slice(st, 0), col_i64(st, 1)))
+			return sqlite_enough(st);
 	}
-	return result == DB_NONE ? DB_OK : result;
+	return result;
 }
 
 enum db_result
 sqlite_device_count_mqtt(struct db *db, int64_t tenant_pk, int64_t *count)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_device_count_mqtt);
 
 	if (st == NULL)
@@ -385,7 +359,7 @@ enum db_result
 sqlite_device_online(struct db *db, int64_t after_pk, int64_t up_to_pk, int64_t *last,
     db_device_cb *cb, void *arg)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_device_last);
 
 	if (st == NULL || sqlite_row(s, st) != DB_OK)
@@ -404,7 +378,7 @@ sqlite_device_online(struct db *db, int64_t after_pk, int64_t up_to_pk, int64_t 
 enum db_result
 sqlite_share_put(struct db *db, int64_t device_pk, int64_t tenant_pk, const struct db_share *share)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_share_put);
 
 	if (st == NULL)
@@ -422,14 +396,14 @@ sqlite_share_put(struct db *db, int64_t device_pk, int64_t tenant_pk, const stru
 enum db_result
 sqlite_share_delete(struct db *db, int64_t device_pk, struct slice user)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_share_delete);
 
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, device_pk);
 	bind_text(st, 2, user);
-	return update(s, st);
+	return sqlite_change(s, st);
 }
 
 static void
@@ -445,7 +419,7 @@ read_share(sqlite3_stmt *st, struct db_share *share)
 enum db_result
 sqlite_share_get(struct db *db, int64_t device_pk, struct slice user, struct db_share *out)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_share_get);
 	struct slice *all[] = { &out->user, &out->commands_json };
 	enum db_result result;
@@ -465,7 +439,7 @@ sqlite_share_get(struct db *db, int64_t device_pk, struct slice user, struct db_
 enum db_result
 sqlite_share_list(struct db *db, int64_t device_pk, db_share_cb *cb, void *arg)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_share_list);
 	struct db_share share = { .text = BUF_INIT };
 	enum db_result result;
@@ -473,12 +447,10 @@ sqlite_share_list(struct db *db, int64_t device_pk, db_share_cb *cb, void *arg)
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, device_pk);
-	while ((result = sqlite_row(s, st)) == DB_OK) {
+	while (sqlite_more(s, st, &result)) {
 		read_share(st, &share);
-		if (!cb(arg, &share)) {
-			sqlite3_reset(st);
-			return DB_OK;
-		}
+		if (!cb(arg, &share))
+			return sqlite_enough(st);
 	}
-	return result == DB_NONE ? DB_OK : result;
+	return result;
 }

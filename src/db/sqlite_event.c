@@ -7,16 +7,10 @@
 #define DAY_MS (24 * 3600 * INT64_C(1000))
 #define FEW_DEVICES 200		/* of a user: see the statements event_walk_many, event_next */
 
-static struct sqlite_db *
-self(struct db *db)
-{
-	return (struct sqlite_db *)db;
-}
-
 enum db_result
 sqlite_event_insert(struct db *db, struct db_event *e)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_event_insert);
 	enum db_result result;
 
@@ -39,7 +33,7 @@ sqlite_event_insert(struct db *db, struct db_event *e)
 enum db_result
 sqlite_event_bounds(struct db *db, int64_t *oldest, int64_t *newest)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_event_bounds);
 
 	if (st == NULL || sqlite_row(s, st) != DB_OK)
@@ -53,7 +47,7 @@ sqlite_event_bounds(struct db *db, int64_t *oldest, int64_t *newest)
 enum db_result
 sqlite_event_newest(struct db *db, unsigned limit, db_event_id_cb *cb, void *arg)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_event_newest);
 	enum db_result result;
 	uint8_t id[UUID_LEN];
@@ -61,22 +55,12 @@ sqlite_event_newest(struct db *db, unsigned limit, db_event_id_cb *cb, void *arg
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, limit);
-	while ((result = sqlite_row(s, st)) == DB_OK) {
+	while (sqlite_more(s, st, &result)) {
 		col_id(st, 1, id);
-		if (!cb(arg, col_i64(st, 0), id)) {
-			sqlite3_reset(st);
-			return DB_OK;
-		}
+		if (!cb(arg, col_i64(st, 0), id))
+			return sqlite_enough(st);
 	}
-	return result == DB_NONE ? DB_OK : result;
-}
-
-static void
-bind_scope(sqlite3_stmt *st, const struct db_scope *scope)
-{
-	bind_i64(st, 1, scope->tenant_pk);
-	bind_text(st, 2, scope->user);
-	bind_i64(st, 3, scope->now);
+	return result;
 }
 
 static void
@@ -138,14 +122,12 @@ list_walk(struct listing *l, enum sqlite_statement which, int64_t device_pk)
 	else
 		bind_scope(st, &l->f->scope);
 	bind_i64(st, 4, last);
-	while ((result = sqlite_row(l->s, st)) == DB_OK) {
-		if (!db_scan_on(l->f->scan, last) || !show(l, st, col_i64(st, 10) != 0)) {
-			sqlite3_reset(st);
-			break;
-		}
+	while (sqlite_more(l->s, st, &result)) {
+		if (!db_scan_on(l->f->scan, last) || !show(l, st, col_i64(st, 10) != 0))
+			return sqlite_enough(st);
 		last = col_i64(st, 0);
 	}
-	return result == DB_FAILED ? DB_FAILED : DB_OK;
+	return result;
 }
 
 /* One device's events: the place of the next one, 0 at the end, and whether it is to be shown. */
@@ -253,15 +235,15 @@ scope_devices(struct sqlite_db *s, const struct db_scope *scope, struct line *li
 		return DB_FAILED;
 	bind_scope(st, scope);
 	bind_i64(st, 4, FEW_DEVICES + 1);
-	for (*n = 0; (result = sqlite_row(s, st)) == DB_OK; (*n)++)
+	for (*n = 0; sqlite_more(s, st, &result); (*n)++)
 		line[*n] = (struct line){ .device_pk = col_i64(st, 0) };
-	return result == DB_FAILED ? DB_FAILED : DB_OK;
+	return result;
 }
 
 enum db_result
 sqlite_event_list(struct db *db, const struct db_event_filter *f, db_event_cb *cb, void *arg)
 {
-	struct listing l = { self(db), f, cb, arg, 0 };
+	struct listing l = { sqlite_self(db), f, cb, arg, 0 };
 	enum sqlite_statement device_walk = f->ascending ? STMT_event_walk_device_up : STMT_event_walk_device;
 	struct line line[FEW_DEVICES + 1];
 	size_t n;
@@ -286,7 +268,7 @@ sqlite_event_list(struct db *db, const struct db_event_filter *f, db_event_cb *c
 enum db_result
 sqlite_visitor_insert(struct db *db, struct db_visitor *v)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_visitor_insert);
 	enum db_result result;
 
@@ -328,7 +310,7 @@ enum db_result
 sqlite_visitor_get(struct db *db, int64_t tenant_pk, const uint8_t id[UUID_LEN],
     struct db_visitor *out)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_visitor_get);
 	struct slice *all[] = { &out->decided_by, &out->name, &out->snapshot_url, &out->data_json,
 	    &out->device };
@@ -349,10 +331,8 @@ sqlite_visitor_get(struct db *db, int64_t tenant_pk, const uint8_t id[UUID_LEN],
 enum db_result
 sqlite_visitor_decide(struct db *db, const struct db_visitor *v)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_visitor_decide);
-	enum db_result result;
-	int changes = 0;
 
 	if (st == NULL)
 		return DB_FAILED;
@@ -364,14 +344,13 @@ sqlite_visitor_decide(struct db *db, const struct db_visitor *v)
 		bind_blob(st, 5, v->command_id, UUID_LEN);
 	else
 		sqlite3_bind_null(st, 5);
-	result = sqlite_run(s, st, &changes);
-	return result == DB_OK && changes == 0 ? DB_NONE : result;
+	return sqlite_change(s, st);
 }
 
 enum db_result
 sqlite_visitor_list(struct db *db, const struct db_visitor_filter *f, db_visitor_cb *cb, void *arg)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, f->scope.all ? STMT_visitor_walk_all : STMT_visitor_walk_user);
 	struct db_visitor v = { .text = BUF_INIT };
 	int64_t last = f->before_pk != 0 ? f->before_pk : INT64_MAX;
@@ -404,7 +383,7 @@ sqlite_visitor_list(struct db *db, const struct db_visitor_filter *f, db_visitor
 enum db_result
 sqlite_ticket_put(struct db *db, const uint8_t hash[SHA256_LEN], const struct db_ticket *t)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_ticket_put);
 
 	if (st == NULL)
@@ -423,7 +402,7 @@ sqlite_ticket_put(struct db *db, const uint8_t hash[SHA256_LEN], const struct db
 enum db_result
 sqlite_ticket_take(struct db *db, const uint8_t hash[SHA256_LEN], struct db_ticket *out)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_ticket_get);
 	struct slice *all[] = { &out->tenant, &out->user, &out->role_name };
 	enum db_result result;
@@ -512,7 +491,7 @@ trim_commands(struct sqlite_db *s, int64_t keep_after, unsigned limit, bool *mor
 enum db_result
 sqlite_retain(struct db *db, int64_t now, int64_t keep_after, unsigned limit, bool *more)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 
 	*more = false;
 	if (trim(s, STMT_retain_events, keep_after, limit, more) == DB_FAILED ||

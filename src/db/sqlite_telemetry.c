@@ -3,16 +3,10 @@
  */
 #include "db/sqlite.h"
 
-static struct sqlite_db *
-self(struct db *db)
-{
-	return (struct sqlite_db *)db;
-}
-
 enum db_result
 sqlite_telemetry_insert(struct db *db, const struct db_sample *samples, unsigned n, unsigned *stored)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_telemetry_insert);
 
 	if (st == NULL)
@@ -50,7 +44,7 @@ each_sample(struct sqlite_db *s, sqlite3_stmt *st, unsigned *left, db_sample_cb 
 	struct db_sample v = { .device_pk = 0 };
 	enum db_result result;
 
-	while ((result = sqlite_row(s, st)) == DB_OK) {
+	while (sqlite_more(s, st, &result)) {
 		v.seq = col_i64(st, 0);
 		v.device_pk = col_i64(st, 1);
 		v.received_at = col_i64(st, 2);
@@ -59,12 +53,11 @@ each_sample(struct sqlite_db *s, sqlite3_stmt *st, unsigned *left, db_sample_cb 
 		v.data_json = col_slice(st, 5);
 		--*left;
 		if (!cb(arg, &v)) {
-			sqlite3_reset(st);
 			*left = 0;
-			return DB_OK;
+			return sqlite_enough(st);
 		}
 	}
-	return result == DB_NONE ? DB_OK : result;
+	return result;
 }
 
 /*
@@ -74,7 +67,7 @@ each_sample(struct sqlite_db *s, sqlite3_stmt *st, unsigned *left, db_sample_cb 
 enum db_result
 sqlite_telemetry_list(struct db *db, const struct db_sample_filter *f, db_sample_cb *cb, void *arg)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	int64_t since = f->since != 0 ? f->since : INT64_MIN, until = f->until != 0 ? f->until : INT64_MAX;
 	unsigned left = f->limit;
 	sqlite3_stmt *st;
@@ -159,7 +152,7 @@ trim_gone(struct sqlite_db *s, unsigned limit, unsigned *removed)
 enum db_result
 sqlite_telemetry_retain(struct db *db, int64_t before, unsigned limit, bool *more)
 {
-	struct sqlite_db *s = self(db);
+	struct sqlite_db *s = sqlite_self(db);
 	unsigned old, gone;
 
 	*more = false;
