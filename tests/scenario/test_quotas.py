@@ -175,6 +175,19 @@ async def again(open_one, timeout=PATIENCE):
             await asyncio.sleep(0.05)
 
 
+async def start_unseen(start, settings, **kwargs):
+    """Looks whether it is ready where looking does not count."""
+    belayd = start({"server.admin_listen": f"127.0.0.1:{free_port()}", **settings}, wait=False, **kwargs)
+
+    async def ready():
+        with contextlib.suppress(aiohttp.ClientError):
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"http://{belayd.settings['server.admin_listen']}/health/ready") as r:
+                    return r.status == 200
+    await eventually(ready, timeout=20)
+    return belayd
+
+
 async def counter(belayd, name):
     """By the address that no limit is for."""
     async with aiohttp.ClientSession() as session, session.get(f"http://{belayd.settings['server.admin_listen']}/metrics") as r:
@@ -250,7 +263,7 @@ async def test_requests_in_all_gateways(start):
 
 
 async def test_connects_in_all_gateways(start):
-    belayd = start({"limits.connects_per_ip": 5, **SPREAD}, workers=4)
+    belayd = await start_unseen(start, {"limits.connects_per_ip": 5, **SPREAD}, workers=4)
     source = {"local_addr": ("127.0.0.3", 0)}
     for i in range(5):
         await (await belayd.user(f"u{i}", **source)).close()
@@ -318,7 +331,7 @@ async def test_messages_in_all_gateways(start):
 
 async def test_full_table_of_limits(start):
     """Beyond memory.limits newcomers come in uncounted, which a counter tells; those who are in it are limited as before."""
-    belayd = start({"limits.connects_per_ip": 1, "memory.limits": 64, "server.admin_listen": f"127.0.0.1:{free_port()}", **SPREAD}, workers=2)
+    belayd = await start_unseen(start, {"limits.connects_per_ip": 1, "memory.limits": 64, **SPREAD}, workers=2)
 
     def ask(source):
         with socket.create_connection(("127.0.0.1", belayd.port), PATIENCE, source_address=(source, 0)) as s:
