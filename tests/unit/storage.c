@@ -2015,6 +2015,38 @@ looks_in_steps(void **state)
 	assert_int_equal(missed(x, "owner", ROLE_USER, shown(x, CURSOR_EVENT, 1, 2), 100).dropped, 10000);
 }
 
+/* Shares are told of in records: as many as fit, and no more. */
+static void
+limits_shares(void **state)
+{
+	struct test *x = *state;
+	char user[16], body[4800], *at;
+	unsigned n, seen = 0;
+	int status = 201;
+
+	new_device(x, "d1", 0);
+	for (n = 0; n < 1000 && status == 201; n++) {
+		at = body + snprintf(body, sizeof(body), "{\"userId\":\"u%u\",\"permission\":\"view\",\"commands\":[\"a\"", n);
+		for (int i = 0; i < 63; i++)
+			at += snprintf(at, (size_t)(body + sizeof(body) - at), ",\"c%062d\"", i);
+		snprintf(at, (size_t)(body + sizeof(body) - at), "]}");
+		status = rest_(x, "owner", ROUTE_share_add, "d1", NULL, body);
+	}
+	assert_int_equal(status, 429);
+	n--;
+	assert_in_range(n, 200, 300);		/* 8 MB of ring, 4 kB each */
+	/* All are told, the device comes in, and who is there already may be given other rights. */
+	assert_int_equal(rest_(x, "owner", ROUTE_share_list, "d1", NULL, NULL), 200);
+	for (const char *p = x->answer.data; (p = strstr(p, "userId")) != NULL; p++)
+		seen++;
+	assert_int_equal(seen, n);
+	online(x, 0, "d1");
+	assert_int_equal(rest_(x, "owner", ROUTE_share_add, "d1", NULL, "{\"userId\":\"u0\",\"permission\":\"control\"}"), 201);
+	snprintf(user, sizeof(user), "u%u", n);
+	assert_int_equal(rest_(x, user, ROUTE_device_get, "d1", NULL, NULL), 403);
+	assert_int_equal(rest_(x, "u1", ROUTE_device_get, "d1", NULL, NULL), 200);
+}
+
 /* With a device end all its commands, however many there are. */
 static void
 ends_all_commands(void **state)
@@ -2181,7 +2213,7 @@ main(void)
 		T(reconciles), T(keeps_permissions), T(subscribes), T(decides_on_visitors), T(takes_tickets_once),
 		T(tells_values_by_rest), T(stores_telemetry), T(forgets_telemetry), T(stores_telemetry_once),
 		T(stores_telemetry_before_it_ends), T(loses_telemetry_alone), T(shows_what_was_missed), T(cursors_say_nothing),
-		T(counts_by_tenant), T(ends_all_commands), T(looks_in_steps),
+		T(counts_by_tenant), T(ends_all_commands), T(looks_in_steps), T(limits_shares),
 		T(reads_a_batch_again), T(survives_a_full_disk), T(survives_a_lock), T(takes_back_claims), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
 	};

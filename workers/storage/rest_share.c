@@ -7,6 +7,10 @@
 #include "msg/schema.h"
 #include "storage/rest.h"
 
+/* Bytes of a share besides the user's id and the commands: packed, and as JSON. */
+#define SHARE_AUDIENCE	10
+#define SHARE_JSON	96
+
 static bool
 pack_share(void *arg, const struct db_share *share)
 {
@@ -89,6 +93,40 @@ rest_share_list(struct storage *s, const struct rest *r)
 	return result;
 }
 
+/* What all shares of a device take: in every record that tells of it, and in the answer that lists them. */
+struct sizes {
+	const struct db_share *fresh;	/* takes the place of one of the same user */
+	size_t audience, json;
+};
+
+static bool
+add_sizes(void *arg, const struct db_share *share)
+{
+	struct sizes *z = arg;
+
+	if (share == z->fresh || !slice_eq(share->user, z->fresh->user)) {
+		z->audience += SHARE_AUDIENCE + share->user.len;
+		z->json += SHARE_JSON + share->user.len + share->commands_json.len;
+	}
+	return true;
+}
+
+/*
+ * A record holds a quarter of the smallest ring: of that the shares may take a quarter where others of it tell of the
+ * device, and half where they are the answer.  Beyond it the device could not even be told that it is connected.
+ * DB_NONE: there is no room.
+ */
+static enum db_result
+shares_room(struct storage *s, const struct db_device *d, const struct db_share *fresh)
+{
+	size_t ring = shm_sizes(s->shm)->mailbox_bytes;
+	struct sizes z = { .fresh = fresh };
+
+	TRY(DB(s->db, share_list, d->pk, add_sizes, &z));
+	add_sizes(&z, fresh);
+	return z.audience <= ring / 16 && z.json <= ring / 8 ? DB_OK : DB_NONE;
+}
+
 static enum db_result
 add(struct storage *s, const struct rest *r, const struct field_value *f)
 {
@@ -114,6 +152,11 @@ add(struct storage *s, const struct rest *r, const struct field_value *f)
 	}
 	if (f[FIELD_device_share_commands].present)
 		share.commands_json = f[FIELD_device_share_commands].json.raw;
+	result = shares_room(s, d, &share);
+	if (result == DB_NONE)
+		return rest_error(s, r, ERROR_too_many, NULL, "the device is shared with as many users as it may");
+	if (result == DB_FAILED)
+		return DB_FAILED;
 	TRY(batch_begin(s));
 	TRY(DB(s->db, share_put, d->pk, d->tenant_pk, &share));
 	TRY(refresh_audience(s, d, 0));
