@@ -518,6 +518,25 @@ server_host(void)
 	    "Where a listener of server.listen is reached.");
 }
 
+/* in_place: what the document calls a scheme whose token stands in a parameter. */
+static json_t *
+security_schemes(const char *in_place)
+{
+	json_t *all = json_object();
+
+	for (size_t i = 0; i < COUNT(schemes); i++) {
+		const struct scheme *s = &schemes[i];
+		json_t *doc = sentence(s->doc);
+
+		set(all, s->name, strcmp(s->type, "http") == 0 ?
+		    json_pack("{s:s, s:s, s:s, s:o}", "type", "http", "scheme", "bearer", "bearerFormat",
+		    s->detail, "description", doc) :
+		    json_pack("{s:s, s:s, s:s, s:o}", "type", in_place, "in", s->detail, "name",
+		    s->parameter, "description", doc));
+	}
+	return all;
+}
+
 /* ------------------------------------------------------------------ OpenAPI */
 
 static const char *const place_names[] = { "path", "query", "header" };
@@ -778,24 +797,6 @@ openapi_schemas(void)
 }
 
 static json_t *
-openapi_security(void)
-{
-	json_t *all = json_object();
-
-	for (size_t i = 0; i < COUNT(schemes); i++) {
-		const struct scheme *s = &schemes[i];
-		json_t *doc = sentence(s->doc);
-
-		set(all, s->name, strcmp(s->type, "http") == 0 ?
-		    json_pack("{s:s, s:s, s:s, s:o}", "type", "http", "scheme", "bearer", "bearerFormat",
-		    s->detail, "description", doc) :
-		    json_pack("{s:s, s:s, s:s, s:o}", "type", s->type, "in", s->detail, "name",
-		    s->parameter, "description", doc));
-	}
-	return all;
-}
-
-static json_t *
 openapi(void)
 {
 	json_t *tags = json_array();
@@ -811,7 +812,7 @@ openapi(void)
 	    "servers", "url", "{scheme}://{host}", "variables",
 	    "scheme", "default", "http", "enum", "http", "https", "host", server_host(),
 	    "tags", tags, "paths", paths(),
-	    "components", "securitySchemes", openapi_security(), "schemas", openapi_schemas());
+	    "components", "securitySchemes", security_schemes("apiKey"), "schemas", openapi_schemas());
 }
 
 /* ------------------------------------------------------------------ AsyncAPI */
@@ -945,24 +946,6 @@ direction(unsigned client, bool receive)
 }
 
 static json_t *
-asyncapi_security(void)
-{
-	json_t *all = json_object();
-
-	for (size_t i = 0; i < COUNT(schemes); i++) {
-		const struct scheme *s = &schemes[i];
-		json_t *doc = sentence(s->doc);
-
-		set(all, s->name, strcmp(s->type, "http") == 0 ?
-		    json_pack("{s:s, s:s, s:s, s:o}", "type", "http", "scheme", "bearer", "bearerFormat",
-		    s->detail, "description", doc) :
-		    json_pack("{s:s, s:s, s:s, s:o}", "type", "httpApiKey", "in", s->detail, "name",
-		    s->parameter, "description", doc));
-	}
-	return all;
-}
-
-static json_t *
 asyncapi_server(const char *protocol)
 {
 	json_t *security = json_array();
@@ -991,7 +974,7 @@ asyncapi(void)
 	    "operations", "fromDevices", direction(SCHEMA_DEVICE, true),
 	    "toDevices", direction(SCHEMA_DEVICE, false), "fromUsers", direction(SCHEMA_USER, true),
 	    "toUsers", direction(SCHEMA_USER, false),
-	    "components", "securitySchemes", asyncapi_security(), "schemas", schemas, "messages",
+	    "components", "securitySchemes", security_schemes("httpApiKey"), "schemas", schemas, "messages",
 	    messages());
 }
 
