@@ -63,7 +63,28 @@ struct fetch {
 	char error[CURL_ERROR_SIZE];
 };
 
-#define set_option(easy, option, value) must(curl.easy_setopt((easy), (option), (value)) == CURLE_OK)
+/* What libcurl, or the event loop, refuses by a fault of ours alone. */
+static void
+good(CURLMcode code)
+{
+	must(code == CURLM_OK);
+}
+
+static void
+assign(struct event *ev, struct fetcher *f, evutil_socket_t fd, short what, event_callback_fn call)
+{
+	int ret = event_assign(ev, f->base, fd, what, call, f);
+
+	must(ret == 0);
+}
+
+static void
+is_done(CURLcode code)
+{
+	must(code == CURLE_OK);
+}
+
+#define set_option(easy, option, value) is_done(curl.easy_setopt((easy), (option), (value)))
 
 bool
 fetch_available(void)
@@ -82,7 +103,7 @@ on_ready(evutil_socket_t fd, short what, void *arg)
 	int running, mask = (what & EV_READ ? CURL_CSELECT_IN : 0) |
 	    (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
 
-	must(curl.multi_socket_action(f->multi, fd, mask, &running) == CURLM_OK);
+	good(curl.multi_socket_action(f->multi, fd, mask, &running));
 	take_ended(f);
 }
 
@@ -94,7 +115,7 @@ on_time(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	must(curl.multi_socket_action(f->multi, CURL_SOCKET_TIMEOUT, 0, &running) == CURLM_OK);
+	good(curl.multi_socket_action(f->multi, CURL_SOCKET_TIMEOUT, 0, &running));
 	take_ended(f);
 }
 
@@ -114,11 +135,10 @@ want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *data)
 	}
 	if (ev == NULL) {
 		ev = must_alloc(sizeof(*ev));
-		must(curl.multi_assign(f->multi, fd, ev) == CURLM_OK);
+		good(curl.multi_assign(f->multi, fd, ev));
 	}
-	must(event_assign(ev, f->base, fd, (short)(EV_PERSIST |
-	    (what & CURL_POLL_IN ? EV_READ : 0) |
-	    (what & CURL_POLL_OUT ? EV_WRITE : 0)), on_ready, f) == 0);
+	assign(ev, f, fd, (short)(EV_PERSIST | (what & CURL_POLL_IN ? EV_READ : 0) |
+	    (what & CURL_POLL_OUT ? EV_WRITE : 0)), on_ready);
 	return event_add(ev, NULL);
 }
 
@@ -166,13 +186,14 @@ fetcher_new(struct event_base *base)
 		return NULL;
 	f = must_alloc(sizeof(*f));
 	f->base = base;
-	must(curl.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
-	must((f->multi = curl.multi_init()) != NULL);
-	must(event_assign(&f->timer, base, -1, 0, on_time, f) == 0);
-	must(curl.multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, want_socket) == CURLM_OK);
-	must(curl.multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f) == CURLM_OK);
-	must(curl.multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, want_time) == CURLM_OK);
-	must(curl.multi_setopt(f->multi, CURLMOPT_TIMERDATA, f) == CURLM_OK);
+	is_done(curl.global_init(CURL_GLOBAL_DEFAULT));
+	f->multi = curl.multi_init();
+	must(f->multi != NULL);
+	assign(&f->timer, f, -1, 0, on_time);
+	good(curl.multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, want_socket));
+	good(curl.multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f));
+	good(curl.multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, want_time));
+	good(curl.multi_setopt(f->multi, CURLMOPT_TIMERDATA, f));
 	return f;
 }
 
@@ -312,7 +333,7 @@ go(struct fetch *fetch, const char *url)
 	set_option(fetch->easy, CURLOPT_URL, url);
 	set_option(fetch->easy, CURLOPT_PROTOCOLS_STR, is_https(url) ? "https" : "http");
 	set_option(fetch->easy, CURLOPT_TIMEOUT_MS, (long)(left > 1 ? left : 1));
-	must(curl.multi_add_handle(fetch->fetcher->multi, fetch->easy) == CURLM_OK);
+	good(curl.multi_add_handle(fetch->fetcher->multi, fetch->easy));
 }
 
 static void
@@ -384,7 +405,8 @@ fetch_start(struct fetcher *fetcher, const struct fetch_request *r,
 		add_field(fetch, "If-None-Match", r->etag);
 	else if (*r->last_modified != '\0')
 		add_field(fetch, "If-Modified-Since", r->last_modified);
-	must((fetch->easy = curl.easy_init()) != NULL);
+	fetch->easy = curl.easy_init();
+	must(fetch->easy != NULL);
 	set_options(fetch, r);
 	go(fetch, fetch->url);
 	return fetch;

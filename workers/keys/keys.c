@@ -356,6 +356,7 @@ keys_start(struct worker *w)
 	static const struct timeval step = { .tv_usec = 50000 };
 	struct keys_process *p = must_alloc(sizeof(*p));
 	int64_t until_ms = w->mono_ms + START_MS;
+	int ret;
 
 	w->data = p;
 	p->w = w;
@@ -366,7 +367,8 @@ keys_start(struct worker *w)
 	while (!all_tried(p) && w->mono_ms < until_ms) {
 		begin_due(p);
 		(void)event_base_loopexit(w->base, &step);
-		must(event_base_loop(w->base, EVLOOP_ONCE) != -1);
+		ret = event_base_loop(w->base, EVLOOP_ONCE);
+		must(ret != -1);
 		worker_clock(w);
 		worker_alive(w);
 	}
@@ -397,13 +399,15 @@ static void
 keys_mail(struct worker *w, const struct mail *mail)
 {
 	struct msg_keys_wanted m;
+	int ret;
 
 	if (mail->kind != MSG_keys_wanted) {
 		log_error("a record of kind %s came from slot %u: not for the keys process",
 		    msg_kind_name(mail->kind), mail->from);
 		return;
 	}
-	must(msg_unpack_keys_wanted(&m, mail->data, mail->len) == 0);
+	ret = msg_unpack_keys_wanted(&m, mail->data, mail->len);
+	must(ret == 0);
 	on_wanted(w->data, &m, mail->from);
 }
 
