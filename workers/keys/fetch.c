@@ -63,12 +63,10 @@ struct fetch {
 	char error[CURL_ERROR_SIZE];
 };
 
-/* What libcurl, or the event loop, refuses by a fault of ours alone. */
-static void
-good(CURLMcode code)
-{
-	must(code == CURLM_OK);
-}
+/* What libcurl refuses by a fault of ours alone; the line that must() tells is the caller's. */
+#define good(call)	do { CURLMcode code_ = (call); must(code_ == CURLM_OK); } while (0)
+#define is_done(call)	do { CURLcode code_ = (call); must(code_ == CURLE_OK); } while (0)
+#define set_option(easy, option, value) is_done(curl.easy_setopt((easy), (option), (value)))
 
 static void
 assign(struct event *ev, struct fetcher *f, evutil_socket_t fd, short what, event_callback_fn call)
@@ -77,14 +75,6 @@ assign(struct event *ev, struct fetcher *f, evutil_socket_t fd, short what, even
 
 	must(ret == 0);
 }
-
-static void
-is_done(CURLcode code)
-{
-	must(code == CURLE_OK);
-}
-
-#define set_option(easy, option, value) is_done(curl.easy_setopt((easy), (option), (value)))
 
 bool
 fetch_available(void)
