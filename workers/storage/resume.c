@@ -440,6 +440,26 @@ count_event(void *arg, const struct db_event *e)
 	return ++x->dropped < COUNT_MAX;
 }
 
+static bool
+note_since(void *arg, const struct db_event *e)
+{
+	struct missed *x = arg;
+
+	x->since = e->at;
+	return false;
+}
+
+/* Nothing that is kept was missed, or nobody knows: since the oldest that is kept, or since now. */
+static enum db_result
+find_since(struct missed *x)
+{
+	struct db_scan scan = { .left = SCAN_MAX };
+	struct db_event_filter f = { .scope = x->scope, .ascending = true, .limit = 1, .scan = &scan };
+
+	x->since = x->s->now;
+	return x->scope.tenant_pk == 0 ? DB_OK : DB(x->s->db, event_list, &f, note_since, x);
+}
+
 /* What the gap says: how many there were, as far as it is counted, and since when. */
 static enum db_result
 count_missed(struct missed *x, int64_t after)
@@ -451,7 +471,9 @@ count_missed(struct missed *x, int64_t after)
 
 	x->too_much = true;
 	x->dropped = x->since = 0;
-	return x->scope.tenant_pk == 0 ? DB_OK : DB(x->s->db, event_list, &f, count_event, x);
+	if (x->scope.tenant_pk != 0)
+		TRY(DB(x->s->db, event_list, &f, count_event, x));
+	return x->since != 0 ? DB_OK : find_since(x);
 }
 
 static enum db_result
