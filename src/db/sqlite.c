@@ -456,12 +456,17 @@ pragma_int(sqlite3 *handle, const char *sql, int64_t *out)
 	return rc == SQLITE_ROW ? 0 : -1;
 }
 
-/* 0, or -1 with a sentence. */
 static int
-migrate(struct sqlite_db *s, char *err, size_t errlen)
+newest_schema(void)
+{
+	return migrations_sqlite[migrations_sqlite_count - 1].number;
+}
+
+/* The schema of the file, 0 for an empty one.  -1 with a sentence: it is none of ours, or too new. */
+static int
+read_schema(struct sqlite_db *s, char *err, size_t errlen)
 {
 	int64_t version, application, tables;
-	int known = migrations_sqlite[migrations_sqlite_count - 1].number;
 
 	if (pragma_int(s->handle, "PRAGMA user_version", &version) == -1 ||
 	    pragma_int(s->handle, "PRAGMA application_id", &application) == -1 ||
@@ -473,29 +478,56 @@ migrate(struct sqlite_db *s, char *err, size_t errlen)
 		snprintf(err, errlen, "the file is a database of another program");
 		return -1;
 	}
-	if (version > known) {
+	if (version > newest_schema()) {
 		snprintf(err, errlen, "the database has schema %d, made by a newer belayd; this "
-		    "one knows up to %d", (int)version, known);
+		    "one knows up to %d", (int)version, newest_schema());
 		return -1;
 	}
+	return (int)version;
+}
+
+static int
+run_migrations(struct sqlite_db *s, int version, char *err, size_t errlen)
+{
+	char stamp[96];
+
 	for (size_t i = 0; i < migrations_sqlite_count; i++) {
 		const struct migration *m = &migrations_sqlite[i];
-		char stamp[96];
 
-		if (m->number <= version)
-			continue;
-		snprintf(stamp, sizeof(stamp), "PRAGMA user_version = %d; PRAGMA application_id = "
-		    "%d; COMMIT", m->number, APPLICATION_ID);
-		if (sqlite3_exec(s->handle, "BEGIN EXCLUSIVE", NULL, NULL, NULL) != SQLITE_OK ||
-		    sqlite3_exec(s->handle, m->sql, NULL, NULL, NULL) != SQLITE_OK ||
-		    sqlite3_exec(s->handle, stamp, NULL, NULL, NULL) != SQLITE_OK) {
+		if (m->number > version && sqlite3_exec(s->handle, m->sql, NULL, NULL, NULL) != SQLITE_OK) {
 			snprintf(err, errlen, "migration %d (%s): %s", m->number, m->name,
 			    sqlite3_errmsg(s->handle));
-			sqlite3_exec(s->handle, "ROLLBACK", NULL, NULL, NULL);
 			return -1;
 		}
 	}
-	return 0;
+	snprintf(stamp, sizeof(stamp), "PRAGMA user_version = %d; PRAGMA application_id = %d; COMMIT",
+	    newest_schema(), APPLICATION_ID);
+	if (sqlite3_exec(s->handle, stamp, NULL, NULL, NULL) == SQLITE_OK)
+		return 0;
+	snprintf(err, errlen, "migration: %s", sqlite3_errmsg(s->handle));
+	return -1;
+}
+
+/*
+ * 0, or -1 with a sentence.  The version is asked for again when the lock is held: of two processes
+ * that start at one moment, only the first finds an older schema.
+ */
+static int
+migrate(struct sqlite_db *s, char *err, size_t errlen)
+{
+	int version = read_schema(s, err, errlen);
+
+	if (version == -1 || version == newest_schema())
+		return version == -1 ? -1 : 0;
+	if (sqlite3_exec(s->handle, "BEGIN EXCLUSIVE", NULL, NULL, NULL) != SQLITE_OK) {
+		snprintf(err, errlen, "migration: %s", sqlite3_errmsg(s->handle));
+		return -1;
+	}
+	version = read_schema(s, err, errlen);
+	if (version != -1 && run_migrations(s, version, err, errlen) == 0)
+		return 0;
+	sqlite3_exec(s->handle, "ROLLBACK", NULL, NULL, NULL);
+	return -1;
 }
 
 struct db *

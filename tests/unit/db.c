@@ -13,10 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/must.h"
 #include "db/db.h"
+#include "db/migration.h"
 
 static const char *engine;
 static char folder[64], path[96], url[112];
@@ -567,6 +569,96 @@ keeps_over_closing_and_rolls_back(void **state)
 	db_close(&db);
 }
 
+/* A file as the first version made it, with a device in it. */
+static void
+make_older_file(void)
+{
+	static const char device_sql[] = "INSERT INTO tenants VALUES (1, 't');"
+	    "INSERT INTO devices (tenant_pk, device_id, owner, audience, created_at, updated_at, device_type, name) "
+	    "VALUES (1, 'a', 'o', x'', 1, 1, 'lock', 'A')";
+	char err[256];
+	struct db *db;
+	sqlite3 *raw;
+
+	remove_files();
+	assert_non_null(db = db_open(url, err, sizeof(err)));	/* its folder, and how it is opened */
+	db_close(&db);
+	remove_files();
+	assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(raw, "PRAGMA journal_mode = WAL; PRAGMA application_id = 0x42656c79; "
+	    "PRAGMA user_version = 1", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(migrations_sqlite[0].number, 1);
+	assert_int_equal(sqlite3_exec(raw, migrations_sqlite[0].sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(raw, device_sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(raw), SQLITE_OK);
+}
+
+static void
+check_newer_file(void)
+{
+	char err[256];
+	struct db *db = db_open(url, err, sizeof(err));
+	struct db_device got = { .text = BUF_INIT };
+	struct db_sample_filter f = { .limit = 10 };
+
+	if (db == NULL)
+		fail_msg("%s", err);
+	assert_int_equal(DB(db, device_by_id, SLICE("t"), SLICE("a"), true, &got), DB_OK);
+	assert_true(slice_is(got.name, "A"));
+	f.device_pk = got.pk;
+	put_sample(db, &got, 5, 5, "5");
+	assert_samples(db, &f, "5@5 ");
+	db_device_fini(&got);
+	db_close(&db);
+}
+
+static void
+brings_older_files_up_to_date(void **state)
+{
+	(void)state;
+	make_older_file();
+	check_newer_file();
+}
+
+/* Another process does it at the same moment, and has not committed when this one looks. */
+static void
+waits_for_who_is_bringing_it_up_to_date(void **state)
+{
+	char err[256], go;
+	int begin[2], status;
+	sqlite3 *raw;
+	struct db *db;
+	pid_t pid;
+
+	(void)state;
+	make_older_file();
+	must(pipe(begin) == 0);
+	pid = fork();		/* before SQLite holds anything here */
+	must(pid != -1);
+	if (pid == 0) {
+		if (read(begin[0], &go, 1) != 1)
+			_exit(2);
+		db = db_open(url, err, sizeof(err));
+		if (db == NULL)
+			fprintf(stderr, "%s\n", err);
+		_exit(db == NULL);
+	}
+	assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(raw, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
+	for (size_t i = 1; i < migrations_sqlite_count; i++)
+		assert_int_equal(sqlite3_exec(raw, migrations_sqlite[i].sql, NULL, NULL, NULL), SQLITE_OK);
+	must(write(begin[1], "x", 1) == 1);
+	usleep(300000);		/* nothing tells that it waits for the lock; it does so for a second */
+	snprintf(err, sizeof(err), "PRAGMA user_version = %d; COMMIT", migrations_sqlite[migrations_sqlite_count - 1].number);
+	assert_int_equal(sqlite3_exec(raw, err, NULL, NULL, NULL), SQLITE_OK);
+	must(waitpid(pid, &status, 0) == pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_int_equal(sqlite3_close(raw), SQLITE_OK);
+	check_newer_file();
+	close(begin[0]);
+	close(begin[1]);
+}
+
 static void
 refuses_what_it_can_not_use(void **state)
 {
@@ -619,6 +711,7 @@ main(void)
 	};
 	const struct CMUnitTest files[] = {
 		cmocka_unit_test(keeps_over_closing_and_rolls_back), cmocka_unit_test(refuses_what_it_can_not_use),
+		    cmocka_unit_test(brings_older_files_up_to_date), cmocka_unit_test(waits_for_who_is_bringing_it_up_to_date),
 	};
 	int failures = 0;
 
