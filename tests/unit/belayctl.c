@@ -328,7 +328,7 @@ world_next(struct world *w, struct slice *m)
 	enum client_event ev;
 
 	while ((ev = client_next(&w->client, m)) == CLIENT_WAIT)
-		if (!line_wait(&w->client.line, clock_mono_ms() + 5000))
+		if (!line_wait(&w->client.line, clock_mono_ms() + 60000))
 			fail_msg("the client waits for nothing");
 	return ev;
 }

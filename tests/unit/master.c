@@ -34,7 +34,7 @@
 #include "workers/role.h"
 
 #define GATEWAYS 2
-#define WAIT_MS 15000
+#define WAIT_MS 60000
 
 enum kind { KIND_COUNT = 1, KIND_KILL, KIND_ABORT };
 
@@ -314,12 +314,34 @@ log_text(void)
 	return text;
 }
 
+/*
+ * Between two looks.  By how much these naps were too long says how busy the machine is with other things, and what must be
+ * quick may be late by that.
+ */
+static int64_t overslept_us;
+
+static void
+nap(void)
+{
+	int64_t began = clock_mono_us();
+
+	usleep(2000);
+	overslept_us += clock_mono_us() - began - 2000;
+}
+
+static int64_t
+begin(void)
+{
+	overslept_us = 0;
+	return clock_mono_ms();
+}
+
 #define WAIT_FOR(condition) do { \
 	int64_t until = clock_mono_ms() + WAIT_MS; \
 	while (!(condition)) { \
 		if (clock_mono_ms() > until) \
 			fail_msg("not within %d ms: %s\n%s", WAIT_MS, #condition, log_text()); \
-		usleep(2000); \
+		nap(); \
 	} \
 } while (0)
 
@@ -347,7 +369,7 @@ status_of(pid_t pid)
 	while (waitpid(pid, &status, WNOHANG) == 0) {
 		if (clock_mono_ms() > until)
 			fail_msg("it did not end\n%s", log_text());
-		usleep(2000);
+		nap();
 	}
 	assert_true(WIFEXITED(status));
 	return WEXITSTATUS(status);
@@ -697,32 +719,32 @@ test_impatience(void **state)
 	fresh_page();
 	page->stay = true;
 	pid = run_ready();
-	began = clock_mono_ms();
+	began = begin();
 	expect_stop(pid, SIGTERM, MASTER_OK);
-	assert_in_range(clock_mono_ms() - began, 1000, 6000);
+	assert_in_range(clock_mono_ms() - began, 1000, 6000 + overslept_us / 1000);
 	/* Told again: at once. */
 	fresh_page();
 	write_settings("");
 	page->stay = true;
 	pid = run_ready();
-	began = clock_mono_ms();
+	began = begin();
 	assert_int_equal(kill(pid, SIGTERM), 0);
 	WAIT_FOR(page->gateway[0].drained_ms > 0);
 	expect_stop(pid, SIGTERM, MASTER_OK);
-	assert_in_range(clock_mono_ms() - began, 0, 900);
+	assert_in_range(clock_mono_ms() - began, 0, 900 + overslept_us / 1000);
 	fresh_page();
 	page->stay = true;
 	pid = run_ready();
-	began = clock_mono_ms();
+	began = begin();
 	expect_stop(pid, SIGQUIT, MASTER_OK);
-	assert_in_range(clock_mono_ms() - began, 0, 900);
+	assert_in_range(clock_mono_ms() - began, 0, 900 + overslept_us / 1000);
 	/* One that does not listen is killed. */
 	fresh_page();
 	pid = run_ready();
 	page->hang = true;
-	began = clock_mono_ms();
+	began = begin();
 	expect_stop(pid, SIGTERM, MASTER_OK);
-	assert_in_range(clock_mono_ms() - began, 0, 8000);
+	assert_in_range(clock_mono_ms() - began, 0, 8000 + overslept_us / 1000);
 	page->hang = false;
 }
 
@@ -762,12 +784,12 @@ test_master_killed(void **state)
 	pid = run_ready();
 	page->hang = true;
 	usleep(200000);
-	began = clock_mono_ms();
+	began = begin();
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	WAIT_FOR(!is_alive(page->gateway[0].pid) && !is_alive(page->gateway[1].pid) &&
 	    !is_alive(page->storage.pid));
-	assert_in_range(clock_mono_ms() - began, 0, 5000);
+	assert_in_range(clock_mono_ms() - began, 0, 5000 + overslept_us / 1000);
 	page->hang = false;
 	/* What it left behind stops nobody. */
 	fresh_page();
