@@ -856,7 +856,7 @@ async def test_another_binary(make, tmp_path, accept):
     """USR2: the same process becomes the new program; clients are told to come back, and nobody is refused meanwhile."""
     program = Program(tmp_path)
     manager = Manager(tmp_path / "notify")
-    daemon = program.of(make({"server.accept": accept, "server.admin_listen": f"unix:{tmp_path}/admin"},
+    daemon = program.of(make({"server.accept": accept, "server.admin_listen": f"unix:{tmp_path}/admin", "limits.requests_per_user": 0},
                              env={"NOTIFY_SOCKET": str(tmp_path / "notify")}))
     daemon.settings["server.listen"] += f",unix:{tmp_path}/socket"
     daemon.start()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import select
 import shutil
 import socket
 import ssl
@@ -351,31 +352,46 @@ async def test_weak_ciphers_refused(shared, authority):
         assert status != 0 and "handshake failure" in text, text
 
 
+class Openssl:
+    """s_client, which is told something when it has said something: of what it finds on one reading it obeys the first line alone."""
+
+    def __init__(self, d, *args):
+        self.process = subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{d.tls_port}", *args],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.out = b""
+        self.hear(b"Verify return code:")
+
+    def hear(self, what, times=1):
+        while self.out.count(what) < times:
+            assert select.select([self.process.stdout], [], [], PATIENCE)[0], self.out
+            piece = os.read(self.process.stdout.fileno(), 65536)
+            assert piece, self.out
+            self.out += piece
+
+    def say(self, what):
+        os.write(self.process.stdin.fileno(), what)
+
+    def end(self):
+        return (self.out + self.process.communicate(timeout=PATIENCE)[0]).decode(errors="replace")
+
+
 async def test_no_renegotiation(shared, authority):
     """The client asks for it, is refused, and is not served a new handshake."""
-    p = subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{shared.tls_port}", "-tls1_2"], stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    time.sleep(0.5)
-    p.stdin.write(b"R\n")
-    p.stdin.flush()
-    out = p.communicate(timeout=PATIENCE)[0].decode(errors="replace")
+    client = Openssl(shared, "-tls1_2")
+    client.say(b"R\n")
+    out = client.end()
     assert "RENEGOTIATING" in out and "no renegotiation" in out, out
 
 
 async def test_key_update(shared, authority):
     """The client changes its keys and wants the server's changed, in the middle of a connection."""
-    p = subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{shared.tls_port}", "-tls1_3"],
-                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    time.sleep(0.5)
-    for _ in range(3):
-        p.stdin.write(b"K\n")
-        p.stdin.flush()
-        time.sleep(0.1)
-    p.stdin.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    p.stdin.flush()
-    time.sleep(0.5)
-    out = p.communicate(timeout=PATIENCE)[0].decode(errors="replace")
-    assert out.count("KEYUPDATE") == 3 and '"status":"ok"' in out, out
+    client = Openssl(shared, "-tls1_3")
+    for n in range(3):
+        client.say(b"K\n")
+        client.hear(b"KEYUPDATE", n + 1)
+    client.say(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    client.hear(b'"status":"ok"')
+    assert client.end().count("KEYUPDATE") == 3
 
 
 async def test_alpn(shared, authority):
