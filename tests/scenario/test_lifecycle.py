@@ -770,6 +770,25 @@ async def test_commands_are_finished_while_it_drains(make):
     assert body["device"]["presence"]["status"] == "offline"
 
 
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGUSR2])
+async def test_requests_that_wait_for_a_command_do_not_hold_up_a_drain(make, sig):
+    """Nobody is left who could end the command: ?wait=1 is answered as without it, and not at the deadline with nothing."""
+    daemon = make({"server.drain_time": "1m"}).start()
+    device = await daemon.device("d1", await daemon.register("d1"))
+    asked = asyncio.ensure_future(daemon.rest("POST", "/api/command?wait=1", {"deviceId": "d1", "command": "x", "timeoutMs": 60000}))
+    id = (await device.expect("command"))["payload"]["commandId"]
+    before = set(daemon.workers().values())
+    daemon.process.send_signal(sig)
+    assert (await device.closed())[0] == 1012
+    status, body = await asyncio.wait_for(asked, 15)
+    assert status == 202 and body["command"]["commandId"] == id and body["command"]["status"] == "sent"
+    if sig == signal.SIGTERM:
+        assert await asyncio.get_running_loop().run_in_executor(None, daemon.process.wait, 15) == 0
+        daemon.process = None
+    else:
+        await eventually(lambda: daemon.workers() and not before & set(daemon.workers().values()), 15)
+
+
 async def test_second_term_stops_at_once(make):
     daemon = make({"server.drain_time": "1m", "server.drain_rate": 1})
     daemon.start()

@@ -657,6 +657,16 @@ gather_metrics(struct gateway *g, struct conn *c, const struct msg_store_reply *
 	users_request(g, c, slice_of(h->who.any_tenant ? h->tenant : h->who.tenant));
 }
 
+static void
+respond_command(struct gateway *g, struct conn *c, int status, struct slice command_json)
+{
+	buf_clear(&g->payload);
+	buf_puts(&g->payload, "{\"command\":");
+	buf_put_slice(&g->payload, command_json);
+	buf_putc(&g->payload, '}');
+	http_respond_json(g, c, status, buf_slice(&g->payload));
+}
+
 /* The request that it was about may have been answered meanwhile. */
 static void
 answer_look(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
@@ -664,7 +674,10 @@ answer_look(struct gateway *g, struct conn *c, const struct ask *a, const struct
 	if (!c->http->waiting || c->http->look != a->request)
 		return;
 	c->http->look = 0;
-	if (m->code == ERROR_NONE)
+	if (m->code == ERROR_NONE && c->http->as_it_is &&
+	    answer_command_end(member(m->body_json, "command")) == COMMAND_RUNS)
+		respond_command(g, c, 202, member(m->body_json, "command"));
+	else if (m->code == ERROR_NONE)
 		answer_command(g, c, NULL, member(m->body_json, "command"));
 	else if (m->code != ERROR_unavailable)
 		answer_http(g, c, m);
@@ -721,16 +734,6 @@ answer_command_end(struct slice command_json)
 	    slice_is(status, "\"accepted\""))
 		return COMMAND_RUNS;
 	return COMMAND_ENDED;
-}
-
-static void
-respond_command(struct gateway *g, struct conn *c, int status, struct slice command_json)
-{
-	buf_clear(&g->payload);
-	buf_puts(&g->payload, "{\"command\":");
-	buf_put_slice(&g->payload, command_json);
-	buf_putc(&g->payload, '}');
-	http_respond_json(g, c, status, buf_slice(&g->payload));
 }
 
 bool

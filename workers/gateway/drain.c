@@ -61,6 +61,29 @@ leave(struct gateway *g, struct conn *c)
 	}
 }
 
+static bool
+waits_for_a_command(const struct conn *c)
+{
+	return c->phase == CONN_HTTP && c->http->state == REQUEST_ASKED && c->http->waiting;
+}
+
+/*
+ * Where nothing is left but requests that wait for the end of a command, no device is here any more
+ * that could bring it about: they are told how it stands, so that nobody waits for the deadline.
+ */
+static void
+end_waiting(struct gateway *g)
+{
+	struct conn *c;
+
+	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++)
+		if (c->phase != CONN_FREE && !c->doomed && !waits_for_a_command(c))
+			return;
+	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++)
+		if (c->phase != CONN_FREE && !c->doomed && !c->http->as_it_is)
+			http_wait_no_more(g, c);
+}
+
 void
 drain_tick(struct gateway *g)
 {
@@ -73,6 +96,7 @@ drain_tick(struct gateway *g)
 		worker_done(g->w);
 		return;
 	}
+	end_waiting(g);
 	/* Faster than asked for where time would not do otherwise. */
 	if (left > TAIL_MS && g->conns.open * 1000.0 / (double)(left - TAIL_MS) > rate)
 		rate = g->conns.open * 1000.0 / (double)(left - TAIL_MS);

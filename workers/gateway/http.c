@@ -71,7 +71,7 @@ request_reset(struct http *h)
 	h->state = REQUEST_HEAD;
 	memset(&h->who, 0, sizeof(h->who));
 	h->tenant[0] = '\0';
-	h->waiting = false;
+	h->waiting = h->as_it_is = false;
 	h->look = 0;
 	buf_fini(&h->body);
 	buf_fini(&h->query);
@@ -472,6 +472,16 @@ http_wait(struct gateway *g, struct conn *c, const uint8_t command[UUID_LEN])
 	memcpy(h->command, command, sizeof(h->command));
 	h->look_s = LOOK_MIN_S;
 	set_due(g, c, h->look_s);
+}
+
+void
+http_wait_no_more(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+
+	h->as_it_is = true;
+	if (h->look == 0)
+		api_look_at_command(g, c);
 }
 
 void

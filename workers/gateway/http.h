@@ -45,6 +45,7 @@ struct http {
 	uint8_t command[UUID_LEN];
 	uint32_t look_s;		/* time between two looks at it */
 	uint64_t look;			/* the question about it that is not answered yet, or 0 */
+	bool as_it_is;			/* nothing more is waited for: the process leaves */
 
 	/* After the upgrade, until the session is open. */
 	char device[ID_DEVICE_MAX + 1];	/* as the client names itself; may be empty */
@@ -66,6 +67,8 @@ void http_hold_input(struct gateway *g, struct conn *c, const char *p, size_t n)
 void http_timer(struct gateway *g, struct conn *c);
 /* The request in hand is answered when this command ends. */
 void http_wait(struct gateway *g, struct conn *c, const uint8_t command[UUID_LEN]);
+/* … or now, as it is: 202 where it has not ended. */
+void http_wait_no_more(struct gateway *g, struct conn *c);
 
 /*
  * The request whose head is in hand waits for its token's verdict; it is read again, from its head,
