@@ -49,6 +49,32 @@ session_rearm(struct gateway *g, struct conn *c)
 	wheel_set(&g->wheel, &g->conns, c, due);
 }
 
+/*
+ * The end of the token comes near, or is there.  It is said once before, even where the token was over
+ * when it was presented: then the connection ends with the next turn of the wheel.
+ */
+static void
+expiry(struct gateway *g, struct conn *c)
+{
+	struct buf b = BUF_INIT;
+
+	if (c->expires_ms == 0 || g->w->now_ms < c->expires_ms - WARN_MS)
+		return;
+	if (c->warned) {
+		if (g->w->now_ms >= c->expires_ms)
+			conn_close(g, c, WS_CLOSE_TOKEN_EXPIRED);
+		return;
+	}
+	c->warned = true;
+	buf_puts(&b, "{\"expiresAt\":");
+	buf_put_json_time(&b, c->expires_ms);
+	buf_putc(&b, '}');
+	conn_send(g, c, "token_expiring", SLICE_NONE, buf_slice(&b), SLICE_NONE);
+	buf_fini(&b);
+	if (c->phase == CONN_OPEN)
+		session_rearm(g, c);
+}
+
 /* HTTP is over: what the client sent behind its handshake is the session's first input. */
 static void
 open_session(struct gateway *g, struct conn *c, enum conn_kind kind, struct buf *early)
@@ -139,6 +165,7 @@ start_user(struct gateway *g, struct conn *c)
 	struct buf early;
 
 	open_session(g, c, CONN_USER, &early);
+	expiry(g, c);
 	take_early(g, c, &early);
 }
 
@@ -297,6 +324,7 @@ session_open_device(struct gateway *g, struct conn *c, const struct msg_device_w
 		buf_putc(b, '}');
 		conn_send(g, c, "reconcile", SLICE_NONE, buf_slice(b), SLICE_NONE);
 	}
+	expiry(g, c);
 	take_early(g, c, &early);
 }
 
@@ -590,27 +618,6 @@ heartbeat(struct gateway *g, struct conn *c)
 	frame_put(f);
 }
 
-static void
-expiry(struct gateway *g, struct conn *c)
-{
-	struct buf b = BUF_INIT;
-
-	if (c->expires_ms == 0)
-		return;
-	if (g->w->now_ms >= c->expires_ms) {
-		conn_close(g, c, WS_CLOSE_TOKEN_EXPIRED);
-		return;
-	}
-	if (c->warned || g->w->now_ms < c->expires_ms - WARN_MS)
-		return;
-	c->warned = true;
-	buf_puts(&b, "{\"expiresAt\":");
-	buf_put_json_time(&b, c->expires_ms);
-	buf_putc(&b, '}');
-	conn_send(g, c, "token_expiring", SLICE_NONE, buf_slice(&b), SLICE_NONE);
-	buf_fini(&b);
-}
-
 void
 session_timer(struct gateway *g, struct conn *c)
 {
@@ -651,6 +658,7 @@ extend(struct gateway *g, struct conn *c, struct slice re, int64_t expires_ms)
 	buf_putc(&g->payload, '}');
 	conn_send(g, c, "ok", re, buf_slice(&g->payload), SLICE_NONE);
 	session_rearm(g, c);
+	expiry(g, c);
 }
 
 /* A device token: storage alone knows whose it is. */
