@@ -355,7 +355,7 @@ async def live(tenant):
         _, commands = await tenant.rest("GET", "/api/device/lock-2/commands")
         _, queued = await tenant.rest("GET", f"/api/command/{body['command']['commandId']}")
         return queued["command"]["status"] == "expired" and [c["status"] for c in commands["commands"]] == ["sent", "timeout", "failed"]
-    await eventually(over, every=0.3)
+    await eventually(over, 20, 0.3)
     for c in (*tenant.clients.values(), door):
         await c.send("nothing", {}, "1")
         await c.send("command_ack" if c is door else "subscribe", {"devices": 7}, "2")
