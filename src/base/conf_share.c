@@ -54,6 +54,9 @@ conf_share_write(int fd, const struct conf *conf)
 		if (n == -1 && errno == EINTR)
 			n = 0;
 	}
+	/* Of longer settings that stood there nothing is left: they held secrets, too. */
+	if (n != -1)
+		n = ftruncate(fd, (off_t)text.len);
 	explicit_bzero(text.data, text.len);
 	buf_fini(&text);
 	return n == -1 ? -1 : 0;

@@ -893,6 +893,7 @@ test_share(void **state)
 	    b = { .overrides = { "auth.audience=shorter", "server.workers=4" } };
 	int fd = conf_share_open();
 	struct conf *back;
+	off_t before;
 
 	(void)state;
 	assert_true(fd != -1);
@@ -908,6 +909,11 @@ test_share(void **state)
 		expect_same(conf, back);
 		conf_free(&back);
 	}
+	/* Shorter settings leave nothing behind them of the longer ones. */
+	assert_int_equal(conf_share_write(fd, b.conf), 0);
+	before = lseek(fd, 0, SEEK_END);
+	assert_int_equal(conf_share_write(fd, a.conf), 0);
+	assert_true(lseek(fd, 0, SEEK_END) < before);
 	/* Half of a write: the master died. */
 	assert_int_equal(pwrite(fd, "xxxx", 4, 100), 4);
 	assert_null(conf_share_read(fd));
