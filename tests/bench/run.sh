@@ -337,12 +337,16 @@ mode_tenants() {
 	load bench_tenants over-both belayd "${t[@]}" --noise both --noisy-rate $((10 * quota))
 	load bench_tenants within belayd "${t[@]}" --noise ws --noisy-rate $((quota * 6 / 10)) \
 		--dashboards $((connections / 2)) --noisy-devices $((connections / 2)) --noisy-users 20
-	load bench_tenants lumps belayd "${t[@]}" --noise ws --noisy-rate $((quota * 6 / 10)) --noisy-lump $((quota / 2))
-	printf '%-12s %10s %10s %8s %10s %10s %8s %10s %10s\n' "" "p50 quiet" "p50 noisy" ratio "p99 quiet" "p99 noisy" ratio sent refused
+	load bench_tenants lumps belayd "${t[@]}" --noise ws --noisy-rate $((quota * 6 / 10)) --noisy-lump $((quota * 3 / 10))
+	stop_all
+	limits="tenant_message_rate = $quota; connections_per_tenant = $connections; tenant_message_burst = $((quota / 20));" \
+		start_belayd
+	load bench_tenants lumps-bounded belayd "${t[@]}" --noise ws --noisy-rate $((quota * 6 / 10)) --noisy-lump $((quota * 3 / 10))
+	printf '%-14s %10s %10s %8s %10s %10s %8s %10s %10s\n' "" "p50 quiet" "p50 noisy" ratio "p99 quiet" "p99 noisy" ratio sent refused
 	while read -r line; do
 		declare -A v=()
 		for name in $line; do v[${name%%=*}]=${name#*=}; done
-		printf '%-12s %10s %10s %8s %10s %10s %8s %10s %10s\n' "${v[name]}" "${v[quiet_p50_us]}" "${v[loud_p50_us]}" "${v[ratio_p50]}" \
+		printf '%-14s %10s %10s %8s %10s %10s %8s %10s %10s\n' "${v[name]}" "${v[quiet_p50_us]}" "${v[loud_p50_us]}" "${v[ratio_p50]}" \
 			"${v[quiet_p99_us]}" "${v[loud_p99_us]}" "${v[ratio_p99]}" $((v[sent] + v[requests])) $((v[refused] + v[requests_refused]))
 	done <"$dir/results"
 }

@@ -418,3 +418,21 @@ async def test_refused_requests_keep_their_connection(start):
     assert len(statuses) - statuses.count(429) <= 10 + 5 * took + 1
     assert took > 1 and await belayd.metric("belay_hushed_total") >= 5
     writer.close()
+
+
+async def test_what_a_tenant_may_send_at_once(start):
+    """limits.tenant_message_burst, which a reload takes up, is over all connections and gateways, too."""
+    rates = "tenant_message_rate = 100; message_rate = 1000; message_burst = 1000;"
+    belayd = start({"server.admin_listen": f"127.0.0.1:{free_port()}", **SPREAD}, workers=4)
+    loud = [await belayd.user(f"u{i}") for i in range(10)]
+    for burst, full in (("", 100), ("tenant_message_burst = 10;", 10), ("tenant_message_burst = 300;", 300)):
+        await reload(belayd, f"limits: {{ {rates} {burst} }};\n")
+        await asyncio.sleep(3.1)         # what was taken under the rates before is made up for
+        began = time.monotonic()
+        for _ in range(50):
+            for c in loud:
+                await c.send("ping")
+        answers = [await c.recv() for c in loud for _ in range(50)]
+        good = [m for m in answers if m["type"] == "pong"]
+        assert full <= len(good) <= full + 100 * (time.monotonic() - began) + 1, (burst, len(good))
+    await close_all(*loud)

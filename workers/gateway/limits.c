@@ -277,8 +277,9 @@ static struct bucket_rate
 tenant_rate(const struct gateway *g)
 {
 	unsigned rate = g->conf->limits_tenant_message_rate;
+	unsigned burst = g->conf->limits_tenant_message_burst;
 
-	return bucket_rate(rate, SECOND_NS, rate);
+	return bucket_rate(rate, SECOND_NS, burst > 0 ? burst : rate);
 }
 
 /*
