@@ -420,9 +420,9 @@ test_put(void **state)
 	envelope_put(&out, "ok", SLICE_NONE, SLICE_NONE, SLICE_NONE);
 	assert_true(slice_is(buf_slice(&out), "{\"type\":\"ok\",\"payload\":{}}"));
 	buf_clear(&out);
-	envelope_put(&out, "gap", SLICE("a\"b"), SLICE("{\"dropped\":1}"), SLICE("c1"));
+	envelope_put(&out, "resumed", SLICE("a\"b"), SLICE("{\"replayed\":1}"), SLICE("c1"));
 	assert_true(slice_is(buf_slice(&out),
-	    "{\"type\":\"gap\",\"re\":\"a\\\"b\",\"payload\":{\"dropped\":1},\"cursor\":\"c1\"}"));
+	    "{\"type\":\"resumed\",\"re\":\"a\\\"b\",\"payload\":{\"replayed\":1},\"cursor\":\"c1\"}"));
 	assert_int_equal(envelope_parse(&e, buf_slice(&out), S, &fault), 0);
 
 	buf_clear(&out);
