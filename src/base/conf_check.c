@@ -174,12 +174,10 @@ has_scheme(const char *value, const char *const *schemes)
 int
 conf_check_store_url(const char *value, char why[CONF_WHY_LEN])
 {
-	static const char *const schemes[] = { "sqlite:///", "mariadb://", NULL };
+	static const char *const schemes[] = { "sqlite:///", NULL };
 
-	if (strcmp(value, "memory:") == 0 || has_scheme(value, schemes))
-		return 0;
-	return bad(why,
-	    "sqlite:///path, mariadb://user:password@host/database or memory: is wanted");
+	return strcmp(value, "memory:") == 0 || has_scheme(value, schemes) ?
+	    0 : bad(why, "sqlite:///path or memory: is wanted");
 }
 
 int

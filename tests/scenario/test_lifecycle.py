@@ -181,12 +181,12 @@ def test_printed_settings_show_no_secret(tmp_path):
     conf = tmp_path / "belayd.conf"
     secret = tmp_path / "secret"
     secret.write_text("file-secret-" + "y" * 40)
-    conf.write_text('auth: { jwt_secret = "file-secret-xxxxxxxxxxxxxxxxxxxxxxxxxx"; service_keys = ["a:t1:%s"]; };\n' % ("ab" * 32) +
-                    'store: { url = "mariadb://user:pass-secret@db:3306/belay"; };\n')
+    conf.write_text('auth: { jwt_secret = "file-secret-xxxxxxxxxxxxxxxxxxxxxxxxxx"; service_keys = ["a:t1:%s"];' % ("ab" * 32) +
+                    ' jwks_proxy = "http://user:pass-secret@proxy:3306"; };\n')
     status, out, err = run("-c", conf, "-T")
     assert status == 0 and err == ""
     assert "***" in out and "secret-x" not in out and "abab" not in out and "pass-secret" not in out
-    assert "mariadb://user:***@db:3306/belay" in out
+    assert "http://user:***@proxy:3306" in out
     status, out, err = run("-c", conf, "-o", f"auth.jwt_secret_file={secret}", "-o", "auth.jwt_secret=", "-T")
     assert "yyy" not in out + err
     # What is printed is a file with the same meaning.

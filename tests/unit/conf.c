@@ -824,8 +824,8 @@ test_print_hides(void **state)
 {
 	struct attempt a = { .file_text =
 	    "auth: { jwt_secret = \"hidden-hidden-hidden-hidden-hidden\"; service_keys = [\"a:b:" HASH "\"];\n"
-	    " issuers = ( { issuer = \"i\"; jwt_secret = \"hidden-hidden-hidden-hidden-2\"; } ); };\n"
-	    "store: { url = \"mariadb://user:hid:den@/x@host:3306/db?socket=/x\"; };",
+	    " issuers = ( { issuer = \"i\"; jwt_secret = \"hidden-hidden-hidden-hidden-2\"; } );\n"
+	    " jwks_proxy = \"http://user:hid:den@/x@host:3306/?socket=/x\"; };",
 	    .short_secret = true };
 	char *text;
 
@@ -836,7 +836,7 @@ test_print_hides(void **state)
 	assert_null(strstr(text, "ba7816"));
 	assert_non_null(strstr(text, "jwt_secret = \"***\";"));
 	assert_non_null(strstr(text, "service_keys = [\"***\"];"));
-	assert_non_null(strstr(text, "url = \"mariadb://user:***@host:3306/db?socket=/x\";"));
+	assert_non_null(strstr(text, "jwks_proxy = \"http://user:***@host:3306/?socket=/x\";"));
 	free(text);
 	done(&a);
 }
