@@ -875,7 +875,8 @@ memory_follows_use(void **state)
 	}
 	printf("after %d of them came and went: device %zu\n", 20 * MANY,
 	    touched_part(shm, PART_DIRECTORY) / MANY);
-	assert_true(touched_part(shm, PART_DIRECTORY) / MANY < 125);
+	/* 122 to 125 by the luck of the hash key; were entries not used again it would be thousands. */
+	assert_true(touched_part(shm, PART_DIRECTORY) / MANY < 140);
 	for (; i <= 21 * MANY; i++)
 		assert_int_equal(directory_find(shm, key(i), &v), 1);
 	shm_free(shm);
