@@ -22,6 +22,7 @@
 #include "base/must.h"
 #include "http/route.h"
 #include "msg/audience.h"
+#include "msg/error.h"
 #include "storage_world.h"
 
 #define DEVICES		16
@@ -30,12 +31,13 @@
 
 struct order {
 	uint8_t id[16];
-	unsigned answers;
+	unsigned answers, sends;
 };
 
 static struct world world;
 static struct order *orders;
 static unsigned order_count, answered, duplicates;
+static unsigned sent_again, refused;	/* to devices, which then acknowledge twice; and how often they were told so */
 
 /* The child: storage, until it is killed. */
 static _Noreturn void
@@ -119,6 +121,16 @@ ask_one(void)
 		order_count++;
 }
 
+/* The order of a command that is on its way: one of the newest. */
+static struct order *
+order_of(const uint8_t id[16])
+{
+	for (unsigned i = order_count; i-- > 0; )
+		if (memcmp(orders[i].id, id, 16) == 0)
+			return &orders[i];
+	must(!"a command that nobody asked for");
+}
+
 /* What storage posted to the gateway: answers are noted, commands are executed at once. */
 static void
 read_answers(void)
@@ -141,7 +153,9 @@ read_answers(void)
 			struct msg_store_reply m;
 
 			must(msg_unpack_store_reply(&m, mail.data, mail.len) == 0);
-			if (m.code != 0) {
+			if (m.code == ERROR_already_final && m.request == 0) {
+				refused++;
+			} else if (m.code != 0) {
 				fprintf(stderr, "refused: %u %.*s\n", m.code, (int)m.message.len, m.message.p);
 				exit(1);
 			}
@@ -154,6 +168,7 @@ read_answers(void)
 			unsigned n;
 
 			must(msg_unpack_device_send(&m, mail.data, mail.len) == 0);
+			sent_again += order_of(m.command)->sends++ > 0;
 			n = ref_index(m.ref) - 100;
 			a.ref = m.ref;
 			a.epoch = m.epoch;
@@ -247,11 +262,13 @@ check(const char *path)
 	doubled = number(db, "SELECT count(*) FROM (SELECT json_extract(data_json, '$.commandId') AS c, event FROM events "
 	    "WHERE event LIKE 'command%' GROUP BY 1, 2 HAVING count(*) > 1)");
 	unsent = number(db, "SELECT count(*) FROM commands WHERE status NOT IN (3)");
-	if (missing > 0 || silent > 0 || rows != (int64_t)order_count || doubled > 0 || unsent > 0)
+	if (missing > 0 || silent > 0 || rows != (int64_t)order_count || doubled > 0 || unsent > 0 ||
+	    refused > sent_again)
 		faults++;
 	fprintf(stderr, "%u commands asked for, %u answered (%u more than once, after a crash), %u missing, %u never answered, "
-	    "%lld rows, %lld events stored twice, %lld not executed\n",
-	    order_count, answered, duplicates, missing, silent, (long long)rows, (long long)doubled, (long long)unsent);
+	    "%lld rows, %lld events stored twice, %lld not executed; %u sent again, %u second acknowledgements refused\n",
+	    order_count, answered, duplicates, missing, silent, (long long)rows, (long long)doubled, (long long)unsent,
+	    sent_again, refused);
 	sqlite3_close(db);
 	return faults;
 }
