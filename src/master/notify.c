@@ -111,12 +111,3 @@ notify_watchdog(const struct notify *n)
 {
 	tell(n, "WATCHDOG=1");
 }
-
-void
-notify_status(const struct notify *n, const char *text)
-{
-	char line[256];
-
-	(void)snprintf(line, sizeof(line), "STATUS=%s", text);
-	tell(n, line);
-}

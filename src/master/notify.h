@@ -26,6 +26,5 @@ void notify_ready(const struct notify *n);
 void notify_reloading(const struct notify *n);	/* to be followed by notify_ready() */
 void notify_stopping(const struct notify *n);
 void notify_watchdog(const struct notify *n);
-void notify_status(const struct notify *n, const char *text);	/* a line for `systemctl status` */
 
 #endif
