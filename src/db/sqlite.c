@@ -100,6 +100,16 @@ sqlite_row(struct sqlite_db *s, sqlite3_stmt *st)
 }
 
 enum db_result
+sqlite_insert(struct sqlite_db *s, sqlite3_stmt *st, int64_t *id)
+{
+	enum db_result result = sqlite_run(s, st, NULL);
+
+	if (result == DB_OK)
+		*id = sqlite3_last_insert_rowid(s->handle);
+	return result;
+}
+
+enum db_result
 sqlite_change(struct sqlite_db *s, sqlite3_stmt *st)
 {
 	int changes = 0;
@@ -329,8 +339,7 @@ sqlite_tenant(struct db *db, struct slice name, bool create, int64_t *pk)
 		if ((st = sqlite_use(s, STMT_tenant_insert)) == NULL)
 			return DB_FAILED;
 		bind_text(st, 1, name);
-		result = sqlite_run(s, st, NULL);
-		*pk = sqlite3_last_insert_rowid(s->handle);
+		result = sqlite_insert(s, st, pk);
 	}
 	if (result == DB_OK)
 		tenant_remember(s, name, *pk);

@@ -52,6 +52,8 @@ sqlite3_stmt *sqlite_use(struct sqlite_db *s, enum sqlite_statement which);
 enum db_result sqlite_run(struct sqlite_db *s, sqlite3_stmt *st, int *changes);
 /* The same for one that must find its row: DB_NONE, it did not. */
 enum db_result sqlite_change(struct sqlite_db *s, sqlite3_stmt *st);
+/* The same for one that adds a row, whose number is put in *id. */
+enum db_result sqlite_insert(struct sqlite_db *s, sqlite3_stmt *st, int64_t *id);
 /*
  * One step: DB_OK a row is there, DB_NONE it ended, DB_FAILED; the statement is reset by the latter
  * two.

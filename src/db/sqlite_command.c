@@ -9,7 +9,6 @@ sqlite_command_insert(struct db *db, struct db_command *c)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_insert);
-	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
@@ -37,10 +36,7 @@ sqlite_command_insert(struct db *db, struct db_command *c)
 	bind_text(st, 22, c->trace_json);
 	bind_text(st, 23, c->result_json);
 	bind_text(st, 24, c->error_json);
-	result = sqlite_run(s, st, NULL);
-	if (result == DB_OK)
-		c->pk = sqlite3_last_insert_rowid(s->handle);
-	return result;
+	return sqlite_insert(s, st, &c->pk);
 }
 
 static void

@@ -167,10 +167,7 @@ sqlite_device_insert(struct db *db, struct db_device *d, const uint8_t hash[SHA2
 	bind_text(st, 10, d->tags_json);
 	bind_text(st, 11, d->metadata_json);
 	bind_text(st, 12, d->settings_json);
-	result = sqlite_run(s, st, NULL);
-	if (result == DB_OK)
-		d->pk = sqlite3_last_insert_rowid(s->handle);
-	return result;
+	return sqlite_insert(s, st, &d->pk);
 }
 
 enum db_result

@@ -12,7 +12,6 @@ sqlite_event_insert(struct db *db, struct db_event *e)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_event_insert);
-	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
@@ -24,10 +23,7 @@ sqlite_event_insert(struct db *db, struct db_event *e)
 	bind_text(st, 6, e->event);
 	bind_text(st, 7, e->actor);
 	bind_text(st, 8, e->data_json);
-	result = sqlite_run(s, st, NULL);
-	if (result == DB_OK)
-		e->seq = sqlite3_last_insert_rowid(s->handle);
-	return result;
+	return sqlite_insert(s, st, &e->seq);
 }
 
 enum db_result
@@ -270,7 +266,6 @@ sqlite_visitor_insert(struct db *db, struct db_visitor *v)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_visitor_insert);
-	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
@@ -281,10 +276,7 @@ sqlite_visitor_insert(struct db *db, struct db_visitor *v)
 	bind_text(st, 5, v->name);
 	bind_text(st, 6, v->snapshot_url);
 	bind_text(st, 7, v->data_json);
-	result = sqlite_run(s, st, NULL);
-	if (result == DB_OK)
-		v->pk = sqlite3_last_insert_rowid(s->handle);
-	return result;
+	return sqlite_insert(s, st, &v->pk);
 }
 
 static void
