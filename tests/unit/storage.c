@@ -437,7 +437,7 @@ lists_devices(void **state)
 	assert_string_equal(x->answer.data, "{\"online\":1,\"offline\":6,\"byTransport\":{\"ws\":1,\"mqtt\":0}}");
 	assert_int_equal(rest_as(x, ROLE_ADMIN, "t1", "boss", ROUTE_device_list, NULL, NULL, "status=online", NULL, NULL), 200);
 	assert_has(x, "{\"devices\":[{\"deviceId\":\"d6\"");
-	inside(x)->suspect_ms = -1;
+	inside(x)->desk.suspect_ms = -1;
 	assert_int_equal(rest_as(x, ROLE_ADMIN, "t1", "boss", ROUTE_device_list, NULL, NULL, "status=suspect", NULL, NULL), 200);
 	assert_has(x, "\"status\":\"suspect\",\"transport\":\"ws\"");
 	assert_int_equal(rest_as(x, ROLE_ADMIN, "t1", "boss", ROUTE_device_list, NULL, NULL, "status=online", NULL, NULL), 200);
@@ -1135,7 +1135,7 @@ keeps_permissions(void **state)
 	assert_string_equal(x->answer.data, "{\"devices\":[],\"nextCursor\":null}");
 
 	/* All members may look. */
-	inside(x)->members_view = true;
+	inside(x)->desk.members_view = true;
 	assert_int_equal(rest_(x, "stranger", ROUTE_device_get, "d1", NULL, NULL), 200);
 	assert_has(x, "\"userPermissions\":[\"view\"]");
 	assert_string_equal(ASK(x, .user = "stranger"), "no_access");
@@ -1265,7 +1265,7 @@ tells_values_by_rest(void **state)
 static void
 set_page_limit(struct test *x, int pages)
 {
-	struct sqlite_db *s = (struct sqlite_db *)inside(x)->db;
+	struct sqlite_db *s = (struct sqlite_db *)inside(x)->desk.db;
 	char sql[64];
 
 	snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %d", pages);
@@ -1395,7 +1395,7 @@ samples_left(struct test *x, int64_t device_pk)
 	struct db_sample_filter f = { .device_pk = device_pk, .limit = 100000 };
 	unsigned n = 0;
 
-	assert_int_equal(DB(inside(x)->db, telemetry_list, &f, count_sample, &n), DB_OK);
+	assert_int_equal(DB(inside(x)->desk.db, telemetry_list, &f, count_sample, &n), DB_OK);
 	return n;
 }
 
@@ -1498,7 +1498,7 @@ stores_telemetry_once(void **state)
 	assert_int_equal(counted(x, STAT_TELEMETRY_TAKEN),
 	    counted(x, STAT_TELEMETRY_STORED) + counted(x, STAT_TELEMETRY_UNSTORED));
 	/* Another run of the instance over the same file: its mailbox begins anew, and its records are not taken for old ones. */
-	assert_int_equal(DB(inside(x)->db, meta_set, "telemetry_end", INT64_MAX), DB_OK);
+	assert_int_equal(DB(inside(x)->desk.db, meta_set, "telemetry_end", INT64_MAX), DB_OK);
 	world_stop(&x->t);
 	world_close(&x->t);
 	world_open(&x->t, x->url, false);
@@ -1589,7 +1589,7 @@ shown(struct test *x, enum cursor_kind kind, int64_t tenant_pk, int64_t place)
 	static char text[64];
 	struct buf b = BUF_INIT;
 
-	cursor_put(storage_of(&x->t.w), &b, kind, tenant_pk, place);
+	cursor_put(&storage_of(&x->t.w)->desk, &b, kind, tenant_pk, place);
 	assert_int_equal(b.len, 22);
 	snprintf(text, sizeof(text), "%.*s", (int)b.len, b.data);
 	buf_fini(&b);

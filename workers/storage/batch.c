@@ -38,7 +38,7 @@ batch_begin(struct storage *s)
 
 	if (s->batch.begun)
 		return DB_OK;
-	result = DB(s->db, begin);
+	result = DB(s->desk.db, begin);
 	s->batch.begun = result == DB_OK;
 	return result;
 }
@@ -62,7 +62,7 @@ effect_post(struct storage *s, unsigned slot, uint16_t record, struct slice byte
 {
 	struct effect *e;
 
-	if (slot >= shm_sizes(s->shm)->slots)
+	if (slot >= shm_sizes(s->desk.shm)->slots)
 		return;
 	must(bytes.len <= UINT32_MAX && s->batch.bytes.len <= UINT32_MAX - bytes.len);
 	e = effect_new(s, EFFECT_POST);
@@ -141,26 +141,26 @@ carry_out(struct storage *s)
 		case EFFECT_POST:
 			iov.iov_base = b->bytes.data + e->offset;
 			iov.iov_len = e->len;
-			if (worker_post(s->w, e->slot, e->record, &iov, 1) == -1)
+			if (worker_post(s->desk.w, e->slot, e->record, &iov, 1) == -1)
 				log_error("a %s for slot %u is lost: too much waits for that "
 				    "process", msg_kind_name(e->record), e->slot);
 			break;
 		case EFFECT_PENDING_ADD:
-			if (pending_add(s->shm, e->id, e->device, e->deadline,
+			if (pending_add(s->desk.shm, e->id, e->device, e->deadline,
 			    (enum pending_state)e->state) == -1)
 				command_no_room(s);
 			break;
 		case EFFECT_PENDING_REMOVE:
-			pending_remove(s->shm, e->id);
+			pending_remove(s->desk.shm, e->id);
 			break;
 		case EFFECT_RELEASE:
-			directory_release(s->shm, e->device, e->state, e->ref, NULL);
+			directory_release(s->desk.shm, e->device, e->state, e->ref, NULL);
 			break;
 		case EFFECT_SAMPLE:
 			sample_take(s, slice_bytes(b->bytes.data + e->offset, e->len));
 			break;
 		case EFFECT_TALLY:
-			tally_add(&s->tallies, e->tenant_pk, (enum tally_count)e->record, e->count, s->mono);
+			tally_add(&s->tallies, e->tenant_pk, (enum tally_count)e->record, e->count, s->desk.mono);
 			break;
 		}
 	}
@@ -186,7 +186,7 @@ note_failure(struct storage *s)
 		return;
 	s->failing = true;
 	s->failed_logged_mono = clock_mono_ms();
-	log_error("store failed: %s", db_error(s->db));
+	log_error("store failed: %s", db_error(s->desk.db));
 }
 
 static void
@@ -204,17 +204,17 @@ roll_back(struct storage *s)
 
 	note_failure(s);
 	if (b->begun)
-		(void)DB(s->db, rollback);
+		(void)DB(s->desk.db, rollback);
 	b->begun = false;
 	while (b->claim_count > 0) {
 		const struct claim *c = &b->claims[--b->claim_count];
 		uint64_t nobody;
 		struct directory_view view;
 
-		directory_release(s->shm, c->device, c->transport, c->ref, NULL);
+		directory_release(s->desk.shm, c->device, c->transport, c->ref, NULL);
 		if (c->old_ref != REF_NONE)
-			directory_claim(s->shm, c->device, c->device_pk, c->transport, c->old_ref,
-			    c->old_epoch, s->now, &nobody, &view);
+			directory_claim(s->desk.shm, c->device, c->device_pk, c->transport, c->old_ref,
+			    c->old_epoch, s->desk.now, &nobody, &view);
 	}
 	b->effect_count = 0;
 	buf_clear(&b->bytes);
@@ -255,9 +255,9 @@ commit(struct storage *s)
 
 	if (!s->batch.begun)
 		return DB_OK;
-	result = DB(s->db, commit);
+	result = DB(s->desk.db, commit);
 	if (result == DB_OK) {
-		worker_observe(s->w, STAT_COMMIT_US, (uint64_t)(clock_mono_us() - began));
+		worker_observe(s->desk.w, STAT_COMMIT_US, (uint64_t)(clock_mono_us() - began));
 		s->batch.begun = false;
 		storage_count(s, STORE_COMMITS, 1);
 		note_success(s);
@@ -320,7 +320,7 @@ batch_retry(struct storage *s)
 		if (storage_dispatch(s, &mail) == DB_FAILED || commit(s) == DB_FAILED) {
 			roll_back(s);
 			forget(b);
-			if (batch_begin(s) != DB_OK || DB(s->db, probe, s->now) != DB_OK ||
+			if (batch_begin(s) != DB_OK || DB(s->desk.db, probe, s->desk.now) != DB_OK ||
 			    commit(s) != DB_OK) {
 				roll_back(s);
 				forget(b);

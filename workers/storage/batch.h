@@ -83,11 +83,6 @@ void effect_release(struct storage *s, struct hash128 device, unsigned transport
 /* The parts joined are what sample_take() gets. */
 void effect_sample(struct storage *s, const struct slice *parts, unsigned n);
 
-/* Packs a struct msg_NAME and posts it after the commit to the slot that holds a reference. */
-#define post_to_ref(s, name, m) \
-	(buf_clear(&(s)->pack), msg_pack_##name(&(s)->pack, (m)), \
-	    effect_post((s), ref_slot((m)->ref), MSG_##name, buf_slice(&(s)->pack)))
-
 /* Runs one record; in storage.c, by kind. */
 enum db_result storage_dispatch(struct storage *s, const struct mail *mail);
 /* Refuses a record with `unavailable`: true, or false when it is of a kind that must be kept. */

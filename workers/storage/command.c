@@ -58,7 +58,7 @@ trace_open(struct storage *s, const struct db_command *c)
 	if (b->len > 0)
 		buf_putc(b, ',');
 	buf_puts(b, "{\"at\":");
-	buf_put_json_time(b, s->now);
+	buf_put_json_time(b, s->desk.now);
 	buf_puts(b, ",\"step\":\"");
 	return b;
 }
@@ -79,7 +79,7 @@ trace_sent(struct storage *s, struct db_command *c, uint64_t ref, int64_t epoch)
 	struct buf *b = trace_open(s, c);
 	struct slot_view slot;
 
-	slot_get(s->shm, ref_slot(ref), &slot);
+	slot_get(s->desk.shm, ref_slot(ref), &slot);
 	buf_puts(b, "sent\",\"instance\":");
 	buf_put_json_string(b, slice_of(s->instance));
 	buf_puts(b, ",\"worker\":");
@@ -114,10 +114,10 @@ publish_status(struct storage *s, const struct db_device *d, const struct db_com
 		.to = to, .ref = ref, .request = request
 	};
 
-	buf_clear(&s->json);
-	json_command(&s->json, c, d->id);
-	p.payload = buf_slice(&s->json);
-	publish(s, &p);
+	buf_clear(&s->desk.json);
+	json_command(&s->desk.json, c, d->id);
+	p.payload = buf_slice(&s->desk.json);
+	publish(&s->desk, &p);
 }
 
 void
@@ -143,10 +143,10 @@ command_answer(struct storage *s, const struct db_device *d, const struct db_com
 
 	if (request == 0)
 		return;
-	buf_clear(&s->json);
-	json_command(&s->json, c, d->id);
-	p.payload = buf_slice(&s->json);
-	publish(s, &p);
+	buf_clear(&s->desk.json);
+	json_command(&s->desk.json, c, d->id);
+	p.payload = buf_slice(&s->desk.json);
+	publish(&s->desk, &p);
 }
 
 static enum db_result
@@ -167,7 +167,7 @@ store_event(struct storage *s, const struct db_device *d, const struct db_comman
 		buf_put_slice(b, c->error_json);
 	}
 	buf_putc(b, '}');
-	return event_store(s, d, event, c->sent_epoch, s->now, c->requested_by, buf_slice(b), seq);
+	return event_store(s, d, event, c->sent_epoch, s->desk.now, c->requested_by, buf_slice(b), seq);
 }
 
 /* Changes */
@@ -190,7 +190,7 @@ arrive(struct storage *s, struct db_command *c, enum command_status to)
 		break;
 	case COMMAND_ACCEPTED:
 		if (c->accepted_at == 0)
-			c->accepted_at = s->now;
+			c->accepted_at = s->desk.now;
 		c->open = true;
 		break;
 	case COMMAND_EXECUTED:
@@ -199,17 +199,17 @@ arrive(struct storage *s, struct db_command *c, enum command_status to)
 			c->late = true;
 		/* Failed while queued: the condition was not met. */
 		c->outcome = was == COMMAND_QUEUED ? OUTCOME_NOT_SENT : OUTCOME_CONFIRMED;
-		c->finished_at = s->now;
+		c->finished_at = s->desk.now;
 		c->open = false;
 		break;
 	case COMMAND_TIMEOUT:
 		if (was != COMMAND_TIMEOUT)
-			c->finished_at = s->now;
+			c->finished_at = s->desk.now;
 		break;
 	case COMMAND_EXPIRED:
 	case COMMAND_CANCELLED:
 		c->outcome = OUTCOME_NOT_SENT;
-		c->finished_at = s->now;
+		c->finished_at = s->desk.now;
 		c->open = false;
 		break;
 	}
@@ -230,8 +230,8 @@ tally_move(struct storage *s, const struct db_device *d, const struct db_command
 		effect_tally(s, d->tenant_pk, states[to].tally, 1);
 	if (is_waited_for(was) != is_waited_for(to))
 		effect_tally(s, d->tenant_pk, TALLY_WAITING, is_waited_for(to) ? 1 : -1);
-	if (c->outcome == OUTCOME_CONFIRMED && s->now >= c->created_at)
-		effect_tally(s, d->tenant_pk, TALLY_LATENCY, s->now - c->created_at);
+	if (c->outcome == OUTCOME_CONFIRMED && s->desk.now >= c->created_at)
+		effect_tally(s, d->tenant_pk, TALLY_LATENCY, s->desk.now - c->created_at);
 }
 
 enum db_result
@@ -246,17 +246,17 @@ command_move_telling(struct storage *s, const struct db_device *d, struct db_com
 	TRY(batch_begin(s));
 	arrive(s, c, to);
 	command_trace(s, c, step);
-	result = DB(s->db, command_update, c, was);
+	result = DB(s->desk.db, command_update, c, was);
 	if (result != DB_OK)
 		return result;
 	if (command_is_final(to) || to == COMMAND_QUEUED)
 		effect_pending_remove(s, c->id);
 	if (was != to && states[to].counter != STAT_COUNT)
-		worker_count(s->w, states[to].counter, 1);
+		worker_count(s->desk.w, states[to].counter, 1);
 	if (c->late && was == COMMAND_TIMEOUT)
 		storage_count(s, COMMANDS_LATE, 1);
-	if (c->outcome == OUTCOME_CONFIRMED && s->now >= c->created_at)
-		worker_observe(s->w, STAT_COMMAND_US, (uint64_t)(s->now - c->created_at) * 1000);
+	if (c->outcome == OUTCOME_CONFIRMED && s->desk.now >= c->created_at)
+		worker_observe(s->desk.w, STAT_COMMAND_US, (uint64_t)(s->desk.now - c->created_at) * 1000);
 	if (d == NULL)
 		return DB_OK;
 	tally_move(s, d, c, was, to);
@@ -285,12 +285,12 @@ command_move(struct storage *s, const struct db_device *d, struct db_command *c,
 void
 command_post(struct storage *s, const struct db_device *d, const struct db_command *c, uint64_t ref)
 {
-	struct buf *b = &s->json;
+	struct buf *b = &s->desk.json;
 	struct msg_device_send m = { .ref = ref, .epoch = c->sent_epoch, .type = SLICE("command") };
 	int64_t ends = c->sent_at + c->timeout_ms;
 	enum pending_state state = c->status == COMMAND_ACCEPTED ? PENDING_ACCEPTED : PENDING_SENT;
 
-	effect_pending_add(s, c->id, storage_device_key(s, d), s->mono + (ends - s->now), state);
+	effect_pending_add(s, c->id, desk_device_key(&s->desk, d), s->desk.mono + (ends - s->desk.now), state);
 	buf_clear(b);
 	buf_puts(b, "{\"commandId\":");
 	buf_put_json_uuid(b, c->id);
@@ -307,7 +307,7 @@ command_post(struct storage *s, const struct db_device *d, const struct db_comma
 	buf_putc(b, '}');
 	memcpy(m.command, c->id, sizeof(m.command));
 	m.payload_json = buf_slice(b);
-	post_to_ref(s, device_send, &m);
+	post_to_ref(&s->desk, device_send, &m);
 }
 
 enum db_result
@@ -323,10 +323,10 @@ command_send(struct storage *s, const struct db_device *d, struct db_command *c,
 	arrive(s, c, COMMAND_SENT);
 	c->attempt++;
 	if (c->sent_at == 0)
-		c->sent_at = s->now;
+		c->sent_at = s->desk.now;
 	c->sent_epoch = epoch;
 	trace_sent(s, c, ref, epoch);
-	result = fresh ? DB(s->db, command_insert, c) : DB(s->db, command_update, c, was);
+	result = fresh ? DB(s->desk.db, command_insert, c) : DB(s->desk.db, command_update, c, was);
 	if (result != DB_OK)
 		return result;
 	storage_count(s, COMMANDS_SENT, 1);

@@ -50,15 +50,15 @@ static enum db_result
 answer_known(struct storage *s, const struct db_device *d, const struct command_order *o,
     const uint8_t id[UUID_LEN])
 {
-	struct db_command *c = &s->command;
-	enum db_result result = DB(s->db, command_get, id, c);
+	struct db_command *c = &s->desk.command;
+	enum db_result result = DB(s->desk.db, command_get, id, c);
 	uint64_t ref;
 	int64_t epoch, last_seen;
 
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	if (result == DB_NONE || c->device_pk != d->pk) {
-		reply_error(s, o->request, o->ref, ERROR_conflict, NULL,
+		reply_error(&s->desk, o->request, o->ref, ERROR_conflict, NULL,
 		    "this id or key belongs to another command");
 		return DB_OK;
 	}
@@ -84,12 +84,12 @@ check_key(struct storage *s, const struct db_device *d, const struct command_ord
 	if (o->idempotency_key.len == 0)
 		return DB_NONE;
 	hash_order(d, o, hash);
-	result = DB(s->db, idempotency_get, d->tenant_pk, o->who.user, o->idempotency_key, s->now,
+	result = DB(s->desk.db, idempotency_get, d->tenant_pk, o->who.user, o->idempotency_key, s->desk.now,
 	    known_id, known_hash);
 	if (result != DB_OK)
 		return result;
 	if (memcmp(hash, known_hash, SHA256_LEN) != 0) {
-		reply_error(s, o->request, o->ref, ERROR_conflict, "idempotencyKey",
+		reply_error(&s->desk, o->request, o->ref, ERROR_conflict, "idempotencyKey",
 		    "the key was used with other parameters");
 		return DB_OK;
 	}
@@ -102,8 +102,8 @@ remember_key(struct storage *s, const struct db_device *d, const struct command_
 {
 	if (o->idempotency_key.len == 0)
 		return DB_OK;
-	return DB(s->db, idempotency_put, d->tenant_pk, o->who.user, o->idempotency_key,
-	    s->now + IDEMPOTENCY_MS, o->id, hash);
+	return DB(s->desk.db, idempotency_put, d->tenant_pk, o->who.user, o->idempotency_key,
+	    s->desk.now + IDEMPOTENCY_MS, o->id, hash);
 }
 
 /* Stored in a state other than sent, with its event if it has ended. */
@@ -118,11 +118,11 @@ store_unsent(struct storage *s, const struct db_device *d, struct db_command *c,
 	c->outcome = OUTCOME_NOT_SENT;
 	c->open = status == COMMAND_QUEUED;
 	if (!c->open)
-		c->finished_at = s->now;
+		c->finished_at = s->desk.now;
 	if (step != NULL)
 		command_trace(s, c, step);
 	TRY(batch_begin(s));
-	result = DB(s->db, command_insert, c);
+	result = DB(s->desk.db, command_insert, c);
 	if (result != DB_OK)
 		return result;
 	if (event != NULL) {
@@ -136,9 +136,9 @@ store_unsent(struct storage *s, const struct db_device *d, struct db_command *c,
 			buf_put_slice(&s->event_json, c->error_json);
 		}
 		buf_putc(&s->event_json, '}');
-		TRY(event_store(s, d, event, 0, s->now, c->requested_by, buf_slice(&s->event_json),
+		TRY(event_store(s, d, event, 0, s->desk.now, c->requested_by, buf_slice(&s->event_json),
 		    &seq));
-		worker_count(s->w, status == COMMAND_FAILED ? STAT_COMMANDS_FAILED :
+		worker_count(s->desk.w, status == COMMAND_FAILED ? STAT_COMMANDS_FAILED :
 		    STAT_COMMANDS_EXPIRED, 1);
 		effect_tally(s, d->tenant_pk, status == COMMAND_FAILED ? TALLY_FAILED : TALLY_EXPIRED, 1);
 	}
@@ -155,16 +155,16 @@ store_offline(struct storage *s, const struct db_device *d, struct db_command *c
 	if (o->queue_ms == 0 && o->store_unsent)
 		return store_unsent(s, d, c, o, COMMAND_EXPIRED, "expired", "command_expired");
 	if (o->queue_ms == 0) {
-		reply_error(s, o->request, o->ref, ERROR_device_offline, NULL, NULL);
+		reply_error(&s->desk, o->request, o->ref, ERROR_device_offline, NULL, NULL);
 		return DB_OK;
 	}
-	TRY(DB(s->db, command_queued_count, d->pk, &waiting));
+	TRY(DB(s->desk.db, command_queued_count, d->pk, &waiting));
 	if (waiting >= COMMAND_QUEUE_MAX) {
-		reply_error(s, o->request, o->ref, ERROR_too_many, NULL,
+		reply_error(&s->desk, o->request, o->ref, ERROR_too_many, NULL,
 		    "too many commands wait for this device");
 		return DB_OK;
 	}
-	c->queue_until = s->now + o->queue_ms;
+	c->queue_until = s->desk.now + o->queue_ms;
 	if (s->queue_next > c->queue_until || s->queue_next == 0)
 		s->queue_next = c->queue_until;
 	return store_unsent(s, d, c, o, COMMAND_QUEUED, NULL, NULL);
@@ -175,7 +175,7 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 {
 	struct buf error = BUF_INIT;
 	struct db_command c = {
-		.device_pk = d->pk, .created_at = s->now, .timeout_ms = o->timeout_ms,
+		.device_pk = d->pk, .created_at = s->desk.now, .timeout_ms = o->timeout_ms,
 		.queue_ms = o->queue_ms,
 		.asker = o->request != 0 ? o->ref : REF_NONE,
 		.asker_boot = o->follows ? s->boot : 0,
@@ -190,7 +190,7 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 	if (result != DB_NONE)
 		return result;
 	if (s->record.again) {
-		result = DB(s->db, command_get, o->id, &s->command);
+		result = DB(s->desk.db, command_get, o->id, &s->desk.command);
 		if (result == DB_OK)
 			return answer_known(s, d, o, o->id);
 		if (result == DB_FAILED)
@@ -198,7 +198,7 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 	}
 	memcpy(c.id, o->id, sizeof(c.id));
 	if (o->queue_ms > 0)
-		c.queue_until = s->now + o->queue_ms;
+		c.queue_until = s->desk.now + o->queue_ms;
 	buf_clear(&s->trace);
 	if (!storage_route(s, d, &ref, &epoch, &last_seen)) {
 		command_trace(s, &c, "stored");
@@ -208,7 +208,7 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 		buf_clear(&s->trace);
 		command_trace(s, &c, "stored");
 		if (o->only_if_json.len > 0 && !condition_met(o->only_if_json, d, last_seen,
-		    s->now)) {
+		    s->desk.now)) {
 			command_set_error(&c, &error, "precondition",
 			    "the condition of onlyIf is not met");
 			result = store_unsent(s, d, &c, o, COMMAND_FAILED, "failed",
@@ -239,26 +239,26 @@ command_new(struct storage *s, const struct msg_command_new *m)
 		SLICE("{}"),
 		.only_if_json = m->only_if_json, .idempotency_key = m->idempotency_key
 	};
-	struct db_device *d = &s->device;
-	enum db_result result = DB(s->db, device_by_id, m->tenant, m->device,
+	struct db_device *d = &s->desk.device;
+	enum db_result result = DB(s->desk.db, device_by_id, m->tenant, m->device,
 	    m->only_if_json.len > 0, d);
 	bool may;
 
 	if (result == DB_NONE) {
-		reply_error(s, m->request, m->ref, ERROR_not_found, "deviceId", "no such device");
+		reply_error(&s->desk, m->request, m->ref, ERROR_not_found, "deviceId", "no such device");
 		return DB_OK;
 	}
 	if (result == DB_FAILED)
 		return DB_FAILED;
-	TRY(access_command(s, &o.who, d, m->command, &may));
+	TRY(access_command(&s->desk, &o.who, d, m->command, &may));
 	if (!may) {
-		reply_error(s, m->request, m->ref, ERROR_no_access, NULL, NULL);
+		reply_error(&s->desk, m->request, m->ref, ERROR_no_access, NULL, NULL);
 		return DB_OK;
 	}
 	if (s->record.again && storage_too_late(s, m->at)) {
-		result = DB(s->db, command_get, m->command_id, &s->command);
+		result = DB(s->desk.db, command_get, m->command_id, &s->desk.command);
 		if (result == DB_NONE)		/* a predecessor did not come to it either */
-			reply_error(s, m->request, m->ref, ERROR_unavailable, NULL, NULL);
+			reply_error(&s->desk, m->request, m->ref, ERROR_unavailable, NULL, NULL);
 		if (result != DB_OK)
 			return result == DB_FAILED ? DB_FAILED : DB_OK;
 	}

@@ -14,18 +14,12 @@
 #include "base/must.h"
 #include "storage/storage.h"
 
-struct hash128
-storage_device_key(const struct storage *s, const struct db_device *d)
-{
-	return audience_device_key(s->key, d->tenant, d->id);
-}
-
 enum db_result
 storage_device(struct storage *s, int64_t pk, struct slice tenant, struct slice id)
 {
-	enum db_result result = DB(s->db, device_by_pk, pk, false, &s->device);
+	enum db_result result = DB(s->desk.db, device_by_pk, pk, false, &s->desk.device);
 
-	if (result == DB_OK && !(slice_eq(s->device.id, id) && slice_eq(s->device.tenant, tenant)))
+	if (result == DB_OK && !(slice_eq(s->desk.device.id, id) && slice_eq(s->desk.device.tenant, tenant)))
 		return DB_NONE;
 	return result;
 }
@@ -36,7 +30,7 @@ storage_route(const struct storage *s, const struct db_device *d, uint64_t *ref,
 {
 	struct directory_view v;
 
-	if (directory_find(s->shm, storage_device_key(s, d), &v) != 1)
+	if (directory_find(s->desk.shm, desk_device_key(&s->desk, d), &v) != 1)
 		return false;
 	*last_seen = v.last_seen_ms;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
@@ -54,7 +48,7 @@ refuse(struct storage *s, const struct msg_device_auth *m, enum error_code code)
 {
 	struct msg_device_welcome no = { .request = m->request, .ref = m->ref, .code = code };
 
-	post_to_ref(s, device_welcome, &no);
+	post_to_ref(&s->desk, device_welcome, &no);
 	return DB_OK;
 }
 
@@ -64,8 +58,8 @@ find(struct storage *s, const struct msg_device_auth *m, struct db_device *d)
 	enum db_result result;
 
 	if (!m->by_token)
-		return DB(s->db, device_by_id, m->tenant, m->device, false, d);
-	result = DB(s->db, device_by_token, m->token_hash, d);
+		return DB(s->desk.db, device_by_id, m->tenant, m->device, false, d);
+	result = DB(s->desk.db, device_by_token, m->token_hash, d);
 	/*
 	 * The token alone finds the device; an id that was given beside it must be that device's.
 	 */
@@ -96,13 +90,13 @@ add_unknown(void *arg, const struct db_command *c)
 static enum db_result
 list_unknown(struct storage *s, const struct db_device *d)
 {
-	struct reconcile r = { &s->json, s->now - RECONCILE_AGE_MS, 0 };
+	struct reconcile r = { &s->desk.json, s->desk.now - RECONCILE_AGE_MS, 0 };
 
-	buf_clear(&s->json);
-	TRY(DB(s->db, command_open, d->pk, 0, COMMAND_QUEUE_MAX + 2 * RECONCILE_MAX, add_unknown,
+	buf_clear(&s->desk.json);
+	TRY(DB(s->desk.db, command_open, d->pk, 0, COMMAND_QUEUE_MAX + 2 * RECONCILE_MAX, add_unknown,
 	    &r));
 	if (r.count > 0)
-		buf_putc(&s->json, ']');
+		buf_putc(&s->desk.json, ']');
 	return DB_OK;
 }
 
@@ -123,22 +117,22 @@ static int
 claim(struct storage *s, struct db_device *d, unsigned transport, uint64_t ref, int64_t *epoch,
     uint64_t *old_ref, struct directory_view *view)
 {
-	struct hash128 key = storage_device_key(s, d);
+	struct hash128 key = desk_device_key(&s->desk, d);
 	struct claim undo = { .device = key, .device_pk = d->pk, .ref = ref,
 	    .transport = (uint8_t)transport };
 	int claimed;
 
-	if (directory_find(s->shm, key, view) == 1)
+	if (directory_find(s->desk.shm, key, view) == 1)
 		undo.old_epoch = view->epoch[transport];
-	claimed = directory_claim(s->shm, key, d->pk, (enum directory_transport)transport, ref,
-	    *epoch, s->now, old_ref, view);
+	claimed = directory_claim(s->desk.shm, key, d->pk, (enum directory_transport)transport, ref,
+	    *epoch, s->desk.now, old_ref, view);
 	if (claimed == 0) {
 		/* The store is older than the directory (it was restored): go on from there. */
 		for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++)
 			if (view->epoch[t] >= *epoch)
 				*epoch = view->epoch[t] + 1;
-		claimed = directory_claim(s->shm, key, d->pk, (enum directory_transport)transport,
-		    ref, *epoch, s->now, old_ref, view);
+		claimed = directory_claim(s->desk.shm, key, d->pk, (enum directory_transport)transport,
+		    ref, *epoch, s->desk.now, old_ref, view);
 	}
 	if (claimed != 1)
 		return -1;
@@ -155,21 +149,21 @@ kick_old(struct storage *s, uint64_t ref)
 	struct msg_kick kick = { .ref = ref, .close_code = 4009, .reason = SLICE("Replaced") };
 
 	if (ref != REF_NONE)
-		post_to_ref(s, kick, &kick);
+		post_to_ref(&s->desk, kick, &kick);
 }
 
 static void
 tell_connected(struct storage *s, const struct db_device *d, unsigned transport, int64_t epoch,
     int64_t seq)
 {
-	live_connection(&s->json, d->id, epoch, transport_name(transport), s->now, SLICE_NONE);
-	publish_device(s, d, "device_connected", buf_slice(&s->json), seq);
+	live_connection(&s->desk.json, d->id, epoch, transport_name(transport), s->desk.now, SLICE_NONE);
+	publish_device(&s->desk, d, "device_connected", buf_slice(&s->desk.json), seq);
 }
 
 enum db_result
 device_auth(struct storage *s, const struct msg_device_auth *m)
 {
-	struct db_device *d = &s->device;
+	struct db_device *d = &s->desk.device;
 	unsigned transport = m->transport < DIRECTORY_TRANSPORTS ? m->transport : DIRECTORY_WS;
 	struct msg_device_welcome yes = { .request = m->request, .ref = m->ref };
 	struct directory_view view;
@@ -198,10 +192,10 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 	    d->conn[transport] != m->ref)
 		old_ref = d->conn[transport];
 	if (!done)
-		TRY(DB(s->db, device_connected, d->pk, transport, epoch, m->ref, old_ref, s->now));
+		TRY(DB(s->desk.db, device_connected, d->pk, transport, epoch, m->ref, old_ref, s->desk.now));
 	buf_clear(&s->event_json);
 	buf_printf(&s->event_json, "{\"transport\":\"%s\"}", transport_name(transport));
-	TRY(event_store(s, d, "device_connected", epoch, s->now, SLICE_NONE,
+	TRY(event_store(s, d, "device_connected", epoch, s->desk.now, SLICE_NONE,
 	    buf_slice(&s->event_json), &seq));
 	TRY(list_unknown(s, d));
 
@@ -212,10 +206,10 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 	yes.tenant = d->tenant;
 	yes.device = d->id;
 	yes.audience = d->audience;
-	yes.reconcile_json = buf_slice(&s->json);
+	yes.reconcile_json = buf_slice(&s->desk.json);
 	yes.replaces = old_ref != REF_NONE &&
-	    slot_is_live(s->shm, ref_slot(old_ref), (uint16_t)ref_slot_gen(old_ref));
-	post_to_ref(s, device_welcome, &yes);
+	    slot_is_live(s->desk.shm, ref_slot(old_ref), (uint16_t)ref_slot_gen(old_ref));
+	post_to_ref(&s->desk, device_welcome, &yes);
 	kick_old(s, old_ref);
 	tell_connected(s, d, transport, epoch, seq);
 	return command_pump(s, d);
@@ -224,13 +218,13 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 enum db_result
 token_check(struct storage *s, const struct msg_token_check *m)
 {
-	enum db_result result = DB(s->db, device_by_token, m->token_hash, &s->device);
+	enum db_result result = DB(s->desk.db, device_by_token, m->token_hash, &s->desk.device);
 
 	if (result == DB_FAILED)
 		return DB_FAILED;
-	if (result == DB_OK && s->device.pk == m->device_pk)
-		reply_json(s, m->request, m->ref, 200, SLICE("{}"));
+	if (result == DB_OK && s->desk.device.pk == m->device_pk)
+		reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
 	else
-		reply_error(s, m->request, m->ref, ERROR_invalid_token, NULL, NULL);
+		reply_error(&s->desk, m->request, m->ref, ERROR_invalid_token, NULL, NULL);
 	return DB_OK;
 }

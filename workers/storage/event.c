@@ -27,7 +27,7 @@ event_id(struct storage *s, int64_t at, uint8_t id[UUID_LEN])
 		uuid_new(id);
 		return;
 	}
-	h = digest_sip128(s->key, slice_bytes(&from, sizeof(from)), SLICE_NONE);
+	h = digest_sip128(s->desk.key, slice_bytes(&from, sizeof(from)), SLICE_NONE);
 	memcpy(raw, &h.lo, 8);
 	memcpy(raw + 8, &h.hi, 8);
 	for (int i = 0; i < 6; i++)
@@ -91,7 +91,7 @@ enum db_result
 event_recall(struct storage *s)
 {
 	s->recent = must_alloc(RECENT_PLACES * sizeof(*s->recent));
-	return DB(s->db, event_newest, RECENT_EVENTS, recent_note, s->recent);
+	return DB(s->desk.db, event_newest, RECENT_EVENTS, recent_note, s->recent);
 }
 
 void
@@ -107,7 +107,7 @@ event_store(struct storage *s, const struct db_device *d, const char *event, int
 {
 	struct db_event e = {
 		.tenant_pk = d->tenant_pk, .device_pk = d->pk, .epoch = epoch,
-		.at = at < s->now ? at : s->now,
+		.at = at < s->desk.now ? at : s->desk.now,
 		.event = slice_of(event), .actor = actor, .data_json = data_json
 	};
 
@@ -118,7 +118,7 @@ event_store(struct storage *s, const struct db_device *d, const char *event, int
 		return DB_OK;
 	}
 	TRY(batch_begin(s));
-	TRY(DB(s->db, event_insert, &e));
+	TRY(DB(s->desk.db, event_insert, &e));
 	storage_count(s, EVENTS_STORED, 1);
 	effect_tally(s, d->tenant_pk, TALLY_EVENTS, 1);
 	if (seq != NULL)
@@ -133,9 +133,9 @@ event_tell(struct storage *s, const struct db_device *d, const char *event, stru
 	struct buf payload = BUF_INIT;
 	int64_t seq;
 
-	TRY(event_store(s, d, event, d->epoch, s->now, actor, data_json, &seq));
-	live_report(&payload, d->id, d->epoch, slice_of(event), s->now, data_json);
-	publish_device(s, d, "device_event", buf_slice(&payload), seq);
+	TRY(event_store(s, d, event, d->epoch, s->desk.now, actor, data_json, &seq));
+	live_report(&payload, d->id, d->epoch, slice_of(event), s->desk.now, data_json);
+	publish_device(&s->desk, d, "device_event", buf_slice(&payload), seq);
 	buf_fini(&payload);
 	return DB_OK;
 }

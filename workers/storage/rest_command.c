@@ -7,25 +7,25 @@
 enum db_result
 rest_command_get(struct storage *s, const struct rest *r)
 {
-	struct db_command *c = &s->command;
+	struct db_command *c = &s->desk.command;
 	struct buf body = BUF_INIT;
 	uint8_t id[UUID_LEN];
 	enum db_result result = DB_NONE;
 
 	if (uuid_parse(r->m->target, id) == 0)
-		result = DB(s->db, command_get, id, c);
+		result = DB(s->desk.db, command_get, id, c);
 	if (result == DB_OK)
-		result = DB(s->db, device_by_pk, c->device_pk, false, &s->device);
+		result = DB(s->desk.db, device_by_pk, c->device_pk, false, &s->desk.device);
 	if (result == DB_FAILED)
 		return DB_FAILED;
-	if (result == DB_NONE || !slice_eq(s->device.tenant, r->who.tenant))
-		return rest_error(s, r, ERROR_not_found, NULL, "no such command");
-	if (access_level(s, &r->who, &s->device) < ACCESS_VIEW)
-		return rest_error(s, r, ERROR_no_access, NULL, NULL);
+	if (result == DB_NONE || !slice_eq(s->desk.device.tenant, r->who.tenant))
+		return rest_error(&s->desk, r, ERROR_not_found, NULL, "no such command");
+	if (access_level(&s->desk, &r->who, &s->desk.device) < ACCESS_VIEW)
+		return rest_error(&s->desk, r, ERROR_no_access, NULL, NULL);
 	buf_puts(&body, "{\"command\":");
-	json_command(&body, c, s->device.id);
+	json_command(&body, c, s->desk.device.id);
 	buf_putc(&body, '}');
-	rest_ok(s, r, 200, &body);
+	rest_ok(&s->desk, r, 200, &body);
 	buf_fini(&body);
 	return DB_OK;
 }
@@ -37,8 +37,8 @@ show_command(void *arg, const struct db_command *c)
 
 	if (!list_next(l))
 		return false;
-	json_command(&l->body, c, l->s->device.id);
-	list_cursor(l, CURSOR_COMMAND, l->s->device.tenant_pk, c->pk);
+	json_command(&l->body, c, l->k->device.id);
+	list_cursor(l, CURSOR_COMMAND, l->k->device.tenant_pk, c->pk);
 	return true;
 }
 
@@ -48,14 +48,14 @@ rest_device_commands(struct storage *s, const struct rest *r)
 	struct rest_list l;
 	unsigned limit;
 	int64_t before;
-	enum db_result result = rest_device(s, r, false, ACCESS_VIEW);
+	enum db_result result = rest_device(&s->desk, r, false, ACCESS_VIEW);
 
 	if (result != DB_OK)
 		return result;
-	if (!rest_page(s, r, &limit, CURSOR_COMMAND, &before))
+	if (!rest_page(&s->desk, r, &limit, CURSOR_COMMAND, &before))
 		return DB_OK;
-	list_open(s, &l, "commands", limit);
-	if (DB(s->db, command_list, s->device.pk, before, limit + 1, show_command,
+	list_open(&s->desk, &l, "commands", limit);
+	if (DB(s->desk.db, command_list, s->desk.device.pk, before, limit + 1, show_command,
 	    &l) == DB_FAILED) {
 		buf_fini(&l.body);
 		buf_fini(&l.cursor);

@@ -15,7 +15,7 @@ put_device_and_token(struct storage *s, struct buf *b, const struct db_device *d
     struct slice token)
 {
 	buf_puts(b, "{\"device\":");
-	json_device(s, b, d);
+	json_device(&s->desk, b, d);
 	buf_puts(b, ",\"deviceToken\":");
 	buf_put_json_string(b, token);
 	buf_putc(b, '}');
@@ -26,12 +26,12 @@ static enum db_result
 answer_with_token(struct storage *s, const struct rest *r, int64_t pk, unsigned status)
 {
 	struct buf body = BUF_INIT;
-	enum db_result result = DB(s->db, device_by_pk, pk, true, &s->device);
+	enum db_result result = DB(s->desk.db, device_by_pk, pk, true, &s->desk.device);
 
 	if (result != DB_OK)
 		return DB_FAILED;
-	put_device_and_token(s, &body, &s->device, r->m->token);
-	rest_ok(s, r, status, &body);
+	put_device_and_token(s, &body, &s->desk.device, r->m->token);
+	rest_ok(&s->desk, r, status, &body);
 	buf_fini(&body);
 	return DB_OK;
 }
@@ -59,15 +59,15 @@ insert(struct storage *s, const struct rest *r, struct db_device *d)
 	enum db_result result;
 
 	if (auth_device_token_hash(r->m->token, hash) == -1)
-		return rest_error(s, r, ERROR_internal, NULL, NULL);
+		return rest_error(&s->desk, r, ERROR_internal, NULL, NULL);
 	TRY(batch_begin(s));
-	result = DB(s->db, device_insert, d, hash);
+	result = DB(s->desk.db, device_insert, d, hash);
 	if (result == DB_EXISTS) {
 		/* Read again after a crash: it is the one that this request made. */
-		if (s->record.again && DB(s->db, device_by_token, hash, &s->device) == DB_OK &&
-		    slice_eq(s->device.id, d->id))
-			return answer_with_token(s, r, s->device.pk, 201);
-		return rest_error(s, r, ERROR_conflict, "deviceId", "the id is taken");
+		if (s->record.again && DB(s->desk.db, device_by_token, hash, &s->desk.device) == DB_OK &&
+		    slice_eq(s->desk.device.id, d->id))
+			return answer_with_token(s, r, s->desk.device.pk, 201);
+		return rest_error(&s->desk, r, ERROR_conflict, "deviceId", "the id is taken");
 	}
 	if (result != DB_OK)
 		return result;
@@ -79,7 +79,7 @@ insert(struct storage *s, const struct rest *r, struct db_device *d)
 static enum db_result
 tenant_room(struct storage *s, const struct rest *r)
 {
-	unsigned limit = s->w->conf->limits_devices_per_tenant;
+	unsigned limit = s->desk.w->conf->limits_devices_per_tenant;
 	struct db_stats stats;
 	int64_t tenant_pk;
 
@@ -93,7 +93,7 @@ enum db_result
 rest_device_register(struct storage *s, const struct rest *r)
 {
 	struct db_device d = {
-		.tenant = r->who.tenant, .owner = r->who.user, .created_at = s->now,
+		.tenant = r->who.tenant, .owner = r->who.user, .created_at = s->desk.now,
 		.type = SLICE("door-lock"),
 		.tags_json = SLICE("[]"), .metadata_json = SLICE("{}"), .settings_json = SLICE("{}")
 	};
@@ -105,7 +105,7 @@ rest_device_register(struct storage *s, const struct rest *r)
 
 	fields_init(&f);
 	if (schema_parse(BODY_device_register, r->m->body_json, &f, &fault) == -1) {
-		result = rest_error(s, r, fault.code, fault.field,
+		result = rest_error(&s->desk, r, fault.code, fault.field,
 		    fault.message[0] != '\0' ? fault.message : NULL);
 	} else {
 		take_fields(f.field, &d);
@@ -118,7 +118,7 @@ rest_device_register(struct storage *s, const struct rest *r)
 		d.audience = buf_slice(&audience);
 		result = s->record.again ? DB_OK : tenant_room(s, r);
 		if (result == DB_NONE)
-			result = rest_error(s, r, ERROR_too_many, NULL, "the tenant has as many devices as it may");
+			result = rest_error(&s->desk, r, ERROR_too_many, NULL, "the tenant has as many devices as it may");
 		else if (result == DB_OK)
 			result = insert(s, r, &d);
 	}
@@ -142,9 +142,9 @@ struct device_page {
 };
 
 static bool
-has_status(struct storage *s, const struct db_device *d, struct slice status)
+has_status(struct desk *k, const struct db_device *d, struct slice status)
 {
-	return status.len == 0 || slice_is(status, json_presence_status(s, d));
+	return status.len == 0 || slice_is(status, json_presence_status(k, d));
 }
 
 static bool
@@ -157,10 +157,10 @@ show_device(void *arg, const struct db_device *d)
 		l->more = true;
 		return false;
 	}
-	if (has_status(l->s, d, p->status)) {
+	if (has_status(l->k, d, p->status)) {
 		if (!list_next(l))
 			return false;
-		json_device(l->s, &l->body, d);
+		json_device(l->k, &l->body, d);
 	}
 	list_cursor_text(l, d->id);
 	return true;
@@ -173,7 +173,7 @@ read_status(struct storage *s, const struct rest *r, struct db_device_filter *f,
 	struct slice status;
 
 	*rest = SLICE_NONE;
-	if (!rest_query(s, r, "status", &status))
+	if (!rest_query(&s->desk, r, "status", &status))
 		return false;
 	if (status.len == 0)
 		return true;
@@ -182,7 +182,7 @@ read_status(struct storage *s, const struct rest *r, struct db_device_filter *f,
 	} else if (slice_is(status, "offline") || slice_is(status, "unknown")) {
 		f->online = 0;
 	} else {
-		rest_error(s, r, ERROR_invalid_payload, "status", "must be online, suspect, offline or unknown");
+		rest_error(&s->desk, r, ERROR_invalid_payload, "status", "must be online, suspect, offline or unknown");
 		return false;
 	}
 	if (!slice_is(status, "offline"))
@@ -198,19 +198,19 @@ rest_device_list(struct storage *s, const struct rest *r)
 	unsigned limit;
 	enum db_result result;
 
-	if (!rest_page(s, r, &limit, CURSOR_NONE, NULL) || !rest_query(s, r, "cursor", &f.after_id) ||
+	if (!rest_page(&s->desk, r, &limit, CURSOR_NONE, NULL) || !rest_query(&s->desk, r, "cursor", &f.after_id) ||
 	    !read_status(s, r, &f, &p.status) ||
-	    !rest_query(s, r, "type", &f.type) || !rest_query(s, r, "tag", &f.tag) ||
-	    !rest_query(s, r, "q", &f.q))
+	    !rest_query(&s->desk, r, "type", &f.type) || !rest_query(&s->desk, r, "tag", &f.tag) ||
+	    !rest_query(&s->desk, r, "q", &f.q))
 		return DB_OK;
 	if (f.after_id.len > 0 && !schema_is_id(f.after_id))
-		return rest_error(s, r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
+		return rest_error(&s->desk, r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
 	f.limit = p.status.len > 0 ? SCAN_MAX + 1 : limit + 1;
-	result = access_scope(s, &r->who, &f.scope);
+	result = access_scope(&s->desk, &r->who, &f.scope);
 	if (result == DB_FAILED)
 		return DB_FAILED;
-	list_open(s, &p.l, "devices", limit);
-	if (result == DB_OK && DB(s->db, device_list, &f, show_device, &p) == DB_FAILED) {
+	list_open(&s->desk, &p.l, "devices", limit);
+	if (result == DB_OK && DB(s->desk.db, device_list, &f, show_device, &p) == DB_FAILED) {
 		buf_fini(&p.l.body);
 		buf_fini(&p.l.cursor);
 		return DB_FAILED;
@@ -237,10 +237,10 @@ rest_device_stats(struct storage *s, const struct rest *r)
 	struct db_scope scope;
 	struct db_stats stats = { 0, 0, 0 };
 	struct buf types = BUF_INIT, body = BUF_INIT;
-	enum db_result result = access_scope(s, &r->who, &scope);
+	enum db_result result = access_scope(&s->desk, &r->who, &scope);
 
 	if (result == DB_OK)
-		result = DB(s->db, device_stats, &scope, &stats, show_type, &types);
+		result = DB(s->desk.db, device_stats, &scope, &stats, show_type, &types);
 	if (result != DB_FAILED) {
 		buf_printf(&body,
 		    "{\"total\":%lld,\"owned\":%lld,\"shared\":%lld,\"online\":%lld,\"offline\":%lld,\"byType\":{",
@@ -248,7 +248,7 @@ rest_device_stats(struct storage *s, const struct rest *r)
 		    (long long)stats.online, (long long)(stats.total - stats.online));
 		buf_put_slice(&body, buf_slice(&types));
 		buf_puts(&body, "}}");
-		rest_ok(s, r, 200, &body);
+		rest_ok(&s->desk, r, 200, &body);
 	}
 	buf_fini(&types);
 	buf_fini(&body);
@@ -263,19 +263,19 @@ rest_device_get(struct storage *s, const struct rest *r)
 	static const char *const rights[] = { "\"view\"", ",\"control\"", ",\"admin\"",
 	    ",\"owner\"" };
 	struct buf body = BUF_INIT;
-	enum db_result result = rest_device(s, r, true, ACCESS_VIEW);
+	enum db_result result = rest_device(&s->desk, r, true, ACCESS_VIEW);
 	enum access level;
 
 	if (result != DB_OK)
 		return result;
-	level = access_level(s, &r->who, &s->device);
+	level = access_level(&s->desk, &r->who, &s->desk.device);
 	buf_puts(&body, "{\"device\":");
-	json_device(s, &body, &s->device);
+	json_device(&s->desk, &body, &s->desk.device);
 	buf_puts(&body, ",\"userPermissions\":[");
 	for (int i = 0; i <= (int)level; i++)
 		buf_puts(&body, rights[i]);
 	buf_puts(&body, "]}");
-	rest_ok(s, r, 200, &body);
+	rest_ok(&s->desk, r, 200, &body);
 	buf_fini(&body);
 	return DB_OK;
 }
@@ -297,18 +297,18 @@ send_settings(struct storage *s, const struct rest *r, const struct db_device *d
 static enum db_result
 update(struct storage *s, const struct rest *r, const struct field_value *f)
 {
-	struct db_device *d = &s->device;
+	struct db_device *d = &s->desk.device;
 	bool settings = f[FIELD_device_update_settings].present, may = true;
 	struct buf data = BUF_INIT, body = BUF_INIT;
 	unsigned changed = 0;
-	enum db_result result = rest_device(s, r, true, ACCESS_CONTROL);
+	enum db_result result = rest_device(&s->desk, r, true, ACCESS_CONTROL);
 
 	if (result != DB_OK)
 		return result;
 	if (settings)
-		TRY(access_command(s, &r->who, d, SLICE("update_settings"), &may));
+		TRY(access_command(&s->desk, &r->who, d, SLICE("update_settings"), &may));
 	if (!may)
-		return rest_error(s, r, ERROR_no_access, NULL, NULL);
+		return rest_error(&s->desk, r, ERROR_no_access, NULL, NULL);
 	buf_puts(&data, "{\"changed\":[");
 #define TAKE(name, to, part) \
 	if (f[FIELD_device_update_##name].present) { \
@@ -322,19 +322,19 @@ update(struct storage *s, const struct rest *r, const struct field_value *f)
 #undef TAKE
 	buf_puts(&data, "]}");
 	if (changed > 0) {
-		d->updated_at = s->now;
+		d->updated_at = s->desk.now;
 		result = batch_begin(s);
 		if (result == DB_OK)
-			result = DB(s->db, device_set_info, d->pk, d->name, d->tags_json,
-			    d->metadata_json, d->settings_json, s->now);
+			result = DB(s->desk.db, device_set_info, d->pk, d->name, d->tags_json,
+			    d->metadata_json, d->settings_json, s->desk.now);
 		if (result != DB_FAILED)
 			result = event_tell(s, d, "device_updated", r->who.user, buf_slice(&data));
 	}
 	if (result != DB_FAILED) {
 		buf_puts(&body, "{\"device\":");
-		json_device(s, &body, d);
+		json_device(&s->desk, &body, d);
 		buf_putc(&body, '}');
-		rest_ok(s, r, 200, &body);
+		rest_ok(&s->desk, r, 200, &body);
 		if (settings)
 			result = send_settings(s, r, d, d->settings_json);
 	}
@@ -352,7 +352,7 @@ rest_device_update(struct storage *s, const struct rest *r)
 
 	fields_init(&f);
 	if (schema_parse(BODY_device_update, r->m->body_json, &f, &fault) == -1)
-		result = rest_error(s, r, fault.code, fault.field,
+		result = rest_error(&s->desk, r, fault.code, fault.field,
 		    fault.message[0] != '\0' ? fault.message : NULL);
 	else
 		result = update(s, r, f.field);
@@ -386,15 +386,15 @@ static enum db_result
 end_commands(struct storage *s, const struct db_device *d)
 {
 	struct open_commands o = { .last_pk = 0 };
-	struct db_command *c = &s->command;
+	struct db_command *c = &s->desk.command;
 	enum db_result result;
 
 	do {
 		o.rows = 0;
 		buf_clear(&o.ids);
-		result = DB(s->db, command_open, d->pk, o.last_pk, OPEN_PAGE, note_command, &o);
+		result = DB(s->desk.db, command_open, d->pk, o.last_pk, OPEN_PAGE, note_command, &o);
 		for (size_t i = 0; i < o.ids.len && result != DB_FAILED; i += UUID_LEN) {
-			result = DB(s->db, command_get, (const uint8_t *)o.ids.data + i, c);
+			result = DB(s->desk.db, command_get, (const uint8_t *)o.ids.data + i, c);
 			if (result == DB_OK)
 				result = c->status == COMMAND_QUEUED ?
 				    command_move(s, d, c, COMMAND_CANCELLED, "cancelled") :
@@ -408,44 +408,44 @@ end_commands(struct storage *s, const struct db_device *d)
 enum db_result
 rest_device_delete(struct storage *s, const struct rest *r)
 {
-	struct db_device *d = &s->device;
-	enum db_result result = DB(s->db, device_by_id, r->who.tenant, r->m->target, false, d);
+	struct db_device *d = &s->desk.device;
+	enum db_result result = DB(s->desk.db, device_by_id, r->who.tenant, r->m->target, false, d);
 
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	/* deleted by the request that is read again */
 	if (result == DB_NONE && s->record.again) {
-		reply_json(s, r->m->request, r->m->ref, 204, SLICE_NONE);
+		reply_json(&s->desk, r->m->request, r->m->ref, 204, SLICE_NONE);
 		return DB_OK;
 	}
-	result = rest_device(s, r, false, ACCESS_OWNER);
+	result = rest_device(&s->desk, r, false, ACCESS_OWNER);
 	if (result != DB_OK)
 		return result;
 	TRY(batch_begin(s));
 	TRY(end_commands(s, d));
 	TRY(presence_revoke(s, d, "deleted", r->m->at));
 	TRY(event_tell(s, d, "device_updated", r->who.user, SLICE("{\"deleted\":true}")));
-	TRY(DB(s->db, device_delete, d->pk, s->now));
+	TRY(DB(s->desk.db, device_delete, d->pk, s->desk.now));
 	retention_soon(s);
-	reply_json(s, r->m->request, r->m->ref, 204, SLICE_NONE);
+	reply_json(&s->desk, r->m->request, r->m->ref, 204, SLICE_NONE);
 	return DB_OK;
 }
 
 enum db_result
 rest_device_token(struct storage *s, const struct rest *r)
 {
-	struct db_device *d = &s->device;
+	struct db_device *d = &s->desk.device;
 	uint8_t hash[SHA256_LEN];
-	enum db_result result = rest_device(s, r, false, ACCESS_ADMIN);
+	enum db_result result = rest_device(&s->desk, r, false, ACCESS_ADMIN);
 
 	if (result != DB_OK)
 		return result;
 	if (auth_device_token_hash(r->m->token, hash) == -1)
-		return rest_error(s, r, ERROR_internal, NULL, NULL);
-	result = DB(s->db, device_token_is, d->pk, hash);	/* read again after a crash: done */
+		return rest_error(&s->desk, r, ERROR_internal, NULL, NULL);
+	result = DB(s->desk.db, device_token_is, d->pk, hash);	/* read again after a crash: done */
 	if (result == DB_NONE) {
 		TRY(batch_begin(s));
-		TRY(DB(s->db, device_set_token, d->pk, hash, s->now));
+		TRY(DB(s->desk.db, device_set_token, d->pk, hash, s->desk.now));
 		TRY(event_tell(s, d, "token_rotated", r->who.user, SLICE("{}")));
 		TRY(presence_revoke(s, d, "credentials_revoked", r->m->at));
 	} else if (result == DB_FAILED) {

@@ -186,7 +186,7 @@ count_earlier(struct storage *s, const struct db_event *e, unsigned *count)
 		.until = e->at + 1, .before_seq = e->seq, .limit = ALIKE_SCAN, .scan = &scan
 	};
 
-	TRY(DB(s->db, event_list, &f, count_alike, &x));
+	TRY(DB(s->desk.db, event_list, &f, count_alike, &x));
 	*count = x.count;
 	return DB_OK;
 }
@@ -202,12 +202,12 @@ back_to(struct storage *s, const uint8_t *id, struct db_command *c, const struct
 
 	if (!sent && !slice_is(e->event, "command_timeout"))
 		return DB_OK;
-	if (!find_step(&s->text, c, step, e, 0, &past))
+	if (!find_step(&s->desk.text, c, step, e, 0, &past))
 		return DB_OK;
 	if (past.alike > 1) {
 		TRY(count_earlier(s, e, &earlier));
-		TRY(DB(s->db, command_get, id, c));
-		if (!find_step(&s->text, c, step, e, earlier, &past))
+		TRY(DB(s->desk.db, command_get, id, c));
+		if (!find_step(&s->desk.text, c, step, e, earlier, &past))
 			return DB_OK;
 	}
 	if (!past.more)
@@ -222,7 +222,7 @@ back_to(struct storage *s, const uint8_t *id, struct db_command *c, const struct
 	c->late = false;
 	c->trace_json = past.trace;
 	c->result_json = c->error_json = SLICE_NONE;
-	if (!accepted_by_then(&past, &s->text))
+	if (!accepted_by_then(&past, &s->desk.text))
 		c->accepted_at = 0;
 	return DB_OK;
 }
@@ -250,18 +250,18 @@ may_control(struct missed *x, const struct db_event *e, bool *may)
 	if (x->who.role == ROLE_ADMIN || x->who.role == ROLE_SERVICE)
 		return DB_OK;
 	if (x->device.pk != e->device_pk) {
-		result = DB(x->s->db, device_by_pk, e->device_pk, false, &x->device);
+		result = DB(x->s->desk.db, device_by_pk, e->device_pk, false, &x->device);
 		if (result != DB_OK)
 			x->device.pk = 0;
 	}
-	*may = result == DB_OK && access_level(x->s, &x->who, &x->device) >= ACCESS_CONTROL;
+	*may = result == DB_OK && access_level(&x->s->desk, &x->who, &x->device) >= ACCESS_CONTROL;
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
 static enum db_result
 put_visitor(struct missed *x, const struct db_event *e, const char **type)
 {
-	struct db_visitor *v = &x->s->visitor;
+	struct db_visitor *v = &x->s->desk.visitor;
 	uint8_t id[UUID_LEN];
 	bool may, asked = slice_is(e->event, "visitor_requested");
 	enum db_result result;
@@ -269,7 +269,7 @@ put_visitor(struct missed *x, const struct db_event *e, const char **type)
 	TRY(may_control(x, e, &may));
 	if (!may || uuid_parse(text_of(e->data_json, "visitorId"), id) == -1)
 		return DB_OK;
-	result = DB(x->s->db, visitor_get, e->tenant_pk, id, v);
+	result = DB(x->s->desk.db, visitor_get, e->tenant_pk, id, v);
 	if (result != DB_OK)
 		return result == DB_FAILED ? DB_FAILED : DB_OK;
 	if (asked) {
@@ -286,13 +286,13 @@ put_visitor(struct missed *x, const struct db_event *e, const char **type)
 static enum db_result
 put_command(struct missed *x, const struct db_event *e, const char **type)
 {
-	struct db_command *c = &x->s->command;
+	struct db_command *c = &x->s->desk.command;
 	uint8_t id[UUID_LEN];
 	enum db_result result;
 
 	if (uuid_parse(text_of(e->data_json, "commandId"), id) == -1)
 		return DB_OK;
-	result = DB(x->s->db, command_get, id, c);
+	result = DB(x->s->desk.db, command_get, id, c);
 	if (result != DB_OK)
 		return result == DB_FAILED ? DB_FAILED : DB_OK;
 	TRY(back_to(x->s, id, c, e));
@@ -362,7 +362,7 @@ put_payload(struct missed *x, const struct db_event *e, const char **type)
 static enum db_result
 put_message(struct missed *x, const struct db_event *e)
 {
-	struct buf *cursor = &x->s->cursor;
+	struct buf *cursor = &x->s->desk.cursor;
 	const char *type;
 	size_t at = x->out.len;
 	uint32_t len = 0;
@@ -371,7 +371,7 @@ put_message(struct missed *x, const struct db_event *e)
 	if (type == NULL)
 		return DB_OK;
 	buf_clear(cursor);
-	cursor_put(x->s, cursor, CURSOR_EVENT, e->tenant_pk, e->seq);
+	cursor_put(&x->s->desk, cursor, CURSOR_EVENT, e->tenant_pk, e->seq);
 	buf_put(&x->out, &len, sizeof(len));
 	envelope_put(&x->out, type, SLICE_NONE, buf_slice(&x->payload), buf_slice(cursor));
 	len = (uint32_t)(x->out.len - at - sizeof(len));
@@ -422,7 +422,7 @@ read_page(struct missed *x, int64_t after)
 
 	x->page.count = 0;
 	buf_clear(&x->page.text);
-	TRY(DB(x->s->db, event_list, &f, take_event, &x->page));
+	TRY(DB(x->s->desk.db, event_list, &f, take_event, &x->page));
 	point_to_copies(&x->page);
 	x->too_much = x->too_much || scan.reached != 0;
 	return DB_OK;
@@ -456,8 +456,8 @@ find_since(struct missed *x)
 	struct db_scan scan = { .left = SCAN_MAX };
 	struct db_event_filter f = { .scope = x->scope, .ascending = true, .limit = 1, .scan = &scan };
 
-	x->since = x->s->now;
-	return x->scope.tenant_pk == 0 ? DB_OK : DB(x->s->db, event_list, &f, note_since, x);
+	x->since = x->s->desk.now;
+	return x->scope.tenant_pk == 0 ? DB_OK : DB(x->s->desk.db, event_list, &f, note_since, x);
 }
 
 /* What the gap says: how many there were, as far as it is counted, and since when. */
@@ -472,7 +472,7 @@ count_missed(struct missed *x, int64_t after)
 	x->too_much = true;
 	x->dropped = x->since = 0;
 	if (x->scope.tenant_pk != 0)
-		TRY(DB(x->s->db, event_list, &f, count_event, x));
+		TRY(DB(x->s->desk.db, event_list, &f, count_event, x));
 	return x->since != 0 ? DB_OK : find_since(x);
 }
 
@@ -502,7 +502,7 @@ post_part(struct missed *x, struct slice messages, bool last)
 		.dropped = x->dropped, .since = x->since
 	};
 
-	post_to_ref(x->s, resume_part, &part);
+	post_to_ref(&x->s->desk, resume_part, &part);
 }
 
 /* Whole messages, as many at a time as one record holds. */
@@ -510,7 +510,7 @@ static void
 post_all(struct missed *x)
 {
 	/* A quarter of the smallest ring is the longest record; this leaves room for one message more. */
-	size_t most = shm_sizes(x->s->shm)->mailbox_bytes / 8;
+	size_t most = shm_sizes(x->s->desk.shm)->mailbox_bytes / 8;
 	struct slice rest = buf_slice(&x->out);
 
 	if (x->too_much)
@@ -543,16 +543,16 @@ resume(struct storage *s, const struct msg_resume *m)
 	*x = (struct missed){
 		.s = s, .m = m, .who = { (enum role)m->role, m->tenant, m->user },
 		/* It all waits for the client at once: leave room for what happens meanwhile. */
-		.room = s->w->conf->limits_send_buffer_bytes / 4 * 3
+		.room = s->desk.w->conf->limits_send_buffer_bytes / 4 * 3
 	};
-	result = access_scope(s, &x->who, &x->scope);
+	result = access_scope(&s->desk, &x->who, &x->scope);
 	if (result == DB_NONE)
 		x->scope.tenant_pk = 0;		/* nothing ever happened in that tenant */
 	if (result != DB_FAILED)
-		result = DB(s->db, event_bounds, &first, &last);
+		result = DB(s->desk.db, event_bounds, &first, &last);
 	if (result == DB_FAILED)
 		;
-	else if (!cursor_get(s, m->cursor, CURSOR_EVENT, x->scope.tenant_pk, &cursor) || cursor > last)
+	else if (!cursor_get(&s->desk, m->cursor, CURSOR_EVENT, x->scope.tenant_pk, &cursor) || cursor > last)
 		result = count_missed(x, last);		/* of another tenant or store, or of none */
 	else if (cursor + 1 < first)
 		result = count_missed(x, cursor);

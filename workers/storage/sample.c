@@ -69,7 +69,7 @@ sample_note(struct storage *s, const struct db_sample *v)
 	w.device_pk = v->device_pk;
 	w.epoch = v->epoch;
 	w.at = v->at;
-	w.received_at = s->now;
+	w.received_at = s->desk.now;
 	w.tenant_len = (uint32_t)v->tenant.len;
 	w.device_len = (uint32_t)v->device.len;
 	w.data_len = (uint32_t)v->data_json.len;
@@ -155,10 +155,10 @@ write_step(struct storage *s, unsigned n, const struct sample_mark *last, unsign
 {
 	bool more;
 
-	TRY(DB(s->db, telemetry_insert, s->samples.step, n, stored));
-	TRY(DB(s->db, meta_set, mark_end, (int64_t)last->end));
-	TRY(DB(s->db, meta_set, mark_nth, last->nth));
-	return DB(s->db, telemetry_retain, s->now - s->telemetry_retention_ms, 2 * n, &more);
+	TRY(DB(s->desk.db, telemetry_insert, s->samples.step, n, stored));
+	TRY(DB(s->desk.db, meta_set, mark_end, (int64_t)last->end));
+	TRY(DB(s->desk.db, meta_set, mark_nth, last->nth));
+	return DB(s->desk.db, telemetry_retain, s->desk.now - s->telemetry_retention_ms, 2 * n, &more);
 }
 
 /* false: the store could not be had, and they wait on. */
@@ -200,23 +200,23 @@ sample_write_many(struct storage *s)
 void
 sample_write(struct storage *s)
 {
-	while (s->samples.count > 0 && step(s) && mailbox_used(s->shm, s->w->slot) == 0)
-		worker_alive(s->w);
+	while (s->samples.count > 0 && step(s) && mailbox_used(s->desk.shm, s->desk.w->slot) == 0)
+		worker_alive(s->desk.w);
 }
 
 void
 sample_drain(struct storage *s)
 {
 	while (s->samples.count > 0 && step(s))
-		worker_alive(s->w);
+		worker_alive(s->desk.w);
 }
 
 /* What predecessors took, and neither stored nor gave up, went with them. */
 static void
 count_lost(struct storage *s)
 {
-	uint64_t taken = s->w->stats[STAT_TELEMETRY_TAKEN];
-	uint64_t known = s->w->stats[STAT_TELEMETRY_STORED] + s->w->stats[STAT_TELEMETRY_UNSTORED];
+	uint64_t taken = s->desk.w->stats[STAT_TELEMETRY_TAKEN];
+	uint64_t known = s->desk.w->stats[STAT_TELEMETRY_STORED] + s->desk.w->stats[STAT_TELEMETRY_UNSTORED];
 
 	if (taken > known)
 		lost(s, taken - known);
@@ -229,7 +229,7 @@ sample_start(struct storage *s)
 
 	s->samples.step = must_alloc(SAMPLES_STEP * sizeof(*s->samples.step));
 	count_lost(s);
-	if (DB(s->db, meta_get, mark_end, &end) == DB_FAILED || DB(s->db, meta_get, mark_nth, &nth) == DB_FAILED)
+	if (DB(s->desk.db, meta_get, mark_end, &end) == DB_FAILED || DB(s->desk.db, meta_get, mark_nth, &nth) == DB_FAILED)
 		return -1;
 	s->samples.mark = (struct sample_mark){ (uint64_t)end, (unsigned)nth };
 	return 0;
@@ -238,7 +238,7 @@ sample_start(struct storage *s)
 enum db_result
 sample_unmark(struct storage *s)
 {
-	return DB(s->db, meta_set, mark_end, 0);
+	return DB(s->desk.db, meta_set, mark_end, 0);
 }
 
 void

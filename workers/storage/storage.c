@@ -35,8 +35,8 @@ static enum db_result
 store_probe(struct storage *s, const struct msg_store_probe *m)
 {
 	TRY(batch_begin(s));
-	TRY(DB(s->db, probe, s->now));
-	reply_json(s, m->request, m->ref, 200, SLICE("{}"));
+	TRY(DB(s->desk.db, probe, s->desk.now));
+	reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
 	return DB_OK;
 }
 
@@ -58,7 +58,7 @@ not_understood(struct storage *s, const struct mail *mail)
 bool
 storage_too_late(const struct storage *s, int64_t asked_at)
 {
-	return s->now - asked_at > MSG_ANSWER_MS - ANSWER_TAKES_MS;
+	return s->desk.now - asked_at > MSG_ANSWER_MS - ANSWER_TAKES_MS;
 }
 
 enum db_result
@@ -67,7 +67,7 @@ storage_dispatch(struct storage *s, const struct mail *mail)
 	/* the ring is at the same address in a successor */
 	s->record.position = (uintptr_t)mail->data;
 	s->record.posted_us = mail->posted_mono_us;
-	s->record.end = s->w->mailbox.cursor;
+	s->record.end = s->desk.w->mailbox.cursor;
 	s->record.events = s->record.samples = 0;
 	switch (mail->kind) {
 	/* One that is read again may have happened already, and what follows from it be untold. */
@@ -77,7 +77,7 @@ storage_dispatch(struct storage *s, const struct mail *mail)
 		if (msg_unpack_##kind(&m, mail->data, mail->len) == -1) \
 			return not_understood(s, mail); \
 		if (!s->record.again && storage_too_late(s, m.at)) { \
-			reply_error(s, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
+			reply_error(&s->desk, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
 			return DB_OK; \
 		} \
 		return kind(s, &m); \
@@ -108,7 +108,7 @@ storage_refuse(struct storage *s, const struct mail *mail)
 	case MSG_##kind: { \
 		struct msg_##kind m; \
 		if (msg_unpack_##kind(&m, mail->data, mail->len) == 0) \
-			reply_error(s, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
+			reply_error(&s->desk, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
 		return true; \
 	}
 	DATED(RUN)
@@ -125,7 +125,7 @@ storage_refuse(struct storage *s, const struct mail *mail)
 		if (msg_unpack_device_auth(&m, mail->data, mail->len) == 0) {
 			no.request = m.request;
 			no.ref = m.ref;
-			post_to_ref(s, device_welcome, &no);
+			post_to_ref(&s->desk, device_welcome, &no);
 		}
 		return true;
 	}
@@ -136,7 +136,7 @@ storage_refuse(struct storage *s, const struct mail *mail)
 		if (msg_unpack_ticket_take(&m, mail->data, mail->len) == 0) {
 			no.request = m.request;
 			no.ref = m.ref;
-			post_to_ref(s, ticket_taken, &no);
+			post_to_ref(&s->desk, ticket_taken, &no);
 		}
 		return true;
 	}
@@ -147,7 +147,7 @@ storage_refuse(struct storage *s, const struct mail *mail)
 		if (msg_unpack_resume(&m, mail->data, mail->len) == 0) {
 			no.request = m.request;
 			no.ref = m.ref;
-			post_to_ref(s, resume_part, &no);
+			post_to_ref(&s->desk, resume_part, &no);
 		}
 		return true;
 	}
@@ -170,21 +170,13 @@ count(const struct conf *conf)
 static void
 read_settings(struct storage *s, const struct conf *conf)
 {
-	s->members_view = conf->auth_tenant_members == CONF_TENANT_MEMBERS_VIEW;
+	desk_settings(&s->desk, conf);
 	s->retention_ms = conf->store_event_retention_ms;
 	s->telemetry_retention_ms = conf->store_telemetry_retention_ms;
-	s->suspect_ms = conf->limits_heartbeat_ms * 3 / 2;
 	if (conf->server_instance[0] != '\0')
 		snprintf(s->instance, sizeof(s->instance), "%s", conf->server_instance);
 	else if (gethostname(s->instance, sizeof(s->instance) - 1) == -1)
 		snprintf(s->instance, sizeof(s->instance), "belay");
-}
-
-static void
-read_clocks(struct storage *s)
-{
-	s->now = clock_now_ms();
-	s->mono = clock_mono_ms();
 }
 
 /*
@@ -205,21 +197,12 @@ stop(struct worker *w)
 	if (s == NULL)
 		return;
 	sample_fini(s);
-	db_close(&s->db);
-	cursor_stop(s);
 	tally_fini(&s->tallies);
 	event_forget(s);
 	batch_fini(&s->batch);
-	db_device_fini(&s->device);
-	db_command_fini(&s->command);
-	db_share_fini(&s->share);
-	db_visitor_fini(&s->visitor);
-	buf_fini(&s->json);
+	desk_fini(&s->desk);
 	buf_fini(&s->event_json);
-	buf_fini(&s->text);
-	buf_fini(&s->cursor);
 	buf_fini(&s->trace);
-	buf_fini(&s->pack);
 	free(s);
 	w->data = NULL;
 }
@@ -236,6 +219,13 @@ prepare(const struct worker *w, unsigned uid, unsigned gid)
 	return -1;
 }
 
+/* Whoever is told is told after the commit. */
+static void
+post(struct desk *k, unsigned slot, uint16_t record, struct slice bytes)
+{
+	effect_post((struct storage *)k, slot, record, bytes);
+}
+
 static int
 start(struct worker *w)
 {
@@ -243,22 +233,20 @@ start(struct worker *w)
 	char err[512];
 
 	w->data = s;
-	s->w = w;
-	s->shm = w->shm;
-	s->key = shm_hash_key(w->shm);
-	s->boot = boot_number(s->key);
+	desk_init(&s->desk, w);
+	s->desk.post = post;
+	s->boot = boot_number(s->desk.key);
 	read_settings(s, w->conf);
-	read_clocks(s);
-	tally_init(&s->tallies, worker_counts_since(w, s->mono));
-	s->db = db_open(w->conf->store_url, err, sizeof(err));
-	if (s->db == NULL) {
+	tally_init(&s->tallies, worker_counts_since(w, s->desk.mono));
+	s->desk.db = db_open(w->conf->store_url, err, sizeof(err));
+	if (s->desk.db == NULL) {
 		log_error("store unreachable: %s", err);
 		goto fail;
 	}
 	s->again_until = w->mailbox.cursor + mailbox_used(w->shm, w->slot);
-	if (cursor_start(s) == DB_FAILED || recover(s) == -1 || (mailbox_used(w->shm, w->slot) > 0 &&
+	if (cursor_start(&s->desk) == DB_FAILED || recover(s) == -1 || (mailbox_used(w->shm, w->slot) > 0 &&
 	    event_recall(s) == DB_FAILED)) {
-		log_error("store unreachable: %s", db_error(s->db));
+		log_error("store unreachable: %s", db_error(s->desk.db));
 		goto fail;
 	}
 	return 0;
@@ -272,7 +260,7 @@ mail(struct worker *w, const struct mail *m)
 	struct storage *s = storage_of(w);
 
 	if (s->batch.mail_count == 0)
-		read_clocks(s);
+		desk_clocks(&s->desk);
 	s->record.again = w->mailbox.cursor <= s->again_until;
 	if (!s->record.again && s->recent != NULL && s->batch.mail_count == 0)
 		event_forget(s);
@@ -284,7 +272,7 @@ drained(struct storage *s)
 {
 	if (s->drain && (s->batch.kept_count == 0 || clock_mono_ms() >= s->drain_deadline)) {
 		sample_drain(s);
-		worker_done(s->w);
+		worker_done(s->desk.w);
 	}
 }
 
@@ -295,7 +283,7 @@ end_of_batch(struct worker *w)
 
 	batch_end(s);
 	sample_write_many(s);
-	(void)DB(s->db, idle, true);
+	(void)DB(s->desk.db, idle, true);
 	if (s->drain && mailbox_used(w->shm, w->slot) == 0)
 		drained(s);
 }
@@ -313,7 +301,7 @@ tick(struct worker *w)
 	};
 	bool idle = mailbox_used(w->shm, w->slot) == 0;
 
-	read_clocks(s);
+	desk_clocks(&s->desk);
 	s->record.again = false;
 	s->record.posted_us = 0;
 	if (s->batch.kept_count > 0)
@@ -324,11 +312,11 @@ tick(struct worker *w)
 		batch_end(s);
 	}
 	sample_write(s);
-	tally_sweep(&s->tallies, s->mono);
+	tally_sweep(&s->tallies, s->desk.mono);
 	if (retention_tick(s, idle) == DB_FAILED)
 		s->batch.failed = true;
 	batch_end(s);
-	(void)DB(s->db, idle, !idle);
+	(void)DB(s->desk.db, idle, !idle);
 	if (s->drain && idle)
 		drained(s);
 }

@@ -14,20 +14,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "auth/identity.h"
-#include "base/block.h"
 #include "base/buf.h"
 #include "base/stats_names.h"
-#include "db/db.h"
-#include "msg/audience.h"
-#include "msg/error.h"
-#include "msg/msg.h"
-#include "shm/directory.h"
 #include "shm/pending.h"
-#include "shm/ref.h"
 #include "storage/batch.h"
 #include "storage/tally.h"
-#include "workers/role.h"
+#include "store/desk.h"
 
 #define COMMAND_QUEUE_MAX	1000		/* commands waiting for one device */
 #define RECONCILE_MAX		1000
@@ -38,19 +30,11 @@
 #define PRESENCE_GRACE_MS	5000		/* for devices whose process died */
 
 struct storage {
-	struct worker *w;
-	struct shm *shm;
-	const uint8_t *key;		/* of all shared hashes */
-	struct db *db;
-	struct block_key *cursor_key;	/* owned; of the store: cursor.c */
+	struct desk desk;
 	char instance[256];
 	int64_t boot;			/* tells runs of an instance apart; never 0 */
-	bool members_view;		/* auth.tenant_members = view */
 	int64_t retention_ms;
 	int64_t telemetry_retention_ms;	/* 0: none is stored */
-	int64_t suspect_ms;		/* silence after which a connected device is suspect */
-	int64_t now;			/* wall clock, of this batch */
-	int64_t mono;			/* monotonic, of this batch */
 
 	struct batch batch;
 	struct tallies tallies;
@@ -67,17 +51,9 @@ struct storage {
 	uint64_t again_until;
 	struct recent *recent;		/* event.c; NULL unless records may be read again */
 
-	/* One of each for the whole process: used up within an operation. */
-	struct db_device device;
-	struct db_command command;
-	struct db_share share;
-	struct db_visitor visitor;
-	struct buf json;		/* payloads and bodies */
+	/* As those of the desk. */
 	struct buf event_json;		/* data of events */
-	struct buf text;		/* decoded queries and the like */
-	struct buf cursor;		/* of what is being told */
 	struct buf trace;		/* of the command being changed */
-	struct buf pack;		/* a record */
 
 	/* Telemetry that waits to be written (sample.c). */
 	struct samples {
@@ -130,101 +106,13 @@ storage_of(struct worker *w)
 	return w->data;
 }
 
-#define storage_count(s, counter, n) worker_count((s)->w, STAT_##counter, (n))
-
-/* The expression failed: so did we. */
-#define TRY(expression) do { \
-	if ((expression) == DB_FAILED) \
-		return DB_FAILED; \
-} while (0)
+#define storage_count(s, counter, n) worker_count((s)->desk.w, STAT_##counter, (n))
 
 /*
  * storage.c: has whoever asked at that time given up, or will have before an answer arrives?  Its
  * client is told then that it did not happen, so it must not.
  */
 bool storage_too_late(const struct storage *s, int64_t asked_at);
-
-/* access.c */
-enum access { ACCESS_NONE = -1, ACCESS_VIEW, ACCESS_CONTROL, ACCESS_ADMIN, ACCESS_OWNER };
-
-struct requester {
-	enum role role;
-	struct slice tenant, user;
-};
-enum access access_level(const struct storage *s, const struct requester *who,
-    const struct db_device *d);
-/* May this command be sent?  *may is set; a share can be limited to some commands. */
-enum db_result access_command(struct storage *s, const struct requester *who,
-    const struct db_device *d, struct slice command, bool *may);
-/* The devices that lists show. */
-enum db_result access_scope(struct storage *s, const struct requester *who, struct db_scope *scope);
-bool access_sees_all(const struct storage *s, const struct requester *who);
-
-/* reply.c */
-void reply_json(struct storage *s, uint64_t request, uint64_t ref, unsigned http_status,
-    struct slice body);
-/* The answer is what became of it, and the event seq (0: none) says so to others. */
-void reply_event(struct storage *s, uint64_t request, uint64_t ref, struct slice body, int64_t tenant_pk, int64_t seq);
-/* Where request is 0 the refusal is told all the same: ref names the device's connection that said it without an id. */
-void reply_error(struct storage *s, uint64_t request, uint64_t ref, enum error_code code,
-    const char *field, const char *message);
-
-/* cursor.c: numbers of the store as clients see them */
-enum cursor_kind {
-	CURSOR_NONE, CURSOR_EVENT, CURSOR_COMMAND, CURSOR_VISITOR, CURSOR_SAMPLE, CURSOR_SAMPLE_AT
-};
-/* Reads the store's key, or makes it. */
-enum db_result cursor_start(struct storage *s);
-void cursor_stop(struct storage *s);
-/* Appends it: 22 characters of base64url.  place: above 0. */
-void cursor_put(struct storage *s, struct buf *b, enum cursor_kind kind, int64_t tenant_pk, int64_t place);
-/* false: not a cursor of that kind, tenant and store. */
-bool cursor_get(struct storage *s, struct slice text, enum cursor_kind kind, int64_t tenant_pk, int64_t *place);
-/* The place of stored telemetry, which is in the order of two numbers: 44 characters. */
-void cursor_put_sample(struct storage *s, struct buf *b, int64_t tenant_pk, int64_t at, int64_t seq);
-bool cursor_get_sample(struct storage *s, struct slice text, int64_t tenant_pk, int64_t *at, int64_t *seq);
-
-/* publish.c */
-struct publication {
-	struct slice tenant, device;	/* device empty: filters do not apply */
-	int64_t tenant_pk;		/* where seq is not 0 */
-	struct slice audience;
-	enum publish_admins admins;
-	const char *type;
-	struct slice payload;
-	int64_t seq;			/* of the event; 0: not a stored one */
-	bool conflated;			/* telemetry: may be left out */
-	enum publish_to to;
-	uint64_t ref, request;
-};
-void publish(struct storage *s, const struct publication *p);
-void publish_device(struct storage *s, const struct db_device *d, const char *type,
-    struct slice payload, int64_t seq);
-/* To a user of the device's tenant, of whatever rights. */
-void publish_to_user(struct storage *s, const struct db_device *d, struct slice user, const char *type,
-    struct slice payload, int64_t seq);
-
-/* json_out.c: objects as belay-protocol(7) and belay-api(7) have them */
-void json_device(struct storage *s, struct buf *b, const struct db_device *d);
-void json_presence(struct storage *s, struct buf *b, const struct db_device *d);
-/* "online", "suspect", "offline" or "unknown" */
-const char *json_presence_status(const struct storage *s, const struct db_device *d);
-void json_command(struct buf *b, const struct db_command *c, struct slice device);
-void json_event(struct storage *s, struct buf *b, const struct db_event *e);
-/* The payload of telemetry, live and stored. */
-void json_sample(struct buf *b, const struct db_sample *v, struct slice device);
-void json_visitor(struct buf *b, const struct db_visitor *v, struct slice device);
-void json_share(struct buf *b, const struct db_share *share);
-const char *command_status_name(enum command_status status);
-const char *permission_name(enum db_permission permission);
-const char *transport_name(unsigned transport);
-
-/* live.c: payloads of what is told of events; each replaces what is in b */
-void live_connection(struct buf *b, struct slice device, int64_t epoch, const char *transport, int64_t at,
-    struct slice reason);
-void live_report(struct buf *b, struct slice device, int64_t epoch, struct slice event, int64_t at,
-    struct slice data_json);
-void live_share(struct buf *b, struct slice device, struct slice permission, struct slice by);
 
 /* event.c */
 /* Stores an event of a device; *seq may be NULL.  A record that is read again finds its event. */
@@ -244,7 +132,6 @@ enum db_result event_tell(struct storage *s, const struct db_device *d, const ch
 enum db_result storage_device(struct storage *s, int64_t pk, struct slice tenant, struct slice id);
 
 /* directory */
-struct hash128 storage_device_key(const struct storage *s, const struct db_device *d);
 /* Where to send to: the live transport, WebSocket first.  false: offline. */
 bool storage_route(const struct storage *s, const struct db_device *d, uint64_t *ref,
     int64_t *epoch, int64_t *last_seen);

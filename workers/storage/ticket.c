@@ -14,8 +14,8 @@ ticket_put(struct storage *s, const struct msg_ticket_put *m)
 	};
 
 	TRY(batch_begin(s));
-	TRY(DB(s->db, ticket_put, m->ticket_hash, &t));
-	reply_json(s, m->request, m->ref, 200, SLICE("{}"));
+	TRY(DB(s->desk.db, ticket_put, m->ticket_hash, &t));
+	reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
 	return DB_OK;
 }
 
@@ -28,8 +28,8 @@ ticket_take(struct storage *s, const struct msg_ticket_take *m)
 	enum db_result result;
 
 	TRY(batch_begin(s));
-	result = DB(s->db, ticket_take, m->ticket_hash, &t);
-	if (result == DB_OK && t.until > s->now) {
+	result = DB(s->desk.db, ticket_take, m->ticket_hash, &t);
+	if (result == DB_OK && t.until > s->desk.now) {
 		answer.code = ERROR_NONE;
 		answer.expires = t.expires_at;
 		answer.role = t.role;
@@ -39,7 +39,7 @@ ticket_take(struct storage *s, const struct msg_ticket_take *m)
 		answer.role_name = t.role_name;
 	}
 	if (result != DB_FAILED)
-		post_to_ref(s, ticket_taken, &answer);
+		post_to_ref(&s->desk, ticket_taken, &answer);
 	db_ticket_fini(&t);
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }

@@ -1,9 +1,9 @@
 /*
  * json_out.c: devices, commands, events, visitors and shares as belay-protocol(7)
- * shows them.  Only the storage process; texts named *_json go out as they are.
+ * shows them.  Texts named *_json go out as they are.
  */
 #include "base/must.h"
-#include "storage/storage.h"
+#include "store/desk.h"
 
 const char *
 command_status_name(enum command_status status)
@@ -96,9 +96,9 @@ json_command(struct buf *b, const struct db_command *c, struct slice device)
 
 /* Is it connected, as far as anybody knows?  An end is in the row before it is in the directory. */
 static bool
-is_held(const struct storage *s, const struct db_device *d, struct directory_view *v)
+is_held(const struct desk *k, const struct db_device *d, struct directory_view *v)
 {
-	return d->online != 0 && directory_find(s->shm, storage_device_key(s, d), v) == 1;
+	return d->online != 0 && directory_find(k->shm, desk_device_key(k, d), v) == 1;
 }
 
 static int64_t
@@ -112,12 +112,12 @@ last_heard(const struct db_device *d, const struct directory_view *v)
  * heartbeats, or its connection was lost with a process or instance and it has a moment to come back.
  */
 const char *
-json_presence_status(const struct storage *s, const struct db_device *d)
+json_presence_status(const struct desk *k, const struct db_device *d)
 {
 	struct directory_view v;
 
-	if (is_held(s, d, &v))
-		return s->now - last_heard(d, &v) > s->suspect_ms ? "suspect" : "online";
+	if (is_held(k, d, &v))
+		return k->now - last_heard(d, &v) > k->suspect_ms ? "suspect" : "online";
 	return d->online != 0 ? "suspect" : d->since == 0 ? "unknown" : "offline";
 }
 
@@ -130,14 +130,14 @@ transport_of(const struct db_device *d, const struct directory_view *v)
 }
 
 void
-json_presence(struct storage *s, struct buf *b, const struct db_device *d)
+json_presence(struct desk *k, struct buf *b, const struct db_device *d)
 {
 	struct directory_view v;
-	bool here = is_held(s, d, &v);
+	bool here = is_held(k, d, &v);
 	unsigned transport = transport_of(d, here ? &v : NULL);
 
 	PUT("{\"status\":\"");
-	buf_puts(b, json_presence_status(s, d));
+	buf_puts(b, json_presence_status(k, d));
 	PUT("\",\"transport\":");
 	if (d->online != 0)
 		buf_printf(b, "\"%s\"", transport_name(transport));
@@ -158,7 +158,7 @@ json_presence(struct storage *s, struct buf *b, const struct db_device *d)
 }
 
 void
-json_device(struct storage *s, struct buf *b, const struct db_device *d)
+json_device(struct desk *k, struct buf *b, const struct db_device *d)
 {
 	must(d->whole);
 	PUT("{\"deviceId\":");
@@ -184,17 +184,17 @@ json_device(struct storage *s, struct buf *b, const struct db_device *d)
 	PUT(",\"updatedAt\":");
 	buf_put_json_time(b, d->updated_at);
 	PUT(",\"presence\":");
-	json_presence(s, b, d);
+	json_presence(k, b, d);
 	PUT("}");
 }
 
 void
-json_event(struct storage *s, struct buf *b, const struct db_event *e)
+json_event(struct desk *k, struct buf *b, const struct db_event *e)
 {
 	PUT("{\"eventId\":");
 	buf_put_json_uuid(b, e->id);
 	PUT(",\"cursor\":\"");
-	cursor_put(s, b, CURSOR_EVENT, e->tenant_pk, e->seq);
+	cursor_put(k, b, CURSOR_EVENT, e->tenant_pk, e->seq);
 	PUT("\",\"deviceId\":");
 	buf_put_json_string(b, e->device);
 	PUT(",\"event\":");

@@ -1,9 +1,9 @@
 /*
  * live.c: the payloads of what dashboards are told of stored events, made the
  * same when it happens and when a dashboard that was away is told later
- * (resume.c).  Only the storage process.
+ * (resume.c).
  */
-#include "storage/storage.h"
+#include "store/desk.h"
 
 void
 live_connection(struct buf *b, struct slice device, int64_t epoch, const char *transport, int64_t at,

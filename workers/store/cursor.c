@@ -1,6 +1,5 @@
 /*
- * cursor.c: the places in lists that clients are shown.  Only the storage
- * process.
+ * cursor.c: the places in lists that clients are shown.
  *
  * A place is a number of the store's, counted over all tenants: shown as it is,
  * two of them would tell a tenant how much all others did in between.  So the
@@ -19,7 +18,7 @@
 #include <string.h>
 
 #include "base/digest.h"
-#include "storage/storage.h"
+#include "store/desk.h"
 
 #define CURSOR_LEN	22
 #define TIME_ZERO	(INT64_C(1) << 62)
@@ -43,49 +42,49 @@ get_number(const uint8_t *from)
 
 /* Kept as two numbers.  Made under the store's lock: of two that start at once one makes it. */
 static enum db_result
-make_key(struct storage *s, int64_t half[2])
+make_key(struct desk *k, int64_t half[2])
 {
 	enum db_result result;
 
-	TRY(DB(s->db, begin));
-	result = DB(s->db, meta_get, "cursor_key_1", &half[1]);
+	TRY(DB(k->db, begin));
+	result = DB(k->db, meta_get, "cursor_key_1", &half[1]);
 	if (result == DB_OK)
-		result = DB(s->db, meta_get, "cursor_key_0", &half[0]);
+		result = DB(k->db, meta_get, "cursor_key_0", &half[0]);
 	if (result == DB_NONE) {
 		digest_random(half, 2 * sizeof(half[0]));
-		result = DB(s->db, meta_set, "cursor_key_0", half[0]);
+		result = DB(k->db, meta_set, "cursor_key_0", half[0]);
 		if (result == DB_OK)
-			result = DB(s->db, meta_set, "cursor_key_1", half[1]);
+			result = DB(k->db, meta_set, "cursor_key_1", half[1]);
 	}
 	if (result == DB_OK)
-		return DB(s->db, commit);
-	(void)DB(s->db, rollback);
+		return DB(k->db, commit);
+	(void)DB(k->db, rollback);
 	return DB_FAILED;
 }
 
 enum db_result
-cursor_start(struct storage *s)
+cursor_start(struct desk *k)
 {
 	uint8_t key[BLOCK_LEN];
 	int64_t half[2];
-	enum db_result result = DB(s->db, meta_get, "cursor_key_0", &half[0]);
+	enum db_result result = DB(k->db, meta_get, "cursor_key_0", &half[0]);
 
 	if (result == DB_OK)
-		result = DB(s->db, meta_get, "cursor_key_1", &half[1]);
+		result = DB(k->db, meta_get, "cursor_key_1", &half[1]);
 	if (result == DB_NONE)
-		result = make_key(s, half);
+		result = make_key(k, half);
 	if (result != DB_OK)
 		return DB_FAILED;
 	put_number(key, (uint64_t)half[0]);
 	put_number(key + 8, (uint64_t)half[1]);
-	s->cursor_key = block_key_new(key);
+	k->cursor_key = block_key_new(key);
 	return DB_OK;
 }
 
 void
-cursor_stop(struct storage *s)
+cursor_stop(struct desk *k)
 {
-	block_key_free(&s->cursor_key);
+	block_key_free(&k->cursor_key);
 }
 
 static uint64_t
@@ -95,24 +94,24 @@ whose(enum cursor_kind kind, int64_t tenant_pk)
 }
 
 void
-cursor_put(struct storage *s, struct buf *b, enum cursor_kind kind, int64_t tenant_pk, int64_t place)
+cursor_put(struct desk *k, struct buf *b, enum cursor_kind kind, int64_t tenant_pk, int64_t place)
 {
 	uint8_t block[BLOCK_LEN];
 
 	put_number(block, whose(kind, tenant_pk));
 	put_number(block + 8, (uint64_t)place);
-	block_hide(s->cursor_key, block, block);
+	block_hide(k->cursor_key, block, block);
 	digest_base64url_put(b, block, sizeof(block));
 }
 
 bool
-cursor_get(struct storage *s, struct slice text, enum cursor_kind kind, int64_t tenant_pk, int64_t *place)
+cursor_get(struct desk *k, struct slice text, enum cursor_kind kind, int64_t tenant_pk, int64_t *place)
 {
 	uint8_t block[BLOCK_LEN];
 
 	if (digest_base64url_decode(text, block, sizeof(block)) != sizeof(block))
 		return false;
-	block_show(s->cursor_key, block, block);
+	block_show(k->cursor_key, block, block);
 	if (get_number(block) != whose(kind, tenant_pk))
 		return false;
 	*place = (int64_t)get_number(block + 8);
@@ -121,20 +120,20 @@ cursor_get(struct storage *s, struct slice text, enum cursor_kind kind, int64_t 
 
 /* Two blocks, the time and the number.  A time may be below 0, a place may not. */
 void
-cursor_put_sample(struct storage *s, struct buf *b, int64_t tenant_pk, int64_t at, int64_t seq)
+cursor_put_sample(struct desk *k, struct buf *b, int64_t tenant_pk, int64_t at, int64_t seq)
 {
-	cursor_put(s, b, CURSOR_SAMPLE_AT, tenant_pk, at + TIME_ZERO);
-	cursor_put(s, b, CURSOR_SAMPLE, tenant_pk, seq);
+	cursor_put(k, b, CURSOR_SAMPLE_AT, tenant_pk, at + TIME_ZERO);
+	cursor_put(k, b, CURSOR_SAMPLE, tenant_pk, seq);
 }
 
 bool
-cursor_get_sample(struct storage *s, struct slice text, int64_t tenant_pk, int64_t *at, int64_t *seq)
+cursor_get_sample(struct desk *k, struct slice text, int64_t tenant_pk, int64_t *at, int64_t *seq)
 {
 	int64_t shifted;
 
 	if (text.len != 2 * CURSOR_LEN ||
-	    !cursor_get(s, slice_bytes(text.p, CURSOR_LEN), CURSOR_SAMPLE_AT, tenant_pk, &shifted) ||
-	    !cursor_get(s, slice_bytes(text.p + CURSOR_LEN, CURSOR_LEN), CURSOR_SAMPLE, tenant_pk, seq))
+	    !cursor_get(k, slice_bytes(text.p, CURSOR_LEN), CURSOR_SAMPLE_AT, tenant_pk, &shifted) ||
+	    !cursor_get(k, slice_bytes(text.p + CURSOR_LEN, CURSOR_LEN), CURSOR_SAMPLE, tenant_pk, seq))
 		return false;
 	*at = shifted - TIME_ZERO;
 	return true;

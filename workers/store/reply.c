@@ -1,33 +1,33 @@
 /*
- * reply.c: answers to those who asked.  Only the storage process.
+ * reply.c: answers to those who asked.
  */
-#include "storage/storage.h"
+#include "store/desk.h"
 
 void
-reply_json(struct storage *s, uint64_t request, uint64_t ref, unsigned http_status,
+reply_json(struct desk *k, uint64_t request, uint64_t ref, unsigned http_status,
     struct slice body)
 {
 	struct msg_store_reply m = { .request = request, .ref = ref, .http_status = http_status,
 	    .body_json = body };
 
 	if (request != 0)
-		post_to_ref(s, store_reply, &m);
+		post_to_ref(k, store_reply, &m);
 }
 
 void
-reply_event(struct storage *s, uint64_t request, uint64_t ref, struct slice body, int64_t tenant_pk, int64_t seq)
+reply_event(struct desk *k, uint64_t request, uint64_t ref, struct slice body, int64_t tenant_pk, int64_t seq)
 {
 	struct msg_store_reply m = { .request = request, .ref = ref, .http_status = 200, .body_json = body };
 
-	buf_clear(&s->cursor);
+	buf_clear(&k->cursor);
 	if (seq != 0)
-		cursor_put(s, &s->cursor, CURSOR_EVENT, tenant_pk, seq);
-	m.cursor = buf_slice(&s->cursor);
-	post_to_ref(s, store_reply, &m);
+		cursor_put(k, &k->cursor, CURSOR_EVENT, tenant_pk, seq);
+	m.cursor = buf_slice(&k->cursor);
+	post_to_ref(k, store_reply, &m);
 }
 
 void
-reply_error(struct storage *s, uint64_t request, uint64_t ref, enum error_code code,
+reply_error(struct desk *k, uint64_t request, uint64_t ref, enum error_code code,
     const char *field, const char *message)
 {
 	struct msg_store_reply m = {
@@ -38,5 +38,5 @@ reply_error(struct storage *s, uint64_t request, uint64_t ref, enum error_code c
 	};
 
 	if (request != 0 || ref != REF_NONE)
-		post_to_ref(s, store_reply, &m);
+		post_to_ref(k, store_reply, &m);
 }

@@ -1,43 +1,43 @@
 /*
  * publish.c: tells dashboards: one record to each process that has a
- * listener on one of the topics.  Only the storage process.
+ * listener on one of the topics.
  */
 #include "shm/topics.h"
-#include "storage/storage.h"
+#include "store/desk.h"
 
 /* The processes with a listener who may hear it. */
 static uint64_t
-interested(struct storage *s, const struct publication *p)
+interested(struct desk *k, const struct publication *p)
 {
 	struct slice rest = p->audience;
 	struct audience_entry e;
 	uint64_t slots = 0;
 
-	if (topics_count(s->shm) == 0)
+	if (topics_count(k->shm) == 0)
 		return 0;
 	if (p->admins)
-		slots |= topics_slots(s->shm, audience_topic_tenant(s->key, p->tenant));
+		slots |= topics_slots(k->shm, audience_topic_tenant(k->key, p->tenant));
 	while (audience_next(&rest, &e) == 1)
-		if (e.expires_ms == 0 || e.expires_ms > s->now)
-			slots |= topics_slots(s->shm, audience_topic_user(s->key, p->tenant,
+		if (e.expires_ms == 0 || e.expires_ms > k->now)
+			slots |= topics_slots(k->shm, audience_topic_user(k->key, p->tenant,
 			    e.user));
 	return slots;
 }
 
 void
-publish(struct storage *s, const struct publication *p)
+publish(struct desk *k, const struct publication *p)
 {
 	struct msg_publish m = {
 		.kind = p->conflated ? PUBLISH_CONFLATED : PUBLISH_LOSSLESS, .admins = p->admins,
 		.tenant = p->tenant, .device = p->device,
 		.audience = p->audience, .type = slice_of(p->type), .payload_json = p->payload
 	};
-	uint64_t slots = interested(s, p), bit;
+	uint64_t slots = interested(k, p), bit;
 
 	if (p->seq != 0) {
-		buf_clear(&s->cursor);
-		cursor_put(s, &s->cursor, CURSOR_EVENT, p->tenant_pk, p->seq);
-		m.cursor = buf_slice(&s->cursor);
+		buf_clear(&k->cursor);
+		cursor_put(k, &k->cursor, CURSOR_EVENT, p->tenant_pk, p->seq);
+		m.cursor = buf_slice(&k->cursor);
 	}
 	if (p->to != PUBLISH_ALL && p->ref != REF_NONE && ref_slot(p->ref) < SHM_MAX_SLOTS) {
 		bit = (uint64_t)1 << ref_slot(p->ref);
@@ -45,7 +45,7 @@ publish(struct storage *s, const struct publication *p)
 			m.to = (uint8_t)p->to;
 			m.ref = p->ref;
 			m.request = p->request;
-			post_to_ref(s, publish, &m);
+			post_to_ref(k, publish, &m);
 		}
 		slots &= ~bit;
 		m.to = PUBLISH_ALL;
@@ -54,15 +54,15 @@ publish(struct storage *s, const struct publication *p)
 	}
 	if (slots == 0)
 		return;
-	buf_clear(&s->pack);
-	msg_pack_publish(&s->pack, &m);
+	buf_clear(&k->pack);
+	msg_pack_publish(&k->pack, &m);
 	for (unsigned slot = 0; slots != 0; slot++, slots >>= 1)
 		if (slots & 1)
-			effect_post(s, slot, MSG_publish, buf_slice(&s->pack));
+			k->post(k, slot, MSG_publish, buf_slice(&k->pack));
 }
 
 void
-publish_device(struct storage *s, const struct db_device *d, const char *type,
+publish_device(struct desk *k, const struct db_device *d, const char *type,
     struct slice payload, int64_t seq)
 {
 	struct publication p = {
@@ -70,11 +70,11 @@ publish_device(struct storage *s, const struct db_device *d, const char *type,
 		.admins = ADMINS_AND_MEMBERS, .type = type, .payload = payload, .seq = seq
 	};
 
-	publish(s, &p);
+	publish(k, &p);
 }
 
 void
-publish_to_user(struct storage *s, const struct db_device *d, struct slice user, const char *type,
+publish_to_user(struct desk *k, const struct db_device *d, struct slice user, const char *type,
     struct slice payload, int64_t seq)
 {
 	struct buf audience = BUF_INIT;
@@ -84,6 +84,6 @@ publish_to_user(struct storage *s, const struct db_device *d, struct slice user,
 
 	audience_put(&audience, 0, AUDIENCE_VIEW, user);
 	p.audience = buf_slice(&audience);
-	publish(s, &p);
+	publish(k, &p);
 	buf_fini(&audience);
 }
