@@ -118,7 +118,8 @@ rest_device_register(struct storage *s, const struct rest *r)
 		d.audience = buf_slice(&audience);
 		result = s->record.again ? DB_OK : tenant_room(s, r);
 		if (result == DB_NONE)
-			result = rest_error(&s->desk, r, ERROR_too_many, NULL, "the tenant has as many devices as it may");
+			result = rest_error(&s->desk, r, ERROR_too_many, NULL,
+			    "the tenant has as many devices as it may");
 		else if (result == DB_OK)
 			result = insert(s, r, &d);
 	}

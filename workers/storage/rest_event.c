@@ -23,7 +23,8 @@ list(struct storage *s, const struct rest *r, int64_t tenant_pk, struct db_event
 	struct rest_list l;
 	unsigned limit;
 
-	if (!rest_page(&s->desk, r, &limit, CURSOR_EVENT, &f->before_seq) || !rest_query(&s->desk, r, "type", &f->event) ||
+	if (!rest_page(&s->desk, r, &limit, CURSOR_EVENT, &f->before_seq) ||
+	    !rest_query(&s->desk, r, "type", &f->event) ||
 	    !rest_time(&s->desk, r, "since", &f->since) || !rest_time(&s->desk, r, "until", &f->until))
 		return DB_OK;
 	f->limit = limit + 1;

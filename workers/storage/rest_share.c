@@ -18,7 +18,7 @@ pack_share(void *arg, const struct db_share *share)
 	return true;
 }
 
-/* What shares say, packed; s->desk.device keeps showing what was before.  asked_at: when a right was withdrawn, or 0. */
+/* What shares say, packed; d keeps showing what was before.  asked_at: when a right was withdrawn, or 0. */
 static enum db_result
 refresh_audience(struct storage *s, const struct db_device *d, int64_t asked_at)
 {
@@ -154,7 +154,8 @@ add(struct storage *s, const struct rest *r, const struct field_value *f)
 		share.commands_json = f[FIELD_device_share_commands].json.raw;
 	result = shares_room(s, d, &share);
 	if (result == DB_NONE)
-		return rest_error(&s->desk, r, ERROR_too_many, NULL, "the device is shared with as many users as it may");
+		return rest_error(&s->desk, r, ERROR_too_many, NULL,
+		    "the device is shared with as many users as it may");
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	TRY(batch_begin(s));

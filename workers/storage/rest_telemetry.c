@@ -157,8 +157,8 @@ rest_device_telemetry(struct storage *s, const struct rest *r)
 
 	if (result != DB_OK)
 		return result;
-	if (!rest_page(&s->desk, r, &limit, CURSOR_NONE, NULL) || !place(s, r, &f) || !rest_time(&s->desk, r, "since", &f.since) ||
-	    !rest_time(&s->desk, r, "until", &f.until))
+	if (!rest_page(&s->desk, r, &limit, CURSOR_NONE, NULL) || !place(s, r, &f) ||
+	    !rest_time(&s->desk, r, "since", &f.since) || !rest_time(&s->desk, r, "until", &f.until))
 		return DB_OK;
 	f.device_pk = s->desk.device.pk;
 	f.limit = limit + 1;

@@ -229,7 +229,8 @@ sample_start(struct storage *s)
 
 	s->samples.step = must_alloc(SAMPLES_STEP * sizeof(*s->samples.step));
 	count_lost(s);
-	if (DB(s->desk.db, meta_get, mark_end, &end) == DB_FAILED || DB(s->desk.db, meta_get, mark_nth, &nth) == DB_FAILED)
+	if (DB(s->desk.db, meta_get, mark_end, &end) == DB_FAILED ||
+	    DB(s->desk.db, meta_get, mark_nth, &nth) == DB_FAILED)
 		return -1;
 	s->samples.mark = (struct sample_mark){ (uint64_t)end, (unsigned)nth };
 	return 0;

@@ -113,7 +113,8 @@ rest_visitor_list(struct storage *s, const struct rest *r)
 	unsigned limit;
 	enum db_result result;
 
-	if (!rest_page(&s->desk, r, &limit, CURSOR_VISITOR, &f.before_pk) || !rest_query(&s->desk, r, "status", &status))
+	if (!rest_page(&s->desk, r, &limit, CURSOR_VISITOR, &f.before_pk) ||
+	    !rest_query(&s->desk, r, "status", &status))
 		return DB_OK;
 	if (slice_is(status, "pending"))
 		f.status = VISITOR_PENDING;
