@@ -744,6 +744,8 @@ worker_run(const struct worker_start *start)
 	}
 	if (start->role->stop != NULL)
 		start->role->stop(&p->w);
+	if (p->orphan_ms != 0 && start->role->clear_away != NULL)
+		start->role->clear_away();
 	clean_up(p);
 	return -ret;
 }

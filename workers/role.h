@@ -42,6 +42,18 @@ struct worker_role {
 	 * these settings.  NULL: it always can.
 	 */
 	int (*check)(const struct conf *conf, char *why, size_t len);
+	/*
+	 * Master, once, before the first process is forked: makes, for the user that the processes
+	 * run as ((unsigned)-1: the master's own), what lives as long as the instance.  What this
+	 * process remembers of it the others inherit.  1: made, and another binary would not find
+	 * it; 0: not needed; -1: a line was logged.
+	 */
+	int (*arrange)(const struct conf *conf, unsigned uid, unsigned gid);
+	/*
+	 * Removes that again.  Master, after the last process; without a master, a process of the
+	 * role at its end.
+	 */
+	void (*clear_away)(void);
 	/* Size in bytes of its mailbox ring, a power of two; 0: the default. */
 	uint32_t mailbox_bytes;
 

@@ -2,8 +2,8 @@
  * db.h: the store: one small interface over engines.
  *
  * Callers see structs, 64-bit times in milliseconds and 16-byte ids, and
- * never SQL.  Only the storage process opens one, after its fork: a handle is
- * never carried across fork().
+ * never SQL.  A process opens its handle after its fork: a handle is never
+ * carried across fork().  A store has one writer and any number of readers.
  *
  * Every operation returns an enum db_result.  After DB_FAILED the transaction
  * can't be committed: the caller rolls back and refuses or keeps what it ran
@@ -222,7 +222,6 @@ struct db_stats {
 struct db;
 
 struct db_ops {
-	const char *engine;
 #define OP(name, ...) enum db_result (*name)(struct db *db, ##__VA_ARGS__);
 #include "db/ops.def"
 #undef OP
@@ -237,23 +236,45 @@ struct db {
 
 #define DB(db, op, ...) ((db)->ops->op((db), ##__VA_ARGS__))
 
+/* 0, or -1 with a sentence, which never quotes the URL: it may hold a password. */
+int db_check_url(const char *url, char *why, size_t len);
 /*
- * Makes the folders that are missing on the way to the store's file, if it has one, and gives them
+ * Makes the folders that are missing on the way to the store's file, if its URL names one, and gives them
  * to that user: for a caller who may, on behalf of a process that may not.  0, or -1 with a sentence in err.
  */
 int db_make_folders(const char *url, unsigned uid, unsigned gid, char *err, size_t errlen);
 /*
- * "sqlite:///path", "sqlite::memory:" or "memory:" (see memory.c).  Creates the
- * file (mode 0600) and its folders (0750), and brings the schema up to date.  A file that another process
- * has open is waited for, 6 s, and then refused.  NULL with a sentence in err, which never holds a password.
+ * The place of a store that ends with the instance (place.h).  The master makes the place for the user of the workers
+ * ((unsigned)-1: its own) before it forks, and removes the place when they are gone.  1: made; 0: this store needs
+ * none; -1 with a sentence in err.
  */
-struct db *db_open(const char *url, char *err, size_t errlen);
+int db_arrange(const char *url, unsigned uid, unsigned gid, char *err, size_t errlen);
+void db_clear_away(void);
+
+enum {
+	DB_READER = 1,
+	/* of an engine, not for callers */
+	DB_FILE = 2,			/* the URL names a file */
+	DB_TEMPORARY = 4		/* the store lies in the instance's place and is never synced */
+};
+/*
+ * "sqlite:///path", or "memory:" after db_arrange().  The writer (no flags) creates the file (mode 0600) and its
+ * folders (0750), and brings the schema up to date.  A file that another writer has open is waited for, 6 s, and
+ * then refused.
+ *
+ * DB_READER: for operations that only read; those that write are DB_FAILED, begin() begins a snapshot.  Never
+ * migrates and never makes check-points.  The writer waits for a reader in one case alone: a writer was killed, and
+ * the reader is the first to put the file's log in order, which takes milliseconds.  A file that is not there, or
+ * whose schema is not up to date (yet), is refused at once.
+ *
+ * NULL with a sentence in err, which never holds a password.
+ */
+struct db *db_open(const char *url, unsigned flags, char *err, size_t errlen);
 void db_close(struct db **db);
 static inline const char *db_error(struct db *db) { return db->ops->error(db); }
 
-/* Engines. */
-struct db *db_sqlite_open(const char *path, char *err, size_t errlen);	/* path or ":memory:" */
-struct db *db_memory_open(void);
+/* Engines: what they open, and the flags above. */
+struct db *db_sqlite_open(const char *path, unsigned flags, char *err, size_t errlen);
 
 /* Copies what the slices show to the buffer (emptied first) and points them there. */
 void db_keep(struct buf *text, struct slice **slices, size_t n);

@@ -1,11 +1,15 @@
 /*
  * sqlite.c: the SQLite engine: opening, schema, statements, transactions and
- * check-points.  Only the storage process; it owns the one connection to the
- * file, opened after the fork and never carried over one.
+ * check-points.  A process owns the one connection to the file that it opened
+ * after its fork, as the writer (storage) or as a reader.
  *
  * The file is in WAL mode with synchronous=FULL: a commit that returned
- * survives the loss of power.  Check-points are ours (sqlite_idle), not
- * SQLite's, which would make them inside a commit that somebody waits for.
+ * survives the loss of power; a temporary one is never synced.  Check-points
+ * are the writer's, when it has time (sqlite_idle), not SQLite's, which would
+ * make them inside a commit that somebody waits for.
+ *
+ * A reader opens the file for writing, with query_only: a handle that is
+ * really read-only can't put the log in order that a killed writer left.
  */
 #include <sys/stat.h>
 
@@ -145,7 +149,7 @@ enum db_result
 sqlite_begin(struct db *db)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	enum db_result result = sqlite_run(s, sqlite_use(s, STMT_begin), NULL);
+	enum db_result result = sqlite_run(s, sqlite_use(s, s->reader ? STMT_begin_reading : STMT_begin), NULL);
 
 	if (s->impatient != (result != DB_OK)) {
 		s->impatient = result != DB_OK;
@@ -396,7 +400,6 @@ close_handle(struct db *db)
 }
 
 static const struct db_ops ops = {
-	.engine = "sqlite",
 #define OP(name, ...) .name = sqlite_##name,
 #include "db/ops.def"
 #undef OP
@@ -528,6 +531,11 @@ migrate(struct sqlite_db *s, char *err, size_t errlen)
 
 	if (version == -1 || version == newest_schema())
 		return version == -1 ? -1 : 0;
+	if (s->reader) {
+		snprintf(err, errlen, version == 0 ? "the database has no schema yet" :
+		    "the database has schema %d, which is not brought up to date yet", version);
+		return -1;
+	}
 	if (sqlite3_exec(s->handle, "BEGIN EXCLUSIVE", NULL, NULL, NULL) != SQLITE_OK) {
 		snprintf(err, errlen, "migration: %s", sqlite3_errmsg(s->handle));
 		return -1;
@@ -539,14 +547,30 @@ migrate(struct sqlite_db *s, char *err, size_t errlen)
 	return -1;
 }
 
+/* 0, or -1: SQLite says why. */
+static int
+set_up(struct sqlite_db *s, bool synced)
+{
+	char mode[96], setup[320];
+
+	sqlite3_extended_result_codes(s->handle, 0);
+	sqlite3_busy_timeout(s->handle, BUSY_MS);
+	if (s->reader && sqlite3_db_config(s->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) != SQLITE_OK)
+		return -1;
+	snprintf(mode, sizeof(mode), s->reader ? "PRAGMA query_only = ON" :
+	    "PRAGMA journal_mode = WAL; PRAGMA synchronous = %s", synced ? "FULL" : "OFF");
+	snprintf(setup, sizeof(setup), "%s; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -%d; "
+	    "PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF", mode, CACHE_KIB);
+	return sqlite3_exec(s->handle, setup, NULL, NULL, NULL) == SQLITE_OK ? 0 : -1;
+}
+
 struct db *
-db_sqlite_open(const char *path, char *err, size_t errlen)
+db_sqlite_open(const char *path, unsigned flags, char *err, size_t errlen)
 {
 	struct sqlite_db *s;
-	bool in_memory = strcmp(path, ":memory:") == 0;
+	bool reader = (flags & DB_READER) != 0;
 	int fd = -1;
 	char why[256];
-	char setup[256];
 
 	/*
 	 * One thread uses it; its own accounting and locks would only cost. Refused when it was
@@ -555,26 +579,17 @@ db_sqlite_open(const char *path, char *err, size_t errlen)
 	sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 
-	if (!in_memory && (fd = make_file(path)) == -1) {
+	if (!reader && (fd = make_file(path)) == -1) {
 		snprintf(err, errlen, "%s: %s", path, errno == EBUSY ?
 		    "another belayd uses it" : strerror(errno));
 		return NULL;
 	}
 	s = must_alloc(sizeof(*s));
 	s->db.ops = &ops;
+	s->reader = reader;
 	s->locked_fd = fd;
-	if (sqlite3_open_v2(path, &s->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
-	    SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
-		snprintf(err, errlen, "%s: %s", path, sqlite3_errmsg(s->handle));
-		goto fail;
-	}
-	sqlite3_extended_result_codes(s->handle, 0);
-	sqlite3_busy_timeout(s->handle, BUSY_MS);
-	snprintf(setup, sizeof(setup), "PRAGMA journal_mode = %s; PRAGMA synchronous = FULL; "
-	    "PRAGMA wal_autocheckpoint = 0; "
-	    "PRAGMA cache_size = -%d; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF",
-	    in_memory ? "MEMORY" : "WAL", CACHE_KIB);
-	if (sqlite3_exec(s->handle, setup, NULL, NULL, NULL) != SQLITE_OK) {
+	if (sqlite3_open_v2(path, &s->handle, SQLITE_OPEN_READWRITE | (reader ? 0 : SQLITE_OPEN_CREATE) |
+	    SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK || set_up(s, (flags & DB_TEMPORARY) == 0) == -1) {
 		snprintf(err, errlen, "%s: %s", path, sqlite3_errmsg(s->handle));
 		goto fail;
 	}
@@ -582,7 +597,8 @@ db_sqlite_open(const char *path, char *err, size_t errlen)
 		snprintf(err, errlen, "%s: %s", path, why);
 		goto fail;
 	}
-	sqlite3_wal_hook(s->handle, note_wal, s);
+	if (!reader)
+		sqlite3_wal_hook(s->handle, note_wal, s);
 	return &s->db;
 fail:
 	close_handle(&s->db);

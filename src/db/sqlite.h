@@ -26,7 +26,8 @@ struct sqlite_tenant {
 struct sqlite_db {
 	struct db db;			/* first */
 	sqlite3 *handle;
-	int locked_fd;			/* the file's, which keeps others from it; -1: in memory */
+	bool reader;
+	int locked_fd;			/* writer: the file's, which keeps other writers from it; else -1 */
 	sqlite3_stmt *stmt[STMT_COUNT];	/* NULL until first used */
 	struct buf error;		/* of the last DB_FAILED */
 	bool impatient;			/* the last transaction could not be begun */

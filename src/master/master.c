@@ -59,6 +59,7 @@ struct master {
 	int status;			/* to exit with */
 	bool want_reload, want_upgrade;
 	bool upgrading;			/* DRAIN: for another binary, not for good */
+	bool perishable;		/* a role keeps what another binary would not find */
 	struct upgrade given;		/* by the binary before this one */
 	pid_t trial;			/* the process that tries another binary; 0: none */
 	int trial_fd;			/* where it says what is wrong */
@@ -265,22 +266,14 @@ begin_drain(struct master *m, int status)
 
 /* --- another binary */
 
-/* One that lives in a process would be lost. */
-static bool
-has_lasting_store(const struct conf *conf)
-{
-	return strcmp(conf->store_url, "memory:") != 0 &&
-	    strcmp(conf->store_url, "sqlite::memory:") != 0;
-}
-
 static void
 try_upgrade(struct master *m)
 {
 	m->want_upgrade = false;
 	if (m->trial != 0)
 		return;
-	if (!has_lasting_store(m->conf)) {
-		log_error("the binary is not replaced: the store is in memory and would be lost");
+	if (m->perishable) {
+		log_error("the binary is not replaced: the store ends with this instance and would be lost");
 		return;
 	}
 	if ((m->trial = upgrade_try(&m->trial_fd)) == -1) {
@@ -632,6 +625,15 @@ make_shared_memory(struct master *m)
 	return 0;
 }
 
+static int
+arrange(struct master *m)
+{
+	int made = setup_arrange(m->conf, m->children.uid, m->children.gid);
+
+	m->perishable = made == 1;
+	return made == -1 ? -1 : 0;
+}
+
 /*
  * The PID file keeps two daemons apart.  In the foreground, where a service manager sees to that,
  * belayd does without one if the directory is not to be had and nobody asked for the file.
@@ -715,6 +717,7 @@ clean_up(struct master *m, bool started)
 {
 	struct children *c = &m->children;
 
+	setup_clear_away();
 	listeners_close(&c->listeners);
 	if (started)
 		listeners_unlink(m->conf);
@@ -747,7 +750,8 @@ master_run(const struct conf_sources *sources, struct conf *conf, bool foregroun
 	upgrade_receive(&m.given);
 	prepared = prepare(&m, foreground) == 0;
 	upgrade_fini(&m.given);
-	if (prepared && detach(&m, foreground) == 0 && make_shared_memory(&m) == 0) {
+	if (prepared && detach(&m, foreground) == 0 && make_shared_memory(&m) == 0 &&
+	    arrange(&m) == 0) {
 		title_set("master");
 		if (!next_rank(&m, &m.rank, false))
 			m.rank = 0;

@@ -1,6 +1,5 @@
 /*
- * db.c: the store's operations, each engine against the same expectations; and what only a file can do: be older, newer,
- * another program's.
+ * db.c: the store's operations; what a file can be: older, newer, another program's; and readers beside the writer.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,6 +7,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +20,6 @@
 #include "db/db.h"
 #include "db/migration.h"
 
-static const char *engine;
 static char folder[64], path[96], url[112];
 
 static void
@@ -43,7 +42,7 @@ set_up(void **state)
 	struct db *db;
 
 	remove_files();
-	db = db_open(strcmp(engine, "file") == 0 ? url : engine, err, sizeof(err));
+	db = db_open(url, 0, err, sizeof(err));
 	if (db == NULL)
 		fail_msg("%s", err);
 	assert_int_equal(DB(db, begin), DB_OK);
@@ -547,7 +546,7 @@ keeps_over_closing_and_rolls_back(void **state)
 
 	(void)state;
 	remove_files();
-	assert_non_null(db = db_open(url, err, sizeof(err)));
+	assert_non_null(db = db_open(url, 0, err, sizeof(err)));
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
 	DB(db, begin);
@@ -560,7 +559,7 @@ keeps_over_closing_and_rolls_back(void **state)
 	(void)device(db, "t3", "c", "o", 3);
 	DB(db, commit);
 	db_close(&db);
-	assert_non_null(db = db_open(url, err, sizeof(err)));
+	assert_non_null(db = db_open(url, 0, err, sizeof(err)));
 	assert_int_equal(DB(db, device_by_id, SLICE("t"), SLICE("a"), true, &got), DB_OK);
 	assert_int_equal(DB(db, device_by_id, SLICE("t2"), SLICE("b"), true, &got), DB_NONE);
 	assert_int_equal(DB(db, device_by_id, SLICE("t3"), SLICE("c"), true, &got), DB_OK);
@@ -581,7 +580,7 @@ make_older_file(void)
 	sqlite3 *raw;
 
 	remove_files();
-	assert_non_null(db = db_open(url, err, sizeof(err)));	/* its folder, and how it is opened */
+	assert_non_null(db = db_open(url, 0, err, sizeof(err)));	/* its folder, and how it is opened */
 	db_close(&db);
 	remove_files();
 	assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
@@ -597,7 +596,7 @@ static void
 check_newer_file(void)
 {
 	char err[256];
-	struct db *db = db_open(url, err, sizeof(err));
+	struct db *db = db_open(url, 0, err, sizeof(err));
 	struct db_device got = { .text = BUF_INIT };
 	struct db_sample_filter f = { .limit = 10 };
 
@@ -638,7 +637,7 @@ waits_for_who_is_bringing_it_up_to_date(void **state)
 	if (pid == 0) {
 		if (read(begin[0], &go, 1) != 1)
 			_exit(2);
-		db = db_open(url, err, sizeof(err));
+		db = db_open(url, 0, err, sizeof(err));
 		if (db == NULL)
 			fprintf(stderr, "%s\n", err);
 		_exit(db == NULL);
@@ -669,19 +668,19 @@ refuses_what_it_can_not_use(void **state)
 
 	(void)state;
 	remove_files();
-	assert_non_null(db = db_open(url, err, sizeof(err)));
+	assert_non_null(db = db_open(url, 0, err, sizeof(err)));
 	db_close(&db);
 	assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(raw, "PRAGMA user_version = 999", NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close(raw);
-	assert_null(db_open(url, err, sizeof(err)));
+	assert_null(db_open(url, 0, err, sizeof(err)));
 	assert_non_null(strstr(err, "made by a newer belayd"));
 
 	remove_files();
 	assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(raw, "CREATE TABLE other (x)", NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close(raw);
-	assert_null(db_open(url, err, sizeof(err)));
+	assert_null(db_open(url, 0, err, sizeof(err)));
 	assert_non_null(strstr(err, "another program"));
 
 	remove_files();
@@ -689,13 +688,185 @@ refuses_what_it_can_not_use(void **state)
 	fputs("this is no database, but long enough to be looked at as one: its first page has a hundred bytes of head. "
 	    "this is no database, but long enough to be looked at as one: its first page has a hundred bytes of head.", f);
 	fclose(f);
-	assert_null(db_open(url, err, sizeof(err)));
+	assert_null(db_open(url, 0, err, sizeof(err)));
 	assert_non_null(strstr(err, path));
 
-	assert_null(db_open("sqlite:///proc/nowhere/belay.db", err, sizeof(err)));
+	assert_null(db_open("sqlite:///proc/nowhere/belay.db", 0, err, sizeof(err)));
 	assert_non_null(strstr(err, "/proc/nowhere/belay.db: "));
-	assert_null(db_open("postgres://x:secret@y", err, sizeof(err)));
+	assert_null(db_open("postgres://x:secret@y", 0, err, sizeof(err)));
 	assert_null(strstr(err, "secret"));
+	remove_files();
+}
+
+/* ---------------------------------------------------------------- readers */
+
+static struct db *
+open_or_fail(unsigned flags)
+{
+	char err[256] = "";
+	struct db *db = db_open(url, flags, err, sizeof(err));
+
+	if (db == NULL)
+		fail_msg("%s", err);
+	return db;
+}
+
+static void
+reader_sees_what_is_committed(void **state)
+{
+	struct db_device got = { .text = BUF_INIT }, d;
+	struct db *writer, *reader;
+
+	(void)state;
+	remove_files();
+	writer = open_or_fail(0);
+	reader = open_or_fail(DB_READER);
+	DB(writer, begin);
+	d = device(writer, "t", "a", "o", 1);
+	assert_int_equal(DB(reader, device_by_id, SLICE("t"), SLICE("a"), true, &got), DB_NONE);
+	assert_int_equal(DB(writer, commit), DB_OK);
+	assert_int_equal(DB(reader, device_by_id, SLICE("t"), SLICE("a"), true, &got), DB_OK);
+	assert_true(got.pk == d.pk);
+
+	/* A snapshot stays as it was, and the writer does not wait for it: not to commit, and not for a check-point. */
+	assert_int_equal(DB(reader, begin), DB_OK);
+	assert_int_equal(DB(reader, device_by_pk, d.pk, true, &got), DB_OK);
+	DB(writer, begin);
+	assert_int_equal(DB(writer, device_set_state, d.pk, 0, SLICE("{}"), 5), DB_OK);
+	assert_int_equal(DB(writer, commit), DB_OK);
+	assert_int_equal(DB(writer, idle, false), DB_OK);
+	assert_int_equal(DB(reader, device_by_pk, d.pk, true, &got), DB_OK);
+	assert_int_equal(got.state_json.len, 0);
+	assert_int_equal(DB(reader, commit), DB_OK);
+	assert_int_equal(DB(reader, device_by_pk, d.pk, true, &got), DB_OK);
+	assert_true(slice_is(got.state_json, "{}"));
+	db_device_fini(&got);
+	db_close(&reader);
+	db_close(&writer);
+}
+
+static void
+reader_writes_nothing(void **state)
+{
+	struct db_event e = { .tenant_pk = 1, .device_pk = 1, .event = SLICE("x") };
+	struct db *writer, *reader;
+	struct stat st;
+	int64_t n;
+	char name[128];
+
+	(void)state;
+	remove_files();
+	writer = open_or_fail(0);
+	reader = open_or_fail(DB_READER);
+	assert_int_equal(DB(reader, probe, 1), DB_FAILED);
+	assert_int_equal(DB(reader, event_insert, &e), DB_FAILED);
+	assert_int_equal(DB(reader, tenant, SLICE("t"), true, &n), DB_FAILED);
+	assert_int_equal(DB(reader, tenant, SLICE("t"), false, &n), DB_NONE);
+	assert_int_equal(DB(reader, begin), DB_OK);
+	assert_int_equal(DB(reader, probe, 1), DB_FAILED);
+	assert_int_equal(DB(reader, rollback), DB_OK);
+	assert_int_equal(DB(writer, probe, 1), DB_OK);
+
+	/* Nor is it the one that makes the last check-point, which takes as long as the log is. */
+	db_close(&writer);
+	db_close(&reader);
+	snprintf(name, sizeof(name), "%s-wal", path);
+	assert_int_equal(stat(name, &st), 0);
+	assert_true(st.st_size > 0);
+	writer = open_or_fail(0);
+	assert_int_equal(DB(writer, meta_get, "probe", &n), DB_OK);
+	db_close(&writer);
+	assert_int_equal(stat(name, &st), -1);
+}
+
+/* Another writer is refused, also after a reader closed the file; a reader is not, and is not in a writer's way. */
+static void
+one_writer_beside_readers(void **state)
+{
+	char err[256];
+	struct db *writer, *reader, *late;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	remove_files();
+	writer = open_or_fail(0);
+	reader = open_or_fail(DB_READER);
+	late = open_or_fail(DB_READER);
+	db_close(&late);
+	pid = fork();
+	must(pid != -1);
+	if (pid == 0) {
+		struct db *other = db_open(url, 0, err, sizeof(err));
+
+		_exit(other != NULL || strstr(err, "another belayd uses it") == NULL);
+	}
+	must(waitpid(pid, &status, 0) == pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	db_close(&writer);
+	/* A successor comes while readers are there. */
+	writer = open_or_fail(0);
+	assert_int_equal(DB(writer, probe, 1), DB_OK);
+	db_close(&writer);
+	db_close(&reader);
+}
+
+/* Who is killed leaves a log that is put in order by the first who comes, be it a reader. */
+static void
+reader_follows_a_killed_writer(void **state)
+{
+	struct db *reader;
+	int ready[2];
+	int64_t n = 0;
+	pid_t pid;
+	char c;
+
+	(void)state;
+	remove_files();
+	must(pipe(ready) == 0);
+	pid = fork();
+	must(pid != -1);
+	if (pid == 0) {
+		struct db *writer = open_or_fail(0);
+
+		if (DB(writer, begin) != DB_OK || DB(writer, meta_set, "kept", 7) != DB_OK || DB(writer, commit) != DB_OK ||
+		    DB(writer, begin) != DB_OK || DB(writer, meta_set, "kept", 8) != DB_OK)
+			_exit(1);
+		must(write(ready[1], "x", 1) == 1);
+		for (;;)
+			pause();
+	}
+	must(read(ready[0], &c, 1) == 1);
+	must(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+	reader = open_or_fail(DB_READER);
+	assert_int_equal(DB(reader, meta_get, "kept", &n), DB_OK);
+	assert_int_equal(n, 7);
+	db_close(&reader);
+	close(ready[0]);
+	close(ready[1]);
+}
+
+static void
+reader_needs_the_schema(void **state)
+{
+	char err[256];
+	sqlite3 *raw;
+	struct stat st;
+
+	(void)state;
+	remove_files();
+	assert_null(db_open(url, DB_READER, err, sizeof(err)));
+	assert_non_null(strstr(err, path));
+	assert_int_equal(stat(path, &st), -1);
+	assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(raw, "PRAGMA journal_mode = WAL", NULL, NULL, NULL), SQLITE_OK);
+	assert_null(db_open(url, DB_READER, err, sizeof(err)));
+	assert_non_null(strstr(err, "no schema yet"));
+	sqlite3_close(raw);
+	make_older_file();
+	assert_null(db_open(url, DB_READER, err, sizeof(err)));
+	assert_non_null(strstr(err, "not brought up to date yet"));
+	check_newer_file();
 	remove_files();
 }
 
@@ -704,7 +875,6 @@ refuses_what_it_can_not_use(void **state)
 int
 main(void)
 {
-	static const char *const engines[] = { "file", "sqlite::memory:", "memory:" };
 	const struct CMUnitTest tests[] = {
 		T(finds_devices), T(lists_devices), T(keeps_commands), T(keeps_events), T(keeps_keys_and_tickets),
 		    T(keeps_visitors), T(keeps_telemetry), T(ends_telemetry),
@@ -713,17 +883,20 @@ main(void)
 		cmocka_unit_test(keeps_over_closing_and_rolls_back), cmocka_unit_test(refuses_what_it_can_not_use),
 		    cmocka_unit_test(brings_older_files_up_to_date), cmocka_unit_test(waits_for_who_is_bringing_it_up_to_date),
 	};
+	const struct CMUnitTest readers[] = {
+		cmocka_unit_test(reader_sees_what_is_committed), cmocka_unit_test(reader_writes_nothing),
+		cmocka_unit_test(one_writer_beside_readers), cmocka_unit_test(reader_follows_a_killed_writer),
+		cmocka_unit_test(reader_needs_the_schema),
+	};
 	int failures = 0;
 
 	snprintf(folder, sizeof(folder), "/tmp/belay-db-XXXXXX");
 	must(mkdtemp(folder) != NULL);
 	snprintf(path, sizeof(path), "%s/sub/belay.db", folder);
 	snprintf(url, sizeof(url), "sqlite://%s", path);
-	for (size_t i = 0; i < sizeof(engines) / sizeof(engines[0]); i++) {
-		engine = engines[i];
-		failures += cmocka_run_group_tests_name(engine, tests, NULL, NULL);
-	}
+	failures += cmocka_run_group_tests_name("operations", tests, NULL, NULL);
 	failures += cmocka_run_group_tests_name("files", files, NULL, NULL);
+	failures += cmocka_run_group_tests_name("readers", readers, NULL, NULL);
 	remove_files();
 	*strrchr(path, '/') = '\0';
 	(void)rmdir(path);

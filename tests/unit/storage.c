@@ -1,6 +1,6 @@
 /*
- * storage.c: the storage role against a real store: records in, records out.  Each test has an instance of its own and
- * runs over SQLite in a file and over `memory:`.
+ * storage.c: the storage role against a real store: records in, records out.  Each test has an instance of its own
+ * with a file of its own.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,8 +35,6 @@ struct test {
 	bool members_view;
 };
 
-static const char *engine = "file";
-
 static int
 set_up(void **state)
 {
@@ -44,10 +42,7 @@ set_up(void **state)
 
 	snprintf(x->folder, sizeof(x->folder), "%s/belay-storage-XXXXXX", getenv("TMPDIR") != NULL ? "." : "/tmp");
 	must(mkdtemp(x->folder) != NULL);
-	if (strcmp(engine, "file") == 0)
-		snprintf(x->url, sizeof(x->url), "sqlite://%s/belay.db", x->folder);
-	else
-		snprintf(x->url, sizeof(x->url), "memory:");
+	snprintf(x->url, sizeof(x->url), "sqlite://%s/belay.db", x->folder);
 	world_open(&x->t, x->url, false);
 	world_start(&x->t);
 	*state = x;
@@ -385,11 +380,9 @@ registers_devices(void **state)
 	assert_int_equal(rest_as(x, ROLE_SERVICE, "t1", "backend", ROUTE_device_register, NULL, NULL, NULL,
 	    "{\"name\":\"x\",\"ownerId\":\"carol\"}", "bdt_CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCA"), 201);
 	assert_has(x, "\"ownerId\":\"carol\"");
-	if (strcmp(engine, "file") == 0) {
-		snprintf(path, sizeof(path), "%s/belay.db", x->folder);
-		assert_int_equal(stat(path, &st), 0);
-		assert_int_equal(st.st_mode & 0777, 0600);
-	}
+	snprintf(path, sizeof(path), "%s/belay.db", x->folder);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
 }
 
 static void
@@ -576,8 +569,6 @@ knows_a_lost_instance(void **state)
 	struct test *x = *state;
 	struct world second;
 
-	if (strcmp(engine, "file") != 0)
-		return;
 	new_device(x, "d1", 0);
 	new_device(x, "d2", 1);
 	(void)online(x, 0, "d1");
@@ -1372,7 +1363,7 @@ stores_telemetry(void **state)
 	assert_int_equal(rest_as(x, ROLE_ADMIN, "t2", "owner", ROUTE_device_telemetry, "d1", NULL, NULL, NULL, NULL), 404);
 	assert_int_equal(counted(x, STAT_TELEMETRY_STORED), 7);
 	assert_int_equal(counted(x, STAT_TELEMETRY_UNSTORED), 0);
-	/* Of a number that is another's: as after a restart over `memory:`. */
+	/* Of a number that is another's. */
 	w.device_pk++;
 	measure(x, &w, now, "{\"n\":9}");
 	world_run(&x->t);
@@ -1462,8 +1453,6 @@ stores_telemetry_once(void **state)
 	};
 	char data[32];
 
-	if (strcmp(engine, "file") != 0)
-		return;
 	new_device(x, "d1", 0);
 	w = online(x, 0, "d1");
 	for (int i = 0; i < 300; i++) {
@@ -1541,42 +1530,40 @@ loses_telemetry_alone(void **state)
 
 	memset(big, ' ', 20000);
 	memcpy(big, "{}", 2);
-	if (strcmp(engine, "file") == 0) {
-		new_device(x, "d1", 0);
-		w = online(x, 0, "d1");
-		assert_string_equal(ASK(x, .user = "owner"), "sent");
-		set_page_limit(x, 1);
-		for (int i = 0; i < 20; i++)
-			measure(x, &w, i, big);
-		world_run(&x->t);
-		world_tick(&x->t);
-		assert_int_equal(counted(x, STAT_TELEMETRY_UNSTORED), 20);
-		assert_string_equal(ack(x, &w, ACK_EXECUTED), "ok");
-		set_page_limit(x, 1000000);
-		measure(x, &w, 1, big);
-		world_run(&x->t);
-		world_tick(&x->t);
-		assert_int_equal(samples_left(x, w.device_pk), 1);
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	set_page_limit(x, 1);
+	for (int i = 0; i < 20; i++)
+		measure(x, &w, i, big);
+	world_run(&x->t);
+	world_tick(&x->t);
+	assert_int_equal(counted(x, STAT_TELEMETRY_UNSTORED), 20);
+	assert_string_equal(ack(x, &w, ACK_EXECUTED), "ok");
+	set_page_limit(x, 1000000);
+	measure(x, &w, 1, big);
+	world_run(&x->t);
+	world_tick(&x->t);
+	assert_int_equal(samples_left(x, w.device_pk), 1);
 
-		snprintf(path, sizeof(path), "%s/belay.db", x->folder);
-		assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
-		assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
-		measure(x, &w, 2, big);
-		world_run(&x->t);
-		world_tick(&x->t);
-		for (int i = 0; i < 1000; i++) {
-			measure(x, &w, i, big);
-			if (i % 100 == 99)
-				world_run(&x->t);
-		}
-		world_tick(&x->t);
-		assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
-		sqlite3_close(other);
-		world_tick(&x->t);
-		/* As many as there is room for. */
-		assert_int_equal(samples_left(x, w.device_pk) + counted(x, STAT_TELEMETRY_UNSTORED) - 20, 1002);
-		assert_true(samples_left(x, w.device_pk) > 300 && samples_left(x, w.device_pk) < 500);
+	snprintf(path, sizeof(path), "%s/belay.db", x->folder);
+	assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	measure(x, &w, 2, big);
+	world_run(&x->t);
+	world_tick(&x->t);
+	for (int i = 0; i < 1000; i++) {
+		measure(x, &w, i, big);
+		if (i % 100 == 99)
+			world_run(&x->t);
 	}
+	world_tick(&x->t);
+	assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(other);
+	world_tick(&x->t);
+	/* As many as there is room for. */
+	assert_int_equal(samples_left(x, w.device_pk) + counted(x, STAT_TELEMETRY_UNSTORED) - 20, 1002);
+	assert_true(samples_left(x, w.device_pk) > 300 && samples_left(x, w.device_pk) < 500);
 	free(big);
 }
 
@@ -1730,11 +1717,7 @@ cursors_say_nothing(void **state)
 	assert_string_equal(before, shown(x, CURSOR_EVENT, 1, 1));
 	world_stop(&x->t);
 	world_start(&x->t);
-	/* A store in memory begins anew, and so do its cursors. */
-	if (strcmp(engine, "file") == 0)
-		assert_string_equal(before, shown(x, CURSOR_EVENT, 1, 1));
-	else
-		assert_string_not_equal(before, shown(x, CURSOR_EVENT, 1, 1));
+	assert_string_equal(before, shown(x, CURSOR_EVENT, 1, 1));
 }
 
 /* ---------------------------------------------------------------- crashes and failures */
@@ -1766,8 +1749,6 @@ reads_a_batch_again(void **state)
 	uint64_t request, old_ref;
 	uint8_t first[UUID_LEN];
 
-	if (strcmp(engine, "file") != 0)
-		return;
 	new_device(x, "d1", 0);
 	w = online(x, 0, "d1");
 	old_ref = w.ref;
@@ -1835,10 +1816,6 @@ survives_a_full_disk(void **state)
 	char *big = must_alloc(20001);
 	struct order o = { .params = big };
 
-	if (strcmp(engine, "file") != 0) {
-		free(big);
-		return;
-	}
 	memset(big, ' ', 20000);
 	memcpy(big, "{}", 2);
 	new_device(x, "d1", 0);
@@ -1881,8 +1858,6 @@ survives_a_lock(void **state)
 	char path[128];
 	int64_t began;
 
-	if (strcmp(engine, "file") != 0)
-		return;
 	new_device(x, "d1", 0);
 	snprintf(path, sizeof(path), "%s/belay.db", x->folder);
 	assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
@@ -1912,7 +1887,8 @@ counts_by_tenant(void **state)
 	struct test *x = *state;
 	struct msg_device_welcome w;
 	uint8_t hash[SHA256_LEN];
-	char token[DEVICE_TOKEN_LEN + 1];
+	char token[DEVICE_TOKEN_LEN + 1], path[128];
+	sqlite3 *other;
 
 	counts_of(x, "t1");
 	assert_has(x, "\"events\":0,\"commands\":{\"created\":0,\"executed\":0,\"failed\":0,\"timeout\":0,\"expired\":0,"
@@ -1945,27 +1921,22 @@ counts_by_tenant(void **state)
 	assert_has(x, "\"pending\":1,");
 
 	/* What was rolled back was not. */
-	if (strcmp(engine, "file") == 0) {
-		sqlite3 *other;
-		char path[128];
+	snprintf(path, sizeof(path), "%s/belay.db", x->folder);
+	assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	assert_string_equal(ASK(x, .user = "owner"), "unavailable");
+	assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(other);
+	counts_of(x, "t1");
+	assert_has(x, "\"events\":5,\"commands\":{\"created\":2,\"executed\":1,");
 
-		snprintf(path, sizeof(path), "%s/belay.db", x->folder);
-		assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
-		assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
-		assert_string_equal(ASK(x, .user = "owner"), "unavailable");
-		assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
-		sqlite3_close(other);
-		counts_of(x, "t1");
-		assert_has(x, "\"events\":5,\"commands\":{\"created\":2,\"executed\":1,");
-
-		/* A successor counts from its start, but for what waits still. */
-		world_kill(&x->t);
-		world_start(&x->t);
-		counts_of(x, "t1");
-		assert_has(x, "\"events\":0,\"commands\":{\"created\":0,");
-		assert_true(strtol(strchr(x->answer.data, ':') + 1, NULL, 10) < 5000);
-		assert_has(x, "\"pending\":1,");
-	}
+	/* A successor counts from its start, but for what waits still. */
+	world_kill(&x->t);
+	world_start(&x->t);
+	counts_of(x, "t1");
+	assert_has(x, "\"events\":0,\"commands\":{\"created\":0,");
+	assert_true(strtol(strchr(x->answer.data, ':') + 1, NULL, 10) < 5000);
+	assert_has(x, "\"pending\":1,");
 	/* With the device its commands end. */
 	assert_int_equal(rest_(x, "owner", ROUTE_device_delete, "d1", NULL, NULL), 204);
 	counts_of(x, "t1");
@@ -2098,10 +2069,6 @@ takes_back_claims(void **state)
 	char *big = must_alloc(200001);
 	struct order o = { .params = big };
 
-	if (strcmp(engine, "file") != 0) {
-		free(big);
-		return;
-	}
 	memset(big, ' ', 200000);
 	memcpy(big, "{}", 2);
 	new_device(x, "d1", 0);
@@ -2231,8 +2198,6 @@ main(void)
 		T(reads_a_batch_again), T(survives_a_full_disk), T(survives_a_lock), T(takes_back_claims), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
 	};
-	int failures = cmocka_run_group_tests_name("storage over SQLite", tests, NULL, NULL);
 
-	engine = "memory";
-	return failures + cmocka_run_group_tests_name("storage over memory:", tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }

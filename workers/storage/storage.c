@@ -207,6 +207,23 @@ stop(struct worker *w)
 	w->data = NULL;
 }
 
+static int
+check(const struct conf *conf, char *why, size_t len)
+{
+	return db_check_url(conf->store_url, why, len);
+}
+
+static int
+arrange(const struct conf *conf, unsigned uid, unsigned gid)
+{
+	char err[512];
+	int made = db_arrange(conf->store_url, uid, gid, err, sizeof(err));
+
+	if (made == -1)
+		log_error("store unreachable: %s", err);
+	return made;
+}
+
 /* Where the store's folder is made, such as /var/lib, is mostly root's alone. */
 static int
 prepare(const struct worker *w, unsigned uid, unsigned gid)
@@ -238,7 +255,7 @@ start(struct worker *w)
 	s->boot = boot_number(s->desk.key);
 	read_settings(s, w->conf);
 	tally_init(&s->tallies, worker_counts_since(w, s->desk.mono));
-	s->desk.db = db_open(w->conf->store_url, err, sizeof(err));
+	s->desk.db = db_open(w->conf->store_url, 0, err, sizeof(err));
 	if (s->desk.db == NULL) {
 		log_error("store unreachable: %s", err);
 		goto fail;
@@ -340,6 +357,9 @@ drain(struct worker *w, int64_t deadline_mono_ms)
 const struct worker_role storage_role = {
 	.id = ROLE_ID_STORAGE,
 	.count = count,
+	.check = check,
+	.arrange = arrange,
+	.clear_away = db_clear_away,
 	.mailbox_bytes = MAILBOX_BYTES,
 	.prepare = prepare,
 	.start = start,

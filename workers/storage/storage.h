@@ -126,8 +126,7 @@ enum db_result event_tell(struct storage *s, const struct db_device *d, const ch
     struct slice actor, struct slice data_json);
 
 /*
- * The device that a gateway's record is about, into s->device; DB_NONE: it was deleted (or its number is another's by
- * now: `memory:` begins anew with each process).
+ * The device that a gateway's record is about, into s->device; DB_NONE: it was deleted.
  */
 enum db_result storage_device(struct storage *s, int64_t pk, struct slice tenant, struct slice id);
 
