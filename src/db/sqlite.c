@@ -8,8 +8,8 @@
  * are the writer's, when it has time (sqlite_idle), not SQLite's, which would
  * make them inside a commit that somebody waits for.
  *
- * A reader opens the file for writing, with query_only: a handle that is
- * really read-only can't put the log in order that a killed writer left.
+ * A reader opens the file for writing, with query_only: the first to come
+ * after a killed writer has to put the log in order, be it a reader.
  */
 #include <sys/stat.h>
 

@@ -829,6 +829,7 @@ reader_follows_a_killed_writer(void **state)
 	if (pid == 0) {
 		struct db *writer = open_or_fail(0);
 
+		alarm(60);		/* if it is forgotten */
 		if (DB(writer, begin) != DB_OK || DB(writer, meta_set, "kept", 7) != DB_OK || DB(writer, commit) != DB_OK ||
 		    DB(writer, begin) != DB_OK || DB(writer, meta_set, "kept", 8) != DB_OK)
 			_exit(1);
@@ -836,6 +837,7 @@ reader_follows_a_killed_writer(void **state)
 		for (;;)
 			pause();
 	}
+	close(ready[1]);
 	must(read(ready[0], &c, 1) == 1);
 	must(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
 	reader = open_or_fail(DB_READER);
@@ -843,7 +845,6 @@ reader_follows_a_killed_writer(void **state)
 	assert_int_equal(n, 7);
 	db_close(&reader);
 	close(ready[0]);
-	close(ready[1]);
 }
 
 static void

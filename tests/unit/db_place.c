@@ -21,6 +21,8 @@
 #include "db/db.h"
 #include "db/place.h"
 
+#define CHILD_SECONDS	60	/* that a process which was forgotten lives at most */
+
 static void
 arrange(void)
 {
@@ -108,11 +110,13 @@ start_instance(pid_t *master, pid_t *child, char folder[4200])
 		char err[256];
 		struct db *db;
 
+		alarm(CHILD_SECONDS);
 		if (db_arrange("memory:", (unsigned)-1, (unsigned)-1, err, sizeof(err)) != 1)
 			_exit(1);
 		*child = fork();
 		must(*child != -1);
 		if (*child == 0) {
+			alarm(CHILD_SECONDS);
 			must((db = db_open("memory:", 0, err, sizeof(err))) != NULL);
 			must(DB(db, meta_set, "x", 1) == DB_OK);
 			folder_of(place_file(), folder);
@@ -123,11 +127,11 @@ start_instance(pid_t *master, pid_t *child, char folder[4200])
 		for (;;)
 			pause();
 	}
+	close(out[1]);
 	must(read(out[0], child, sizeof(*child)) == sizeof(*child));
 	for (size_t got = 0; got < 4200; got += (size_t)n)
 		must((n = read(out[0], folder + got, 4200 - got)) > 0);
 	close(out[0]);
-	close(out[1]);
 }
 
 /* Its folder stays as long as any process of its instance lives, and goes at the next start after that. */
