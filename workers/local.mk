@@ -6,4 +6,5 @@ include workers/gateway/local.mk
 include workers/keys/local.mk
 include workers/store/local.mk
 include workers/storage/local.mk
+include workers/reader/local.mk
 EXTRA_DIST += workers/README.md

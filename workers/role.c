@@ -34,7 +34,7 @@
 #define BACKLOG_PAUSE_US 2000		/* before a full mailbox is tried again */
 #define BATCH_DEFAULT	1024		/* records between two looks at everything else */
 #define ALIVE_RECORDS	128		/* records between two signs of life */
-#define ORPHAN_DRAIN_MS	1500		/* when the master is gone, for each rank of the drain order */
+#define ORPHAN_DRAIN_MS	1000		/* when the master is gone, for each rank of the drain order */
 #define ORPHAN_MAX_S	4		/* … and then the kernel ends the process, whatever it does */
 #define CAREFUL_CRASHES	2		/* from here on records are consumed one by one, … */
 #define SKIP_CRASHES	4		/* … and from here on the first one is left out */
@@ -84,6 +84,7 @@ process_of_const(const struct worker *w)
 
 #define ROLE(id, name, what) extern const struct worker_role ROLE_SYMBOL_##id;
 #define ROLE_SYMBOL_STORAGE storage_role
+#define ROLE_SYMBOL_READER reader_role
 #define ROLE_SYMBOL_GATEWAY gateway_role
 #define ROLE_SYMBOL_KEYS keys_role
 #include "workers/roles.def"

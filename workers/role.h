@@ -95,7 +95,7 @@ struct worker_role {
 
 	/*
 	 * Drain order: processes of a lower rank are drained, and gone, before those of a higher
-	 * are asked. Gateways 0, storage 1.
+	 * are asked. Gateways 0, readers and keys 1, storage 2.
 	 */
 	int drain_rank;
 	/*

@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "db/db.h"
 #include "db/folders.h"
 #include "db/place.h"
+
+#define SCAN_CLOCK_ROWS 32	/* rows between two looks at the clock */
 
 struct db_engine {
 	const char *scheme;
@@ -92,6 +95,15 @@ db_open(const char *url, unsigned flags, char *err, size_t errlen)
 		return NULL;
 	}
 	return e->open(at, e->flags | flags, err, errlen);
+}
+
+bool
+db_scan_left(struct db_scan *scan)
+{
+	if (scan->left == 0)
+		return false;
+	scan->left--;
+	return scan->until_us == 0 || scan->left % SCAN_CLOCK_ROWS != 0 || clock_mono_us() < scan->until_us;
 }
 
 void

@@ -148,6 +148,8 @@ struct db_device_filter {
 	struct slice type, tag, q;
 	struct slice after_id;		/* in the order of ids; empty: from the first */
 	unsigned limit;
+	struct db_scan *scan;		/* NULL: no end of looking */
+	struct buf *reached;		/* with scan: its `reached` counts for nothing, and the id goes here */
 };
 
 /*
@@ -156,6 +158,7 @@ struct db_device_filter {
  */
 struct db_scan {
 	unsigned left;			/* rows that may be looked at; more than 0 */
+	int64_t until_us;		/* monotonic: no longer than this, but for one row; 0: as long as it takes */
 	int64_t reached;		/* the last one, when that was too few; else as it was */
 };
 
@@ -186,11 +189,13 @@ struct db_visitor_filter {
 	struct db_scan *scan;		/* NULL: no end of looking */
 };
 
-/* Before a row is looked at that comes behind `last`: false = no more. */
+/* Before a row is looked at: may it be?  The time is asked for now and then. */
+bool db_scan_left(struct db_scan *scan);
+/* The same of a row that comes behind `last`: false = no more. */
 static inline bool
 db_scan_on(struct db_scan *scan, int64_t last)
 {
-	if (scan == NULL || scan->left-- > 0)
+	if (scan == NULL || db_scan_left(scan))
 		return true;
 	scan->left = 0;
 	scan->reached = last;
@@ -217,6 +222,7 @@ typedef bool db_type_cb(void *arg, struct slice type, int64_t count);
 
 struct db_stats {
 	int64_t total, owned, online;
+	int64_t mqtt;			/* of those online: by MQTT and not by WebSocket */
 };
 
 struct db;

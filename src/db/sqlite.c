@@ -34,7 +34,8 @@
 #define LOCK_AGAIN_MS	20
 #define CACHE_KIB	16384
 #define WAL_IDLE_PAGES	1000		/* 4 MB: worth a check-point when there is nothing else to do */
-#define WAL_BUSY_PAGES	8000		/* 32 MB: must be one now */
+#define WAL_BUSY_PAGES	4096		/* 16 MB: must be one now */
+#define PAGE_BYTES	4096
 
 static const char *const statement_text[STMT_COUNT] = {
 #define STMT(name, sql) [STMT_##name] = sql,
@@ -188,7 +189,7 @@ note_wal(void *arg, sqlite3 *handle, const char *name, int pages)
 	struct sqlite_db *s = arg;
 
 	(void)handle, (void)name;
-	s->wal_pages = pages;
+	s->wal_pages = s->wal_due = pages;
 	return SQLITE_OK;
 }
 
@@ -198,14 +199,21 @@ sqlite_idle(struct db *db, bool busy)
 	struct sqlite_db *s = sqlite_self(db);
 	int rc;
 
-	if (s->wal_pages < (busy ? WAL_BUSY_PAGES : WAL_IDLE_PAGES))
+	if (s->wal_due < (busy ? WAL_BUSY_PAGES : WAL_IDLE_PAGES))
 		return DB_OK;
 	rc = sqlite3_wal_checkpoint_v2(s->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	if (rc == SQLITE_BUSY)
 		return DB_OK;	/* a reader is in the way: next time */
 	if (rc != SQLITE_OK)
 		return sqlite_failed(s, "checkpoint");
-	s->wal_pages = 0;
+	s->wal_due = 0;
+	return DB_OK;
+}
+
+enum db_result
+sqlite_log_bytes(struct db *db, int64_t *bytes)
+{
+	*bytes = (int64_t)sqlite_self(db)->wal_pages * PAGE_BYTES;
 	return DB_OK;
 }
 

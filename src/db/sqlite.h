@@ -32,6 +32,7 @@ struct sqlite_db {
 	struct buf error;		/* of the last DB_FAILED */
 	bool impatient;			/* the last transaction could not be begun */
 	int wal_pages;			/* in the log, as of the last commit */
+	int wal_due;			/* those that wait for a check-point */
 	int64_t retain_from;		/* commands up to here were looked at in this round */
 	/* Tenants never change their number: they are remembered. */
 	struct sqlite_tenant **by_name, **by_pk;

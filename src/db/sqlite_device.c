@@ -4,6 +4,9 @@
 #include "base/must.h"
 #include "db/sqlite.h"
 
+#define DEVICE_ID_COLUMN	2
+#define DEVICE_COLUMNS		24	/* of DEVICE_WHOLE */
+
 /* Reads a row of DEVICE_HEAD or DEVICE_WHOLE; its texts are the row's own. */
 static enum db_result
 read_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_device *d)
@@ -298,8 +301,11 @@ sqlite_device_list(struct db *db, const struct db_device_filter *filter, db_devi
     void *arg)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, filter->scope.all ? STMT_device_list_all :
-	    STMT_device_list_user);
+	sqlite3_stmt *st = sqlite_use(s, filter->scope.all ? STMT_device_walk_all :
+	    STMT_device_walk_user);
+	struct db_device d = { .text = BUF_INIT };
+	unsigned shown = 0;
+	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
@@ -309,42 +315,60 @@ sqlite_device_list(struct db *db, const struct db_device_filter *filter, db_devi
 	bind_text(st, 6, filter->type);
 	bind_text(st, 7, filter->tag);
 	bind_text(st, 8, filter->q);
-	bind_i64(st, 9, filter->limit);
-	return each_device(s, st, true, cb, arg);
+	while (shown < filter->limit && sqlite_more(s, st, &result)) {
+		if (filter->scan != NULL) {
+			if (!db_scan_left(filter->scan))
+				return sqlite_enough(st);
+			buf_clear(filter->reached);
+			buf_put_slice(filter->reached, col_slice(st, DEVICE_ID_COLUMN));
+		}
+		if (col_i64(st, DEVICE_COLUMNS) == 0)
+			continue;
+		result = read_device(s, st, true, &d);
+		if (result != DB_OK || !cb(arg, &d)) {
+			sqlite3_reset(st);
+			return result;
+		}
+		shown++;
+	}
+	if (shown == filter->limit)
+		return sqlite_enough(st);
+	if (filter->scan != NULL && result == DB_OK)	/* that was all */
+		buf_clear(filter->reached);
+	return result;
 }
 
 enum db_result
-sqlite_device_stats(struct db *db, const struct db_scope *scope, struct db_stats *out,
-    db_type_cb *cb, void *arg)
+sqlite_device_counts(struct db *db, int64_t tenant_pk, struct db_stats *out, db_type_cb *cb, void *arg)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, scope->all ? STMT_device_stats_all :
-	    STMT_device_stats_user);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_counts);
 	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
-	*out = (struct db_stats){ 0, 0, 0 };
-	bind_scope(st, scope);
+	*out = (struct db_stats){ 0, 0, 0, 0 };
+	bind_i64(st, 1, tenant_pk);
 	while (sqlite_more(s, st, &result)) {
 		out->total += col_i64(st, 1);
-		out->owned += col_i64(st, 2);
-		out->online += col_i64(st, 3);
-		if (!cb(arg, col_slice(st, 0), col_i64(st, 1)))
+		out->online += col_i64(st, 2);
+		out->mqtt += col_i64(st, 3);
+		if (cb != NULL && !cb(arg, col_slice(st, 0), col_i64(st, 1)))
 			return sqlite_enough(st);
 	}
 	return result;
 }
 
 enum db_result
-sqlite_device_count_mqtt(struct db *db, int64_t tenant_pk, int64_t *count)
+sqlite_device_owned(struct db *db, int64_t tenant_pk, struct slice user, int64_t *count)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, STMT_device_count_mqtt);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_owned);
 
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, tenant_pk);
+	bind_text(st, 2, user);
 	if (sqlite_row(s, st) != DB_OK)
 		return DB_FAILED;
 	*count = col_i64(st, 0);

@@ -463,7 +463,7 @@ static void
 do_device_list(struct world *w)
 {
 	struct db_device_filter f = { .scope = scope(w), .online = (int)below(w, 3) - 1, .limit = limit(w) };
-	struct db_stats stats = { 0, 0, 0 };
+	struct db_stats stats = { 0, 0, 0, 0 };
 	int64_t n = 0;
 
 	if (one_in(w, 3))
@@ -475,11 +475,11 @@ do_device_list(struct world *w)
 	if (one_in(w, 3))
 		f.after_id = device_id(w);
 	tell(w, DB(db(w), device_list, &f, tell_device, w));
-	tell(w, DB(db(w), device_stats, &f.scope, &stats, tell_type, w));
+	tell(w, DB(db(w), device_counts, f.scope.tenant_pk, &stats, tell_type, w));
 	tell_number(w, stats.total);
-	tell_number(w, stats.owned);
 	tell_number(w, stats.online);
-	tell(w, DB(db(w), device_count_mqtt, f.scope.tenant_pk, &n));
+	tell_number(w, stats.mqtt);
+	tell(w, DB(db(w), device_owned, f.scope.tenant_pk, f.scope.user, &n));
 	tell_number(w, n);
 	n = device_pk(w) - 1;
 	tell(w, DB(db(w), device_online, n, n + below(w, 20), &n, tell_online, w));

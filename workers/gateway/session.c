@@ -419,6 +419,17 @@ session_error(struct gateway *g, struct conn *c, struct slice re, enum error_cod
 }
 
 void
+session_error_later(struct gateway *g, struct conn *c, struct slice re, enum error_code code, int64_t retry_after_ms)
+{
+	struct envelope_fault fault;
+
+	traffic_count_error(g, c, code);
+	envelope_fault_set(&fault, code, NULL, NULL);
+	fault.retry_after_ms = retry_after_ms;
+	send_fault(g, c, re, &fault);
+}
+
+void
 session_answer_at(struct gateway *g, struct conn *c, const char *type)
 {
 	buf_clear(&g->payload);

@@ -80,12 +80,17 @@ static enum db_result
 tenant_room(struct storage *s, const struct rest *r)
 {
 	unsigned limit = s->desk.w->conf->limits_devices_per_tenant;
-	struct db_stats stats;
+	struct db_stats stats = { 0, 0, 0, 0 };
 	int64_t tenant_pk;
+	enum db_result result;
 
 	if (limit == 0)
 		return DB_OK;
-	TRY(rest_tenant_devices(s, r, &stats, &tenant_pk));
+	result = DB(s->desk.db, tenant, r->who.tenant, false, &tenant_pk);
+	if (result == DB_OK)
+		result = DB(s->desk.db, device_counts, tenant_pk, &stats, NULL, NULL);
+	if (result == DB_FAILED)
+		return DB_FAILED;
 	return stats.total < limit ? DB_OK : DB_NONE;
 }
 
@@ -126,159 +131,6 @@ rest_device_register(struct storage *s, const struct rest *r)
 	fields_fini(&f);
 	buf_fini(&audience);
 	return result;
-}
-
-/* Lists */
-
-/*
- * offline includes unknown.  But for offline these are no columns: rows are looked at one by one, not
- * more than SCAN_MAX for one request; the page may then be short, and its cursor goes on behind them.
- */
-#define SCAN_MAX 5000
-
-struct device_page {
-	struct rest_list l;
-	struct slice status;		/* to be looked at; empty: those that the query found */
-	unsigned scanned;
-};
-
-static bool
-has_status(struct desk *k, const struct db_device *d, struct slice status)
-{
-	return status.len == 0 || slice_is(status, json_presence_status(k, d));
-}
-
-static bool
-show_device(void *arg, const struct db_device *d)
-{
-	struct device_page *p = arg;
-	struct rest_list *l = &p->l;
-
-	if (p->scanned++ == SCAN_MAX) {
-		l->more = true;
-		return false;
-	}
-	if (has_status(l->k, d, p->status)) {
-		if (!list_next(l))
-			return false;
-		json_device(l->k, &l->body, d);
-	}
-	list_cursor_text(l, d->id);
-	return true;
-}
-
-/* What the status asks of the rows, and what is left to be looked at. */
-static bool
-read_status(struct storage *s, const struct rest *r, struct db_device_filter *f, struct slice *rest)
-{
-	struct slice status;
-
-	*rest = SLICE_NONE;
-	if (!rest_query(&s->desk, r, "status", &status))
-		return false;
-	if (status.len == 0)
-		return true;
-	if (slice_is(status, "online") || slice_is(status, "suspect")) {
-		f->online = 1;
-	} else if (slice_is(status, "offline") || slice_is(status, "unknown")) {
-		f->online = 0;
-	} else {
-		rest_error(&s->desk, r, ERROR_invalid_payload, "status", "must be online, suspect, offline or unknown");
-		return false;
-	}
-	if (!slice_is(status, "offline"))
-		*rest = status;
-	return true;
-}
-
-enum db_result
-rest_device_list(struct storage *s, const struct rest *r)
-{
-	struct db_device_filter f = { .online = -1 };
-	struct device_page p = { .scanned = 0 };
-	unsigned limit;
-	enum db_result result;
-
-	if (!rest_page(&s->desk, r, &limit, CURSOR_NONE, NULL) || !rest_query(&s->desk, r, "cursor", &f.after_id) ||
-	    !read_status(s, r, &f, &p.status) ||
-	    !rest_query(&s->desk, r, "type", &f.type) || !rest_query(&s->desk, r, "tag", &f.tag) ||
-	    !rest_query(&s->desk, r, "q", &f.q))
-		return DB_OK;
-	if (f.after_id.len > 0 && !schema_is_id(f.after_id))
-		return rest_error(&s->desk, r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
-	f.limit = p.status.len > 0 ? SCAN_MAX + 1 : limit + 1;
-	result = access_scope(&s->desk, &r->who, &f.scope);
-	if (result == DB_FAILED)
-		return DB_FAILED;
-	list_open(&s->desk, &p.l, "devices", limit);
-	if (result == DB_OK && DB(s->desk.db, device_list, &f, show_device, &p) == DB_FAILED) {
-		buf_fini(&p.l.body);
-		buf_fini(&p.l.cursor);
-		return DB_FAILED;
-	}
-	return list_close(&p.l, r);
-}
-
-static bool
-show_type(void *arg, struct slice type, int64_t count)
-{
-	struct buf *b = arg;
-
-	if (b->len > 0)
-		buf_putc(b, ',');
-	buf_put_json_string(b, type);
-	buf_putc(b, ':');
-	buf_put_i64(b, count);
-	return true;
-}
-
-enum db_result
-rest_device_stats(struct storage *s, const struct rest *r)
-{
-	struct db_scope scope;
-	struct db_stats stats = { 0, 0, 0 };
-	struct buf types = BUF_INIT, body = BUF_INIT;
-	enum db_result result = access_scope(&s->desk, &r->who, &scope);
-
-	if (result == DB_OK)
-		result = DB(s->desk.db, device_stats, &scope, &stats, show_type, &types);
-	if (result != DB_FAILED) {
-		buf_printf(&body,
-		    "{\"total\":%lld,\"owned\":%lld,\"shared\":%lld,\"online\":%lld,\"offline\":%lld,\"byType\":{",
-		    (long long)stats.total, (long long)stats.owned, (long long)(stats.total - stats.owned),
-		    (long long)stats.online, (long long)(stats.total - stats.online));
-		buf_put_slice(&body, buf_slice(&types));
-		buf_puts(&body, "}}");
-		rest_ok(&s->desk, r, 200, &body);
-	}
-	buf_fini(&types);
-	buf_fini(&body);
-	return result == DB_FAILED ? DB_FAILED : DB_OK;
-}
-
-/* One device */
-
-enum db_result
-rest_device_get(struct storage *s, const struct rest *r)
-{
-	static const char *const rights[] = { "\"view\"", ",\"control\"", ",\"admin\"",
-	    ",\"owner\"" };
-	struct buf body = BUF_INIT;
-	enum db_result result = rest_device(&s->desk, r, true, ACCESS_VIEW);
-	enum access level;
-
-	if (result != DB_OK)
-		return result;
-	level = access_level(&s->desk, &r->who, &s->desk.device);
-	buf_puts(&body, "{\"device\":");
-	json_device(&s->desk, &body, &s->desk.device);
-	buf_puts(&body, ",\"userPermissions\":[");
-	for (int i = 0; i <= (int)level; i++)
-		buf_puts(&body, rights[i]);
-	buf_puts(&body, "]}");
-	rest_ok(&s->desk, r, 200, &body);
-	buf_fini(&body);
-	return DB_OK;
 }
 
 /* New settings go to the device too, as soon as it can be reached. */

@@ -65,34 +65,6 @@ tell(struct storage *s, const struct rest *r, const struct db_device *d, const c
 	return result;
 }
 
-static bool
-show_share(void *arg, const struct db_share *share)
-{
-	struct buf *b = arg;
-
-	if (b->data[b->len - 1] != '[')
-		buf_putc(b, ',');
-	json_share(b, share);
-	return true;
-}
-
-enum db_result
-rest_share_list(struct storage *s, const struct rest *r)
-{
-	struct buf body = BUF_INIT;
-	enum db_result result = rest_device(&s->desk, r, false, ACCESS_ADMIN);
-
-	if (result != DB_OK)
-		return result;
-	buf_puts(&body, "{\"shares\":[");
-	result = DB(s->desk.db, share_list, s->desk.device.pk, show_share, &body);
-	buf_puts(&body, "]}");
-	if (result == DB_OK)
-		rest_ok(&s->desk, r, 200, &body);
-	buf_fini(&body);
-	return result;
-}
-
 /* What all shares of a device take: in every record that tells of it, and in the answer that lists them. */
 struct sizes {
 	const struct db_share *fresh;	/* takes the place of one of the same user */

@@ -25,7 +25,7 @@
 #define DATED(RUN) \
 	RUN(command_new) RUN(command_cancel) RUN(rest)
 #define REQUESTS(RUN) \
-	RUN(subscribe) RUN(ticket_put) RUN(store_probe) RUN(token_check)
+	RUN(ticket_put) RUN(store_probe) RUN(token_check)
 #define KEPT(RUN) \
 	RUN(device_gone) RUN(device_report) RUN(visitor_new) RUN(command_ack) RUN(device_send_failed)
 #define APART(RUN) \
@@ -293,6 +293,17 @@ drained(struct storage *s)
 	}
 }
 
+/* Readers look at it: a long log begins anew when none of them reads. */
+static void
+check_point(struct storage *s, bool busy)
+{
+	int64_t bytes;
+
+	(void)DB(s->desk.db, idle, busy);
+	if (DB(s->desk.db, log_bytes, &bytes) == DB_OK)
+		__atomic_store_n(&s->desk.w->stats[STAT_STORE_LOG_BYTES], (uint64_t)bytes, __ATOMIC_RELAXED);
+}
+
 static void
 end_of_batch(struct worker *w)
 {
@@ -300,7 +311,7 @@ end_of_batch(struct worker *w)
 
 	batch_end(s);
 	sample_write_many(s);
-	(void)DB(s->desk.db, idle, true);
+	check_point(s, true);
 	if (s->drain && mailbox_used(w->shm, w->slot) == 0)
 		drained(s);
 }
@@ -333,7 +344,7 @@ tick(struct worker *w)
 	if (retention_tick(s, idle) == DB_FAILED)
 		s->batch.failed = true;
 	batch_end(s);
-	(void)DB(s->desk.db, idle, !idle);
+	check_point(s, !idle);
 	if (s->drain && idle)
 		drained(s);
 }
@@ -369,7 +380,7 @@ const struct worker_role storage_role = {
 	.reload = reload,
 	.drain = drain,
 	.stop = stop,
-	.drain_rank = 1,
+	.drain_rank = 2,
 	.consume_late = true,
 	.batch_max = BATCH_MAX,
 };

@@ -91,54 +91,6 @@ visitor_new(struct storage *s, const struct msg_visitor_new *m)
 	return DB_OK;
 }
 
-static bool
-show_visitor(void *arg, const struct db_visitor *v)
-{
-	struct rest_list *l = arg;
-
-	if (!list_next(l))
-		return false;
-	json_visitor(&l->body, v, v->device);
-	list_cursor(l, CURSOR_VISITOR, v->tenant_pk, v->pk);
-	return true;
-}
-
-enum db_result
-rest_visitor_list(struct storage *s, const struct rest *r)
-{
-	struct db_scan scan = { .left = LIST_SCAN_MAX };
-	struct db_visitor_filter f = { .status = -1, .scan = &scan };
-	struct rest_list l;
-	struct slice status;
-	unsigned limit;
-	enum db_result result;
-
-	if (!rest_page(&s->desk, r, &limit, CURSOR_VISITOR, &f.before_pk) ||
-	    !rest_query(&s->desk, r, "status", &status))
-		return DB_OK;
-	if (slice_is(status, "pending"))
-		f.status = VISITOR_PENDING;
-	else if (slice_is(status, "approved"))
-		f.status = VISITOR_APPROVED;
-	else if (slice_is(status, "denied"))
-		f.status = VISITOR_DENIED;
-	else if (status.len > 0)
-		return rest_error(&s->desk, r, ERROR_invalid_payload, "status",
-		    "must be pending, approved or denied");
-	result = access_scope(&s->desk, &r->who, &f.scope);
-	if (result == DB_FAILED)
-		return DB_FAILED;
-	f.limit = limit + 1;
-	list_open(&s->desk, &l, "visitors", limit);
-	if (result == DB_OK && DB(s->desk.db, visitor_list, &f, show_visitor, &l) == DB_FAILED) {
-		buf_fini(&l.body);
-		buf_fini(&l.cursor);
-		return DB_FAILED;
-	}
-	list_scanned(&l, CURSOR_VISITOR, f.scope.tenant_pk, &scan);
-	return list_close(&l, r);
-}
-
 static enum db_result
 answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool won, int64_t seq)
 {

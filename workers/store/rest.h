@@ -8,8 +8,10 @@
 
 /* One request being answered. */
 struct rest {
-	const struct msg_rest *m;
+	uint64_t request, ref;		/* who is answered */
 	struct requester who;
+	struct slice target, query;	/* first parameter of the path; raw query */
+	const struct msg_rest *m;	/* the rest of it, where storage answers; NULL at a reader */
 };
 
 /* A JSON body, or an error. */
@@ -20,50 +22,9 @@ enum db_result rest_error(struct desk *k, const struct rest *r, enum error_code 
 
 /*
  * The device of the path, read into k->device, if the requester has at least that access.  DB_NONE:
- * it was answered (404,
- * 403) and nothing is left to do.
+ * it was answered (404, 403) and nothing is left to do.
  */
 enum db_result rest_device(struct desk *k, const struct rest *r, bool whole,
     enum access at_least);
-
-/*
- * A parameter of the query, decoded into k->text; empty when there is none.  false: malformed, and
- * answered.
- */
-bool rest_query(struct desk *k, const struct rest *r, const char *name, struct slice *value);
-/* A time of the query; 0: there is none. */
-bool rest_time(struct desk *k, const struct rest *r, const char *name, int64_t *at);
-/*
- * limit and cursor of lists; the place is put into *place (0: none given), unless the kind is
- * CURSOR_NONE.  false: malformed, and answered.
- */
-bool rest_page(struct desk *k, const struct rest *r, unsigned *limit, enum cursor_kind kind,
-    int64_t *place);
-
-/*
- * A list being written: `{"NAME":[…],"nextCursor":…}`.  It ends when limit or the room of one
- * record is used up; then the callback gets false and the last cursor is told.
- */
-struct rest_list {
-	struct desk *k;
-	struct buf body;		/* owned */
-	unsigned count, limit;
-	size_t room;
-	bool more;
-	struct buf cursor;		/* owned: of the last element shown */
-};
-void list_open(struct desk *k, struct rest_list *l, const char *name, unsigned limit);
-/* Before an element: false = it belongs on the next page. */
-bool list_next(struct rest_list *l);
-void list_cursor(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, int64_t place);
-void list_cursor_text(struct rest_list *l, struct slice cursor);
-/*
- * Of a list that looked at as much as it may (LIST_SCAN_MAX rows in one request): it may be short, or even
- * empty, and goes on behind what it looked at.
- */
-#define LIST_SCAN_MAX 5000
-void list_scanned(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, const struct db_scan *scan);
-/* Answers 200 and frees. */
-enum db_result list_close(struct rest_list *l, const struct rest *r);
 
 #endif
