@@ -602,6 +602,7 @@ answer_failed(struct gateway *g, struct ask *a, enum error_code code)
 {
 	struct conn *c = asker(g, a);
 
+	reads_free(g, &a->read);
 	if (c == NULL)
 		;
 	else if (a->kind == ASK_COMMAND_LOOK)
@@ -732,6 +733,7 @@ answer_reply(struct gateway *g, const struct msg_store_reply *m)
 		answer_unasked(g, m);
 	if (a == NULL)
 		return;
+	reads_free(g, &a->read);	/* it is not asked any more, whatever ends with the answer */
 	c = asker(g, a);
 	if (c == NULL)
 		;

@@ -179,7 +179,7 @@ reads_free(struct gateway *g, struct read **rp)
 	free(r);
 }
 
-/* Whoever asked is told nothing any more, so the asks end here, too.  All of a connection are one user's. */
+/* The asks end by themselves, when nobody answers them.  All reads of a connection are one user's. */
 void
 reads_conn_gone(struct gateway *g, struct conn *c)
 {
@@ -194,7 +194,7 @@ reads_conn_gone(struct gateway *g, struct conn *c)
 		slot = worker_slot_of(g->w, ROLE_ID_READER, r->reader);
 		m.user_lo = r->user->key.lo;
 		m.user_hi = r->user->key.hi;
-		ask_free(g, r->ask);
+		reads_free(g, &r->ask->read);
 	}
 	if (slot == -1)
 		return;
@@ -204,17 +204,28 @@ reads_conn_gone(struct gateway *g, struct conn *c)
 	    &(struct iovec){ g->record.data, g->record.len }, 1);
 }
 
+/* By their numbers: an answer may end a connection, and with it other questions. */
 static void
 ask_again(struct gateway *g, unsigned reader)
 {
-	for (struct read *r = g->reads.first, *next; r != NULL; r = next) {
-		next = r->next;
-		if (r->reader != reader)
+	struct buf requests = BUF_INIT;
+
+	for (const struct read *r = g->reads.first; r != NULL; r = r->next)
+		if (r->reader == reader)
+			buf_put(&requests, &r->ask->request, sizeof(r->ask->request));
+	for (size_t at = 0; at < requests.len; at += sizeof(uint64_t)) {
+		uint64_t request;
+		struct ask *a;
+
+		memcpy(&request, requests.data + at, sizeof(request));
+		a = ask_find(g, request);
+		if (a == NULL || a->read == NULL)
 			continue;
 		gateway_count(g, READS_AGAIN, 1);
-		if (++r->tries >= TRIES_MAX || hand_over(g, r) == -1)
-			answer_failed(g, r->ask, ERROR_unavailable);
+		if (++a->read->tries >= TRIES_MAX || hand_over(g, a->read) == -1)
+			answer_failed(g, a, ERROR_unavailable);
 	}
+	buf_fini(&requests);
 }
 
 void

@@ -37,9 +37,13 @@ void reads_fini(struct gateway *g);	/* before the asks go */
  */
 void reads_post(struct gateway *g, struct ask *a, uint16_t kind, struct slice tenant, struct slice user,
     bool patient);
-#define reads_ask(g, a, name, m, patient) \
-	(buf_clear(&(g)->record), (m)->request = (a)->request, msg_pack_##name(&(g)->record, (m)), \
-	    reads_post((g), (a), MSG_##name, (m)->tenant, (m)->user, (patient)))
+#define reads_ask(g, a, name, m, patient) do { \
+	struct ask *asked_ = (a); \
+	(m)->request = asked_->request; \
+	buf_clear(&(g)->record); \
+	msg_pack_##name(&(g)->record, (m)); \
+	reads_post((g), asked_, MSG_##name, (m)->tenant, (m)->user, (patient)); \
+} while (0)
 void reads_free(struct gateway *g, struct read **r);	/* with its ask */
 /* The connection ends: what it waits for need not be read. */
 void reads_conn_gone(struct gateway *g, struct conn *c);
