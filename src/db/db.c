@@ -34,9 +34,7 @@ db_make_folders(const char *url, unsigned uid, unsigned gid, char *err, size_t e
 struct db *
 db_open(const char *url, char *err, size_t errlen)
 {
-	if (strcmp(url, "memory:") == 0)
-		return db_memory_open();
-	if (strcmp(url, "sqlite::memory:") == 0)
+	if (strcmp(url, "memory:") == 0 || strcmp(url, "sqlite::memory:") == 0)
 		return db_sqlite_open(":memory:", err, errlen);
 	if (file_of(url) != NULL)
 		return db_sqlite_open(file_of(url), err, errlen);

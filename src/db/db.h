@@ -243,7 +243,7 @@ struct db {
  */
 int db_make_folders(const char *url, unsigned uid, unsigned gid, char *err, size_t errlen);
 /*
- * "sqlite:///path", "sqlite::memory:" or "memory:" (see memory.c).  Creates the
+ * "sqlite:///path", "sqlite::memory:" or "memory:".  Creates the
  * file (mode 0600) and its folders (0750), and brings the schema up to date.  A file that another process
  * has open is waited for, 6 s, and then refused.  NULL with a sentence in err, which never holds a password.
  */
@@ -253,7 +253,6 @@ static inline const char *db_error(struct db *db) { return db->ops->error(db); }
 
 /* Engines. */
 struct db *db_sqlite_open(const char *path, char *err, size_t errlen);	/* path or ":memory:" */
-struct db *db_memory_open(void);
 
 /* Copies what the slices show to the buffer (emptied first) and points them there. */
 void db_keep(struct buf *text, struct slice **slices, size_t n);

@@ -704,7 +704,7 @@ refuses_what_it_can_not_use(void **state)
 int
 main(void)
 {
-	static const char *const engines[] = { "file", "sqlite::memory:", "memory:" };
+	static const char *const engines[] = { "file", "memory:" };
 	const struct CMUnitTest tests[] = {
 		T(finds_devices), T(lists_devices), T(keeps_commands), T(keeps_events), T(keeps_keys_and_tickets),
 		    T(keeps_visitors), T(keeps_telemetry), T(ends_telemetry),

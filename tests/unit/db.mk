@@ -1,8 +1,5 @@
-# Unit tests: the store's operations, of every engine; and that the engines answer alike.
-DB_TESTS = \
-	tests/unit/db \
-	tests/unit/db_memory \
-	tests/unit/db_same
+# Unit tests: the store's operations.
+DB_TESTS = tests/unit/db
 check_PROGRAMS += $(DB_TESTS)
 TESTS += $(DB_TESTS)
 
@@ -11,11 +8,3 @@ DB_TEST_LIBS = libdb.a libbase.a $(SQLITE_LIBS) $(JANSSON_LIBS) $(CRYPTO_LIBS) $
 tests_unit_db_SOURCES = tests/unit/db.c
 tests_unit_db_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_db_LDADD = $(DB_TEST_LIBS)
-
-tests_unit_db_memory_SOURCES = tests/unit/db_memory.c
-tests_unit_db_memory_CPPFLAGS = $(UNIT_CPPFLAGS)
-tests_unit_db_memory_LDADD = $(DB_TEST_LIBS)
-
-tests_unit_db_same_SOURCES = tests/unit/db_same.c
-tests_unit_db_same_CPPFLAGS = $(UNIT_CPPFLAGS)
-tests_unit_db_same_LDADD = $(DB_TEST_LIBS)
