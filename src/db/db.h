@@ -91,12 +91,19 @@ struct db_command {
 };
 
 struct db_event {
-	int64_t seq;			/* the place; only grows */
+	int64_t seq;			/* its place among those of its tenant: 1, 2, 3 … */
 	uint8_t id[UUID_LEN];
 	int64_t tenant_pk, device_pk;
-	struct slice device;		/* read only */
+	struct slice device;		/* read only; EVENT_LISTED */
 	int64_t epoch, at;
+	int64_t received_at;		/* by the server's clock: from then on it is kept */
+	/* data_json that is all of the payload's end but its last byte is stored once */
 	struct slice event, actor, data_json;
+	/* What was published of it, type empty: nothing was kept of that; and who may see that. */
+	struct slice type, payload;
+	size_t payload_len;		/* read only, also where the payload is not read */
+	uint8_t admins;			/* enum publish_admins of msg/msg.h */
+	struct slice user;		/* not empty: it is for that user alone */
 };
 
 /* A message of telemetry. */
@@ -162,11 +169,15 @@ struct db_scan {
 	int64_t reached;		/* the last one, when that was too few; else as it was */
 };
 
+/* What of an event is read: what lists show; what was published; who may see it, and how large it is. */
+enum db_event_part { EVENT_LISTED, EVENT_PUBLISHED, EVENT_HEAD };
+
 struct db_event_filter {
 	struct db_scope scope;
 	int64_t device_pk;		/* 0: all of the scope */
 	struct slice event;		/* empty: any */
 	int64_t since, until;		/* 0: open; since inclusive, until exclusive */
+	enum db_event_part part;
 	int64_t before_seq;		/* 0: from the newest, downwards */
 	int64_t after_seq;		/* with ascending: upwards from there */
 	bool ascending;
@@ -284,6 +295,11 @@ struct db *db_sqlite_open(const char *path, unsigned flags, char *err, size_t er
 
 /* Copies what the slices show to the buffer (emptied first) and points them there. */
 void db_keep(struct buf *text, struct slice **slices, size_t n);
+
+/* Appends the event's texts to the buffer.  They can be used again once db_events_point() was called. */
+void db_event_copy(struct buf *text, struct db_event *e);
+/* Points the texts of n events to the buffer, which holds these and no others, in that order. */
+void db_events_point(const struct buf *text, struct db_event *events, size_t n);
 
 void db_device_fini(struct db_device *d);
 void db_share_fini(struct db_share *s);

@@ -152,6 +152,8 @@ sqlite_begin(struct db *db)
 	struct sqlite_db *s = sqlite_self(db);
 	enum db_result result = sqlite_run(s, sqlite_use(s, s->reader ? STMT_begin_reading : STMT_begin), NULL);
 
+	if (s->batch != 0)
+		s->batch++;
 	if (s->impatient != (result != DB_OK)) {
 		s->impatient = result != DB_OK;
 		sqlite3_busy_timeout(s->handle, s->impatient ? BUSY_AGAIN_MS : BUSY_MS);

@@ -33,7 +33,10 @@ struct sqlite_db {
 	bool impatient;			/* the last transaction could not be begun */
 	int wal_pages;			/* in the log, as of the last commit */
 	int wal_due;			/* those that wait for a check-point */
+	unsigned retain_part;		/* of retention, that is at work */
 	int64_t retain_from;		/* commands up to here were looked at in this round */
+	int64_t retain_tenant;		/* events of tenants up to here were looked at in this round */
+	int64_t batch;			/* the transaction's number in event_seq; 0: not known yet */
 	/* Tenants never change their number: they are remembered. */
 	struct sqlite_tenant **by_name, **by_pk;
 	uint32_t tenant_buckets, tenant_count;

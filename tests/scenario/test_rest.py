@@ -23,7 +23,7 @@ UUID7 = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-
 DEVICE = {"deviceId", "tenantId", "ownerId", "name", "deviceType", "tags", "metadata", "settings", "state", "createdAt",
           "updatedAt", "presence"}
 PRESENCE = {"status", "transport", "epoch", "since", "lastSeen", "reason"}
-EVENT = {"eventId", "cursor", "deviceId", "event", "data", "actor", "at"}
+EVENT = {"eventId", "cursor", "deviceId", "event", "data", "actor", "at", "receivedAt"}
 COMMAND = {"commandId", "deviceId", "command", "params", "status", "late", "outcome", "safeToRetry", "requestedBy", "createdAt",
            "sentAt", "acceptedAt", "finishedAt", "timeoutMs", "queueMs", "attempt", "result", "error", "trace"}
 

@@ -276,7 +276,6 @@ keeps_events(void **state)
 	struct db_event e = { .actor = SLICE("x"), .data_json = SLICE("{}") };
 	struct db_scope all = { .tenant_pk = a.tenant_pk, .all = true },
 	    o = { .tenant_pk = a.tenant_pk, .user = SLICE("o"), .now = 10 };
-	int64_t first = 0;
 	bool more;
 
 	for (int i = 0; i < 6; i++) {
@@ -284,37 +283,153 @@ keeps_events(void **state)
 
 		e.device_pk = d->pk;
 		e.tenant_pk = d->tenant_pk;
-		e.at = 100 + i;
+		e.at = e.received_at = 100 + i;
 		e.event = i < 3 ? SLICE("one") : SLICE("two");
 		uuid_new(e.id);
-		assert_int_equal(DB(db, event_insert, &e), DB_OK);
-		if (i == 0)
-			first = e.seq;
-		assert_int_equal(e.seq, first + i);
+		assert_int_equal(DB(db, event_insert, &e, 1), DB_OK);
+		assert_int_equal(e.seq, i == 5 ? 1 : i + 1);
 	}
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all }), "a/two b/two a/one b/one a/one ");
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = o }), "a/two a/one a/one ");
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = o, .limit = 2 }), "a/two a/one ");
-	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = o, .ascending = true, .after_seq = first }),
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = o, .ascending = true, .after_seq = 1 }),
 	    "a/one a/two ");
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .event = SLICE("one") }),
 	    "a/one b/one a/one ");
-	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .before_seq = first + 1 }), "a/one ");
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .before_seq = 2 }), "a/one ");
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .since = 101, .until = 103 }),
 	    "a/one b/one ");
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .device_pk = b.pk }), "b/two b/one ");
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .device_pk = b.pk, .ascending = true, .limit = 1 }),
 	    "b/one ");
-	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .ascending = true, .after_seq = first + 3 }),
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .ascending = true, .after_seq = 4 }),
 	    "a/two ");
 	assert_int_equal(DB(db, retain, 1000, 103, 100, &more), DB_OK);
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all }), "a/two b/two ");
 	assert_int_equal(DB(db, retain, 1000, 1000, 100, &more), DB_OK);
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all }), "");
 	uuid_new(e.id);
-	assert_int_equal(DB(db, event_insert, &e), DB_OK);
-	assert_int_equal(e.seq, first + 6);
+	assert_int_equal(DB(db, event_insert, &e, 1), DB_OK);
+	assert_int_equal(e.seq, 2);
 }
+
+static void
+assert_places(struct db *db, int64_t tenant_pk, int64_t newest, int64_t removed)
+{
+	int64_t n, r;
+
+	assert_int_equal(DB(db, event_places, tenant_pk, &n, &r), DB_OK);
+	assert_int_equal(n, newest);
+	assert_int_equal(r, removed);
+}
+
+/* Two of each of these tenants at a time, received at that time. */
+static void
+put_events(struct db *db, const struct db_device *d, unsigned tenants, int64_t received_at)
+{
+	for (unsigned i = 0; i < tenants; i++) {
+		struct db_event e[2];
+
+		for (int k = 0; k < 2; k++) {
+			e[k] = (struct db_event){
+				.tenant_pk = d[i].tenant_pk, .device_pk = d[i].pk, .at = 1, .received_at = received_at,
+				.event = SLICE("x"), .data_json = SLICE("{}")
+			};
+			uuid_new(e[k].id);
+		}
+		assert_int_equal(DB(db, event_insert, e, 2), DB_OK);
+		assert_int_equal(e[1].seq, e[0].seq + 1);
+	}
+}
+
+/* Per tenant, without a hole: what is rolled back gives none, and retention leaves the number as it is. */
+static void
+gives_places(void **state)
+{
+	struct db *db = *state;
+	struct db_device d[3];
+	bool more;
+	unsigned steps = 0;
+
+	for (int i = 0; i < 3; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "t%d", i);
+		d[i] = device(db, name, "a", "o", (uint8_t)i);
+	}
+	assert_places(db, d[0].tenant_pk, 0, 0);
+	put_events(db, d, 3, 100);
+	put_events(db, d, 1, 200);
+	assert_places(db, d[0].tenant_pk, 4, 0);
+	assert_places(db, d[1].tenant_pk, 2, 0);
+	assert_int_equal(DB(db, commit), DB_OK);
+	assert_int_equal(DB(db, begin), DB_OK);
+	put_events(db, d, 3, 300);
+	assert_places(db, d[1].tenant_pk, 4, 0);
+	assert_int_equal(DB(db, rollback), DB_OK);
+	assert_int_equal(DB(db, begin), DB_OK);
+	assert_places(db, d[0].tenant_pk, 4, 0);
+	assert_places(db, d[1].tenant_pk, 2, 0);
+	/* By when they were received, whatever they say of themselves, and so many at a step. */
+	assert_int_equal(DB(db, retain, 1000, 100, 100, &more), DB_OK);
+	assert_places(db, d[0].tenant_pk, 4, 0);
+	do {
+		assert_int_equal(DB(db, retain, 1000, 150, 1, &more), DB_OK);
+		steps++;
+	} while (more);
+	assert_in_range(steps, 6, 12);
+	assert_places(db, d[0].tenant_pk, 4, 2);
+	assert_places(db, d[1].tenant_pk, 2, 2);
+	assert_places(db, d[2].tenant_pk, 2, 2);
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = { .tenant_pk = d[0].tenant_pk, .all = true } }),
+	    "a/x a/x ");
+	put_events(db, d, 3, 400);
+	assert_places(db, d[1].tenant_pk, 4, 2);
+	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = { .tenant_pk = d[1].tenant_pk, .all = true } }),
+	    "a/x a/x ");
+}
+
+static bool
+note_parts(void *arg, const struct db_event *e)
+{
+	buf_printf(arg, "%.*s|%.*s|%.*s|%zu|%u|%.*s ", (int)e->data_json.len, e->data_json.p, (int)e->type.len, e->type.p,
+	    (int)e->payload.len, e->payload.p, e->payload_len, e->admins, (int)e->user.len, e->user.p);
+	return true;
+}
+
+/* What was published is kept as it was; data that is part of it lies there once. */
+static void
+keeps_what_was_published(void **state)
+{
+	struct db *db = *state;
+	struct db_device d = device(db, "t", "a", "o", 1);
+	struct db_event e = {
+		.tenant_pk = d.tenant_pk, .device_pk = d.pk, .event = SLICE("x"), .data_json = SLICE("{\"a\":1}"),
+		.type = SLICE("device_event"), .payload = SLICE("{\"data\":{\"a\":1}}"), .admins = 1, .user = SLICE("u")
+	};
+	struct db_event_filter f = { .device_pk = d.pk, .ascending = true, .limit = 9 };
+	struct buf b = BUF_INIT;
+
+	assert_int_equal(DB(db, event_insert, &e, 1), DB_OK);
+	e.data_json = SLICE("{\"b\":2}");
+	e.user = SLICE_NONE;
+	assert_int_equal(DB(db, event_insert, &e, 1), DB_OK);
+	assert_int_equal(DB(db, event_list, &f, note_parts, &b), DB_OK);
+	buf_putc(&b, '\0');
+	assert_string_equal(b.data, "{\"a\":1}|device_event|{\"data\":{\"a\":1}}|16|1|u {\"b\":2}|device_event||16|1| ");
+	buf_clear(&b);
+	f.part = EVENT_PUBLISHED;
+	assert_int_equal(DB(db, event_list, &f, note_parts, &b), DB_OK);
+	buf_putc(&b, '\0');
+	assert_non_null(strstr(b.data, "{\"b\":2}|device_event|{\"data\":{\"a\":1}}|16|1| "));
+	buf_clear(&b);
+	f.part = EVENT_HEAD;
+	assert_int_equal(DB(db, event_list, &f, note_parts, &b), DB_OK);
+	buf_putc(&b, '\0');
+	assert_string_equal(b.data, "|device_event||16|1|u {\"b\":2}|device_event||16|1| ");
+	buf_fini(&b);
+}
+
 
 static void
 keeps_keys_and_tickets(void **state)
@@ -619,6 +734,50 @@ brings_older_files_up_to_date(void **state)
 	check_newer_file();
 }
 
+/* Two tenants' by turns: each tenant's are numbered from 1; what was published of them nobody knows any more. */
+static void
+gives_places_to_older_events(void **state)
+{
+	static const char events_sql[] = "INSERT INTO tenants VALUES (2, 'u'); "
+	    "INSERT INTO events VALUES (3, x'00', 1, 1, 7, 100, 'one', 'o', '{}'), (5, x'00', 2, 9, 7, 100, 'x', 'o', '{}'), "
+	    "(6, x'00', 1, 1, 7, 50, 'two', 'o', '{\"a\":1}'), (9, x'00', 1, 1, 7, 200, 'three', 'o', '{}')";
+	struct db_event_filter f = { .device_pk = 1, .ascending = true, .limit = 9 };
+	struct db_event e = { .tenant_pk = 1, .device_pk = 1, .event = SLICE("new") };
+	char err[256];
+	struct buf b = BUF_INIT;
+	struct db *db;
+	sqlite3 *raw;
+	bool more;
+
+	(void)state;
+	make_older_file();
+	assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(raw, events_sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(raw), SQLITE_OK);
+	assert_non_null(db = db_open(url, 0, err, sizeof(err)));
+	assert_places(db, 1, 3, 3);
+	assert_places(db, 2, 1, 1);
+	assert_string_equal(listed_events(db, f), "a/one a/two a/three ");
+	f.after_seq = 2;
+	assert_string_equal(listed_events(db, f), "a/three ");
+	assert_int_equal(DB(db, event_list, &f, note_parts, &b), DB_OK);
+	buf_putc(&b, '\0');
+	assert_string_equal(b.data, "{}|||0|0| ");
+	uuid_new(e.id);
+	assert_int_equal(DB(db, event_insert, &e, 1), DB_OK);
+	assert_int_equal(e.seq, 4);
+	/* The one that says 50 came behind one of 100. */
+	assert_int_equal(DB(db, retain, 1000, 100, 100, &more), DB_OK);
+	assert_places(db, 1, 4, 3);
+	f.after_seq = 0;
+	assert_string_equal(listed_events(db, f), "a/one a/two a/three a/new ");
+	assert_int_equal(DB(db, retain, 1000, 101, 100, &more), DB_OK);
+	assert_string_equal(listed_events(db, f), "a/three a/new ");
+	assert_places(db, 1, 4, 3);
+	buf_fini(&b);
+	db_close(&db);
+}
+
 /* Another process does it at the same moment, and has not committed when this one looks. */
 static void
 waits_for_who_is_bringing_it_up_to_date(void **state)
@@ -759,7 +918,7 @@ reader_writes_nothing(void **state)
 	writer = open_or_fail(0);
 	reader = open_or_fail(DB_READER);
 	assert_int_equal(DB(reader, probe, 1), DB_FAILED);
-	assert_int_equal(DB(reader, event_insert, &e), DB_FAILED);
+	assert_int_equal(DB(reader, event_insert, &e, 1), DB_FAILED);
 	assert_int_equal(DB(reader, tenant, SLICE("t"), true, &n), DB_FAILED);
 	assert_int_equal(DB(reader, tenant, SLICE("t"), false, &n), DB_NONE);
 	assert_int_equal(DB(reader, begin), DB_OK);
@@ -877,12 +1036,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(finds_devices), T(lists_devices), T(keeps_commands), T(keeps_events), T(keeps_keys_and_tickets),
+		T(finds_devices), T(lists_devices), T(keeps_commands), T(keeps_events), T(gives_places), T(keeps_what_was_published), T(keeps_keys_and_tickets),
 		    T(keeps_visitors), T(keeps_telemetry), T(ends_telemetry),
 	};
 	const struct CMUnitTest files[] = {
 		cmocka_unit_test(keeps_over_closing_and_rolls_back), cmocka_unit_test(refuses_what_it_can_not_use),
-		    cmocka_unit_test(brings_older_files_up_to_date), cmocka_unit_test(waits_for_who_is_bringing_it_up_to_date),
+		    cmocka_unit_test(brings_older_files_up_to_date),
+		    cmocka_unit_test(gives_places_to_older_events), cmocka_unit_test(waits_for_who_is_bringing_it_up_to_date),
 	};
 	const struct CMUnitTest readers[] = {
 		cmocka_unit_test(reader_sees_what_is_committed), cmocka_unit_test(reader_writes_nothing),

@@ -1740,7 +1740,7 @@ cursors_say_nothing(void **state)
 
 	new_device(x, "d1", 0);
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-		for (int kind = CURSOR_EVENT; kind <= CURSOR_VISITOR; kind++)
+		for (int kind = CURSOR_OLDER_EVENT; kind <= CURSOR_EVENT; kind++)
 			for (int64_t tenant = 1; tenant <= 3; tenant++) {
 				bool good = kind == (int)lists[i].kind && tenant == 1;
 
@@ -2142,6 +2142,7 @@ forgets_old_things(void **state)
 	struct msg_device_report m = {
 		.tenant = SLICE("t1"), .device = SLICE("d1"), .event = SLICE("x_old"), .data_json = SLICE("{}")
 	};
+	struct msg_resume_part p;
 	uint8_t waiting[UUID_LEN];
 
 	new_device(x, "d1", 0);
@@ -2162,16 +2163,25 @@ forgets_old_things(void **state)
 	assert_int_equal(events(x, "x_old"), 3);
 	inside(x)->retention.next_mono = 1;
 	world_tick(&x->t);
-	assert_int_equal(events(x, "x_old"), 0);
+	/* They go by when they came, not by when they say that they happened. */
+	assert_int_equal(events(x, "x_old"), 3);
 	assert_int_equal(events(x, "x_new"), 1);
-	/* Everything is old: what runs stays, and the newest event, from which cursors go on. */
+	/* Everything is old: what runs stays. */
 	usleep(5000);
 	inside(x)->retention_ms = 1;
 	for (int i = 0; i < 5; i++) {
 		inside(x)->retention.next_mono = 1;
 		world_tick(&x->t);
 	}
-	assert_int_equal(events(x, ""), 1);
+	assert_int_equal(events(x, ""), 0);
+	/* Cursors go on from where they were, the oldest of them not. */
+	p = missed(x, "owner", ROLE_USER, shown(x, CURSOR_EVENT, 1, 9), 100);
+	assert_int_equal(p.code, ERROR_NONE);
+	assert_int_equal(missed(x, "owner", ROLE_USER, shown(x, CURSOR_EVENT, 1, 8), 100).code, ERROR_too_many);
+	world_post(&x->t, device_report, &m);
+	world_run(&x->t);
+	p = missed(x, "owner", ROLE_USER, shown(x, CURSOR_EVENT, 1, 9), 100);
+	assert_int_equal(p.count, 1);
 	assert_int_equal(rest_(x, "owner", ROUTE_device_commands, "d1", NULL, NULL), 200);
 	assert_false(has(x, "\"status\":\"executed\""));
 	command_now(x, waiting);

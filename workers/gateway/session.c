@@ -229,7 +229,7 @@ session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 	gateway_count(g, WS_USERS, 1);
 	traffic_count(g, c->user->tenant, TRAFFIC_ACCEPTED);
 	greet_user(g, c, who->role_name[0] != '\0' ? who->role_name : role_text(who->role));
-	if (c->http->resume[0] != '\0')
+	if (c->http->resumes)
 		ask_to_resume(g, c);
 	else
 		start_user(g, c);

@@ -3,7 +3,7 @@
  * transaction and what is to follow it.
  *
  *	1. records are read; each runs inside the transaction (begun at the first write)
- *	2. commit
+ *	2. what happened gets its places, and the effects their cursors; commit
  *	3. the effects, in the order in which they were noted
  *	4. (role.c) the records are given back to the mailbox
  *
@@ -60,14 +60,22 @@ effect_new(struct storage *s, enum effect_kind kind)
 void
 effect_post(struct storage *s, unsigned slot, uint16_t record, struct slice bytes)
 {
+	effect_post_event(s, slot, record, bytes, 0);
+}
+
+void
+effect_post_event(struct storage *s, unsigned slot, uint16_t record, struct slice bytes, unsigned event)
+{
 	struct effect *e;
 
 	if (slot >= shm_sizes(s->desk.shm)->slots)
 		return;
+	must(event == 0 || (event <= s->batch.event_count && bytes.len >= CURSOR_LEN));
 	must(bytes.len <= UINT32_MAX && s->batch.bytes.len <= UINT32_MAX - bytes.len);
 	e = effect_new(s, EFFECT_POST);
 	e->slot = (uint8_t)slot;
 	e->record = record;
+	e->event = event;
 	e->offset = (uint32_t)s->batch.bytes.len;
 	e->len = (uint32_t)bytes.len;
 	buf_put_slice(&s->batch.bytes, bytes);
@@ -128,6 +136,31 @@ effect_tally(struct storage *s, int64_t tenant_pk, unsigned what, int64_t n)
 	e->count = n;
 }
 
+/* The events have their places: records about them get their cursors. */
+static void
+put_cursors(struct storage *s)
+{
+	struct batch *b = &s->batch;
+	struct buf *cursor = &s->desk.cursor;
+	uint32_t made = 0;		/* the event that the cursor is of: several records of one follow each other */
+
+	for (size_t i = 0; i < b->effect_count; i++) {
+		const struct effect *e = &b->effects[i];
+
+		if (e->kind != EFFECT_POST || e->event == 0)
+			continue;
+		if (e->event != made) {
+			const struct db_event *about = &b->events[e->event - 1];
+
+			buf_clear(cursor);
+			cursor_put(&s->desk, cursor, CURSOR_EVENT, about->tenant_pk, about->seq);
+			must(cursor->len == CURSOR_LEN);
+			made = e->event;
+		}
+		memcpy(b->bytes.data + e->offset + e->len - CURSOR_LEN, cursor->data, CURSOR_LEN);
+	}
+}
+
 static void
 carry_out(struct storage *s)
 {
@@ -167,13 +200,20 @@ carry_out(struct storage *s)
 }
 
 static void
+empty(struct buf *b)
+{
+	buf_clear(b);
+	if (b->cap > 4u << 20)
+		buf_fini(b);
+}
+
+static void
 forget(struct batch *b)
 {
 	b->begun = b->failed = false;
-	b->mail_count = b->effect_count = b->claim_count = 0;
-	buf_clear(&b->bytes);
-	if (b->bytes.cap > 4u << 20)
-		buf_fini(&b->bytes);
+	b->mail_count = b->effect_count = b->event_count = b->claim_count = 0;
+	empty(&b->bytes);
+	empty(&b->event_texts);
 }
 
 /* Failures */
@@ -216,8 +256,9 @@ roll_back(struct storage *s)
 			directory_claim(s->desk.shm, c->device, c->device_pk, c->transport, c->old_ref,
 			    c->old_epoch, s->desk.now, &nobody, &view);
 	}
-	b->effect_count = 0;
+	b->effect_count = b->event_count = 0;
 	buf_clear(&b->bytes);
+	buf_clear(&b->event_texts);
 }
 
 static void
@@ -250,11 +291,15 @@ refuse_or_keep(struct storage *s)
 static enum db_result
 commit(struct storage *s)
 {
-	int64_t began = clock_mono_us();
-	enum db_result result;
+	int64_t began;
+	enum db_result result = event_place(s);
 
+	if (result != DB_OK)
+		return DB_FAILED;
+	put_cursors(s);
 	if (!s->batch.begun)
 		return DB_OK;
+	began = clock_mono_us();
 	result = DB(s->desk.db, commit);
 	if (result == DB_OK) {
 		worker_observe(s->desk.w, STAT_COMMIT_US, (uint64_t)(clock_mono_us() - began));
@@ -345,7 +390,9 @@ batch_fini(struct batch *b)
 {
 	free(b->mails);
 	free(b->effects);
+	free(b->events);
 	free(b->claims);
 	buf_fini(&b->bytes);
+	buf_fini(&b->event_texts);
 	buf_fini(&b->kept);
 }

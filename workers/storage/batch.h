@@ -27,6 +27,7 @@ struct effect {
 	uint8_t slot;			/* POST */
 	uint8_t state;			/* PENDING_ADD: enum pending_state; RELEASE: transport */
 	uint16_t record;		/* POST: its kind; TALLY: enum tally_count */
+	uint32_t event;			/* POST: whose cursor its last bytes are room for; 0: none's */
 	uint32_t offset, len;		/* POST, SAMPLE: in batch.bytes */
 	uint8_t id[16];			/* PENDING_… */
 	struct hash128 device;
@@ -52,6 +53,10 @@ struct batch {
 	struct effect *effects;		/* owned */
 	size_t effect_count, effect_cap;
 	struct buf bytes;		/* of the records to post, and of samples */
+	/* What happened, in order; those with a seq are stored.  Owned; event_texts: db_event_copy() */
+	struct db_event *events;
+	size_t event_count, event_cap;
+	struct buf event_texts;
 	struct claim *claims;		/* owned */
 	size_t claim_count, claim_cap;
 	/* records of failed batches that may not be lost, each a struct mail and its data */
@@ -74,6 +79,8 @@ void batch_fini(struct batch *b);
 
 /* Effects. */
 void effect_post(struct storage *s, unsigned slot, uint16_t record, struct slice bytes);
+/* event: as event_store() gave it; see desk.h, post_event. */
+void effect_post_event(struct storage *s, unsigned slot, uint16_t record, struct slice bytes, unsigned event);
 void effect_pending_add(struct storage *s, const uint8_t id[16], struct hash128 device,
     int64_t deadline_mono, enum pending_state state);
 void effect_pending_remove(struct storage *s, const uint8_t id[16]);

@@ -104,32 +104,40 @@ command_set_error(struct db_command *c, struct buf *b, const char *code, const c
 
 /* Publications */
 
+/* The payload, in desk.json. */
+static void
+put_status(struct storage *s, const struct db_device *d, const struct db_command *c)
+{
+	buf_clear(&s->desk.json);
+	json_command(&s->desk.json, c, d->id);
+}
+
 static void
 publish_status(struct storage *s, const struct db_device *d, const struct db_command *c,
-    int64_t seq, enum publish_to to, uint64_t ref, uint64_t request)
+    unsigned event, enum publish_to to, uint64_t ref, uint64_t request)
 {
 	struct publication p = {
-		.tenant = d->tenant, .tenant_pk = d->tenant_pk, .device = d->id, .audience = d->audience,
-		.admins = ADMINS_AND_MEMBERS, .type = "command_status", .seq = seq,
+		.tenant = d->tenant, .device = d->id, .audience = d->audience,
+		.admins = ADMINS_AND_MEMBERS, .type = "command_status", .event = event,
 		.to = to, .ref = ref, .request = request
 	};
 
-	buf_clear(&s->desk.json);
-	json_command(&s->desk.json, c, d->id);
+	if (event == 0)
+		put_status(s, d, c);
 	p.payload = buf_slice(&s->desk.json);
 	publish(&s->desk, &p);
 }
 
 void
 command_publish(struct storage *s, const struct db_device *d, const struct db_command *c,
-    int64_t seq, uint64_t request)
+    unsigned event, uint64_t request)
 {
 	if (request != 0)
-		publish_status(s, d, c, seq, PUBLISH_ANSWER, c->asker, request);
+		publish_status(s, d, c, event, PUBLISH_ANSWER, c->asker, request);
 	else if (c->asker == REF_NONE || c->asker_boot != s->boot)
-		publish_status(s, d, c, seq, PUBLISH_ALL, REF_NONE, 0);
+		publish_status(s, d, c, event, PUBLISH_ALL, REF_NONE, 0);
 	else
-		publish_status(s, d, c, seq, PUBLISH_WITH_REF, c->asker, 0);
+		publish_status(s, d, c, event, PUBLISH_WITH_REF, c->asker, 0);
 }
 
 void
@@ -143,17 +151,20 @@ command_answer(struct storage *s, const struct db_device *d, const struct db_com
 
 	if (request == 0)
 		return;
-	buf_clear(&s->desk.json);
-	json_command(&s->desk.json, c, d->id);
+	put_status(s, d, c);
 	p.payload = buf_slice(&s->desk.json);
 	publish(&s->desk, &p);
 }
 
-static enum db_result
-store_event(struct storage *s, const struct db_device *d, const struct db_command *c,
-    const char *event, int64_t *seq)
+enum db_result
+command_event(struct storage *s, const struct db_device *d, const struct db_command *c,
+    const char *name, unsigned *event)
 {
 	struct buf *b = &s->event_json;
+	struct db_event e = {
+		.event = slice_of(name), .epoch = c->sent_epoch, .actor = c->requested_by, .type = SLICE("command_status"),
+		.admins = ADMINS_AND_MEMBERS
+	};
 
 	buf_clear(b);
 	buf_puts(b, "{\"commandId\":");
@@ -167,7 +178,10 @@ store_event(struct storage *s, const struct db_device *d, const struct db_comman
 		buf_put_slice(b, c->error_json);
 	}
 	buf_putc(b, '}');
-	return event_store(s, d, event, c->sent_epoch, s->desk.now, c->requested_by, buf_slice(b), seq);
+	put_status(s, d, c);
+	e.data_json = buf_slice(b);
+	e.payload = buf_slice(&s->desk.json);
+	return event_store(s, d, &e, event);
 }
 
 /* Changes */
@@ -236,12 +250,12 @@ tally_move(struct storage *s, const struct db_device *d, const struct db_command
 
 enum db_result
 command_move_telling(struct storage *s, const struct db_device *d, struct db_command *c,
-    enum command_status to, const char *step, uint64_t told, int64_t *seq)
+    enum command_status to, const char *step, uint64_t told, unsigned *event)
 {
 	enum command_status was = c->status;
 	enum db_result result;
 
-	*seq = 0;
+	*event = 0;
 	must(states[was].allowed & 1u << to);
 	TRY(batch_begin(s));
 	arrive(s, c, to);
@@ -261,12 +275,12 @@ command_move_telling(struct storage *s, const struct db_device *d, struct db_com
 		return DB_OK;
 	tally_move(s, d, c, was, to);
 	if (states[to].event != NULL && was != to)
-		TRY(store_event(s, d, c, states[to].event, seq));
+		TRY(command_event(s, d, c, states[to].event, event));
 	if (told != REF_NONE && (c->asker == told || c->asker == REF_NONE ||
 	    c->asker_boot != s->boot))
-		publish_status(s, d, c, *seq, PUBLISH_NOT_REF, told, 0);
+		publish_status(s, d, c, *event, PUBLISH_NOT_REF, told, 0);
 	else
-		command_publish(s, d, c, *seq, 0);
+		command_publish(s, d, c, *event, 0);
 	return DB_OK;
 }
 
@@ -274,18 +288,17 @@ enum db_result
 command_move(struct storage *s, const struct db_device *d, struct db_command *c,
     enum command_status to, const char *step)
 {
-	int64_t seq;
+	unsigned event;
 
-	return command_move_telling(s, d, c, to, step, REF_NONE, &seq);
+	return command_move_telling(s, d, c, to, step, REF_NONE, &event);
 }
-
 
 /* Sending */
 
 void
 command_post(struct storage *s, const struct db_device *d, const struct db_command *c, uint64_t ref)
 {
-	struct buf *b = &s->desk.json;
+	struct buf *b = &s->event_json;		/* desk.json holds what is to be published */
 	struct msg_device_send m = { .ref = ref, .epoch = c->sent_epoch, .type = SLICE("command") };
 	int64_t ends = c->sent_at + c->timeout_ms;
 	enum pending_state state = c->status == COMMAND_ACCEPTED ? PENDING_ACCEPTED : PENDING_SENT;
@@ -316,7 +329,7 @@ command_send(struct storage *s, const struct db_device *d, struct db_command *c,
 {
 	enum command_status was = c->status;
 	enum db_result result;
-	int64_t seq;
+	unsigned event;
 
 	must(fresh || states[was].allowed & TO(SENT));
 	TRY(batch_begin(s));
@@ -332,8 +345,8 @@ command_send(struct storage *s, const struct db_device *d, struct db_command *c,
 	storage_count(s, COMMANDS_SENT, 1);
 	if (fresh || !is_waited_for(was))
 		effect_tally(s, d->tenant_pk, TALLY_WAITING, 1);
-	TRY(store_event(s, d, c, "command_sent", &seq));
+	TRY(command_event(s, d, c, "command_sent", &event));
 	command_post(s, d, c, ref);
-	command_publish(s, d, c, seq, request);
+	command_publish(s, d, c, event, request);
 	return DB_OK;
 }

@@ -112,7 +112,7 @@ store_unsent(struct storage *s, const struct db_device *d, struct db_command *c,
     const struct command_order *o, enum command_status status, const char *step, const char *event)
 {
 	enum db_result result;
-	int64_t seq = 0;
+	unsigned nth = 0;
 
 	c->status = status;
 	c->outcome = OUTCOME_NOT_SENT;
@@ -126,23 +126,12 @@ store_unsent(struct storage *s, const struct db_device *d, struct db_command *c,
 	if (result != DB_OK)
 		return result;
 	if (event != NULL) {
-		buf_clear(&s->event_json);
-		buf_puts(&s->event_json, "{\"commandId\":");
-		buf_put_json_uuid(&s->event_json, c->id);
-		buf_puts(&s->event_json, ",\"command\":");
-		buf_put_json_string(&s->event_json, c->command);
-		if (c->error_json.len > 0) {
-			buf_puts(&s->event_json, ",\"error\":");
-			buf_put_slice(&s->event_json, c->error_json);
-		}
-		buf_putc(&s->event_json, '}');
-		TRY(event_store(s, d, event, 0, s->desk.now, c->requested_by, buf_slice(&s->event_json),
-		    &seq));
+		TRY(command_event(s, d, c, event, &nth));
 		worker_count(s->desk.w, status == COMMAND_FAILED ? STAT_COMMANDS_FAILED :
 		    STAT_COMMANDS_EXPIRED, 1);
 		effect_tally(s, d->tenant_pk, status == COMMAND_FAILED ? TALLY_FAILED : TALLY_EXPIRED, 1);
 	}
-	command_publish(s, d, c, seq, o->request);
+	command_publish(s, d, c, nth, o->request);
 	return DB_OK;
 }
 

@@ -95,7 +95,7 @@ command_cancel(struct storage *s, const struct msg_command_cancel *m)
 	struct buf body = BUF_INIT;
 	enum db_result result = DB(s->desk.db, command_get, m->command_id, c);
 	bool may = false;
-	int64_t seq = 0;
+	unsigned event = 0;
 
 	if (result == DB_OK)
 		result = DB(s->desk.db, device_by_pk, c->device_pk, false, d);
@@ -111,7 +111,7 @@ command_cancel(struct storage *s, const struct msg_command_cancel *m)
 		return DB_OK;
 	}
 	if (c->status == COMMAND_QUEUED) {
-		TRY(command_move_telling(s, d, c, COMMAND_CANCELLED, "cancelled", m->ref, &seq));
+		TRY(command_move_telling(s, d, c, COMMAND_CANCELLED, "cancelled", m->ref, &event));
 	} else if (!(s->record.again && c->status == COMMAND_CANCELLED)) {
 		reply_error(&s->desk, m->request, m->ref, ERROR_conflict, NULL,
 		    "the command is no longer queued");
@@ -120,7 +120,7 @@ command_cancel(struct storage *s, const struct msg_command_cancel *m)
 	buf_puts(&body, "{\"command\":");
 	json_command(&body, c, d->id);
 	buf_putc(&body, '}');
-	reply_event(&s->desk, m->request, m->ref, buf_slice(&body), d->tenant_pk, seq);
+	reply_event(&s->desk, m->request, m->ref, buf_slice(&body), event);
 	buf_fini(&body);
 	return DB_OK;
 }

@@ -152,12 +152,17 @@ kick_old(struct storage *s, uint64_t ref)
 		post_to_ref(&s->desk, kick, &kick);
 }
 
-static void
-tell_connected(struct storage *s, const struct db_device *d, unsigned transport, int64_t epoch,
-    int64_t seq)
+static enum db_result
+tell_connected(struct storage *s, const struct db_device *d, unsigned transport, int64_t epoch)
 {
+	struct db_event e = { .event = SLICE("device_connected"), .epoch = epoch };
+
+	buf_clear(&s->event_json);
+	buf_printf(&s->event_json, "{\"transport\":\"%s\"}", transport_name(transport));
 	live_connection(&s->desk.json, d->id, epoch, transport_name(transport), s->desk.now, SLICE_NONE);
-	publish_device(&s->desk, d, "device_connected", buf_slice(&s->desk.json), seq);
+	e.data_json = buf_slice(&s->event_json);
+	e.payload = buf_slice(&s->desk.json);
+	return event_publish(s, d, "device_connected", &e);
 }
 
 enum db_result
@@ -168,7 +173,7 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 	struct msg_device_welcome yes = { .request = m->request, .ref = m->ref };
 	struct directory_view view;
 	uint64_t old_ref = REF_NONE;
-	int64_t epoch, seq = 0;
+	int64_t epoch;
 	bool done;
 	enum db_result result = find(s, m, d);
 
@@ -193,10 +198,6 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 		old_ref = d->conn[transport];
 	if (!done)
 		TRY(DB(s->desk.db, device_connected, d->pk, transport, epoch, m->ref, old_ref, s->desk.now));
-	buf_clear(&s->event_json);
-	buf_printf(&s->event_json, "{\"transport\":\"%s\"}", transport_name(transport));
-	TRY(event_store(s, d, "device_connected", epoch, s->desk.now, SLICE_NONE,
-	    buf_slice(&s->event_json), &seq));
 	TRY(list_unknown(s, d));
 
 	yes.device_pk = d->pk;
@@ -211,7 +212,7 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 	    slot_is_live(s->desk.shm, ref_slot(old_ref), (uint16_t)ref_slot_gen(old_ref));
 	post_to_ref(&s->desk, device_welcome, &yes);
 	kick_old(s, old_ref);
-	tell_connected(s, d, transport, epoch, seq);
+	TRY(tell_connected(s, d, transport, epoch));
 	return command_pump(s, d);
 }
 

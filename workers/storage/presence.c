@@ -16,8 +16,8 @@ enum db_result
 presence_end(struct storage *s, const struct db_device *d, unsigned transport, int64_t epoch,
     uint64_t ref, int64_t at, int64_t last_seen, struct slice reason)
 {
+	struct db_event e = { .event = SLICE("device_disconnected"), .epoch = epoch, .at = at };
 	enum db_result result;
-	int64_t seq;
 
 	TRY(batch_begin(s));
 	result = DB(s->desk.db, device_gone, d->pk, transport, epoch, at, last_seen, reason);
@@ -35,12 +35,10 @@ presence_end(struct storage *s, const struct db_device *d, unsigned transport, i
 	buf_printf(&s->event_json, "{\"transport\":\"%s\",\"reason\":", transport_name(transport));
 	buf_put_json_string(&s->event_json, reason);
 	buf_putc(&s->event_json, '}');
-	TRY(event_store(s, d, "device_disconnected", epoch, at, SLICE_NONE,
-	    buf_slice(&s->event_json), &seq));
-
 	live_connection(&s->desk.json, d->id, epoch, transport_name(transport), at, reason);
-	publish_device(&s->desk, d, "device_disconnected", buf_slice(&s->desk.json), seq);
-	return DB_OK;
+	e.data_json = buf_slice(&s->event_json);
+	e.payload = buf_slice(&s->desk.json);
+	return event_publish(s, d, "device_disconnected", &e);
 }
 
 enum db_result

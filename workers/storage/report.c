@@ -7,8 +7,8 @@
 static enum db_result
 report_state(struct storage *s, const struct db_device *d, const struct msg_device_report *m)
 {
+	struct db_event e = { .event = SLICE("status_changed"), .epoch = m->epoch, .data_json = m->data_json };
 	enum db_result result;
-	int64_t seq;
 
 	TRY(batch_begin(s));
 	result = DB(s->desk.db, device_set_state, d->pk, m->epoch, m->data_json, s->desk.now);
@@ -17,27 +17,22 @@ report_state(struct storage *s, const struct db_device *d, const struct msg_devi
 	/* of a connection that was replaced: a newer one speaks for the device */
 	if (result == DB_NONE)
 		return DB_OK;
-	TRY(event_store(s, d, "status_changed", m->epoch, s->desk.now, SLICE_NONE, m->data_json, &seq));
 	live_report(&s->desk.json, d->id, m->epoch, SLICE_NONE, s->desk.now, m->data_json);
-	publish_device(&s->desk, d, "device_status", buf_slice(&s->desk.json), seq);
-	return DB_OK;
+	e.payload = buf_slice(&s->desk.json);
+	return event_publish(s, d, "device_status", &e);
 }
 
 static enum db_result
 report_event(struct storage *s, const struct db_device *d, const struct msg_device_report *m)
 {
-	char name[72];
-	int64_t at = m->at > 0 && m->at < s->desk.now ? m->at : s->desk.now, seq;
-	struct slice data = m->data_json.len > 0 ? m->data_json : SLICE("{}");
+	struct db_event e = {
+		.event = m->event, .epoch = m->epoch, .at = m->at > 0 && m->at < s->desk.now ? m->at : s->desk.now,
+		.data_json = m->data_json.len > 0 ? m->data_json : SLICE("{}")
+	};
 
-	if (m->event.len >= sizeof(name))
-		return DB_OK;
-	memcpy(name, m->event.p, m->event.len);
-	name[m->event.len] = '\0';
-	TRY(event_store(s, d, name, m->epoch, at, SLICE_NONE, data, &seq));
-	live_report(&s->desk.json, d->id, m->epoch, m->event, at, data);
-	publish_device(&s->desk, d, "device_event", buf_slice(&s->desk.json), seq);
-	return DB_OK;
+	live_report(&s->desk.json, d->id, m->epoch, m->event, e.at, e.data_json);
+	e.payload = buf_slice(&s->desk.json);
+	return event_publish(s, d, "device_event", &e);
 }
 
 enum db_result

@@ -49,17 +49,21 @@ tell(struct storage *s, const struct rest *r, const struct db_device *d, const c
     struct slice user, enum db_permission permission)
 {
 	struct buf data = BUF_INIT, payload = BUF_INIT;
-	int64_t seq;
+	struct db_event e = {
+		.event = slice_of(event), .epoch = d->epoch, .actor = r->who.user, .type = slice_of(event), .user = user
+	};
+	unsigned nth;
 	enum db_result result;
 
 	buf_puts(&data, "{\"userId\":");
 	buf_put_json_string(&data, user);
 	buf_printf(&data, ",\"permission\":\"%s\"}", permission_name(permission));
-	result = event_store(s, d, event, d->epoch, s->desk.now, r->who.user, buf_slice(&data), &seq);
-	if (result == DB_OK) {
-		live_share(&payload, d->id, slice_of(permission_name(permission)), r->who.user);
-		publish_to_user(&s->desk, d, user, event, buf_slice(&payload), seq);
-	}
+	live_share(&payload, d->id, slice_of(permission_name(permission)), r->who.user);
+	e.data_json = buf_slice(&data);
+	e.payload = buf_slice(&payload);
+	result = event_store(s, d, &e, &nth);
+	if (result == DB_OK)
+		publish_to_user(&s->desk, d, user, event, e.payload, nth);
 	buf_fini(&data);
 	buf_fini(&payload);
 	return result;

@@ -13,9 +13,12 @@
 #include "base/log.h"
 #include "base/must.h"
 #include "storage/storage.h"
+#include "store/resume.h"
 
 #define BATCH_MAX	1024
 #define MAILBOX_BYTES	(8u << 20)
+#define RESUME_ROWS	1000		/* at a step */
+#define RESUME_ROWS_MAX	20000		/* others' events among one's own */
 #define ANSWER_TAKES_MS	5000		/* at most, from here to whoever asked */
 
 /*
@@ -44,6 +47,25 @@ static enum db_result
 device_send_failed(struct storage *s, const struct msg_device_send_failed *m)
 {
 	return command_send_failed(s, m);
+}
+
+/*
+ * All at once: what is sent waits for the client in the gateway, so that there must be room for it, and for what happens
+ * meanwhile.
+ */
+static enum db_result
+resume(struct storage *s, const struct msg_resume *m)
+{
+	struct resume r;
+	enum resume_step step = RESUME_FAILED;
+
+	TRY(event_place(s));
+	if (resume_open(&s->desk, &r, m, s->desk.w->conf->limits_send_buffer_bytes / 4 * 3) == DB_OK)
+		while ((step = resume_step(&s->desk, &r, RESUME_ROWS)) == RESUME_MORE)
+			if (r.looked > RESUME_ROWS_MAX)
+				resume_give_up(&r);
+	resume_close(&r);
+	return step == RESUME_FAILED ? DB_FAILED : DB_OK;
 }
 
 static enum db_result
@@ -243,6 +265,12 @@ post(struct desk *k, unsigned slot, uint16_t record, struct slice bytes)
 	effect_post((struct storage *)k, slot, record, bytes);
 }
 
+static void
+post_event(struct desk *k, unsigned slot, uint16_t record, struct slice bytes, unsigned event)
+{
+	effect_post_event((struct storage *)k, slot, record, bytes, event);
+}
+
 static int
 start(struct worker *w)
 {
@@ -252,6 +280,7 @@ start(struct worker *w)
 	w->data = s;
 	desk_init(&s->desk, w);
 	s->desk.post = post;
+	s->desk.post_event = post_event;
 	s->boot = boot_number(s->desk.key);
 	read_settings(s, w->conf);
 	tally_init(&s->tallies, worker_counts_since(w, s->desk.mono));

@@ -115,9 +115,15 @@ storage_of(struct worker *w)
 bool storage_too_late(const struct storage *s, int64_t asked_at);
 
 /* event.c */
-/* Stores an event of a device; *seq may be NULL.  A record that is read again finds its event. */
-enum db_result event_store(struct storage *s, const struct db_device *d, const char *event,
-    int64_t epoch, int64_t at, struct slice actor, struct slice data_json, int64_t *seq);
+/*
+ * Stores an event of a device, at the end of the batch, with what is published of it: what->event, epoch, at (0: now), actor,
+ * data_json, type, payload, admins, user.  *event: its number in the batch.  A record that is read again finds its event.
+ */
+enum db_result event_store(struct storage *s, const struct db_device *d, const struct db_event *what, unsigned *event);
+/* Gives places to the events of the batch that have none: before its commit, and before something looks for them. */
+enum db_result event_place(struct storage *s);
+/* Stores it and publishes its payload as a message of that type to all who may view the device. */
+enum db_result event_publish(struct storage *s, const struct db_device *d, const char *type, const struct db_event *what);
 /* Remembers the newest events, for records that a predecessor may have run; and no longer. */
 enum db_result event_recall(struct storage *s);
 void event_forget(struct storage *s);
@@ -192,15 +198,19 @@ enum db_result command_move(struct storage *s, const struct db_device *d, struct
     enum command_status to, const char *step);
 /* The same; `told` is a connection that is answered otherwise, with the event (0: none). */
 enum db_result command_move_telling(struct storage *s, const struct db_device *d, struct db_command *c,
-    enum command_status to, const char *step, uint64_t told, int64_t *seq);
+    enum command_status to, const char *step, uint64_t told, unsigned *event);
 /* A new or queued command goes to the device's connection. `fresh`: it is not stored yet. */
 enum db_result command_send(struct storage *s, const struct db_device *d, struct db_command *c,
     bool fresh, uint64_t request, uint64_t ref, int64_t epoch);
 /* Posts it (again) as it stands. */
 void command_post(struct storage *s, const struct db_device *d, const struct db_command *c,
     uint64_t ref);
+/* Stores that it came to where it stands; leaves the payload of command_publish() in desk.json. */
+enum db_result command_event(struct storage *s, const struct db_device *d, const struct db_command *c,
+    const char *name, unsigned *event);
+/* event: that of command_event(), whose payload is in desk.json still; 0: none. */
 void command_publish(struct storage *s, const struct db_device *d, const struct db_command *c,
-    int64_t seq, uint64_t request);
+    unsigned event, uint64_t request);
 /* Gives it to its asker alone. */
 void command_answer(struct storage *s, const struct db_device *d, const struct db_command *c,
     uint64_t ref, uint64_t request);
@@ -250,9 +260,6 @@ enum db_result ticket_take(struct storage *s, const struct msg_ticket_take *m);
 
 /* visitor.c */
 enum db_result visitor_new(struct storage *s, const struct msg_visitor_new *m);
-
-/* resume.c */
-enum db_result resume(struct storage *s, const struct msg_resume *m);
 
 /* recover.c, retention.c */
 int recover(struct storage *s);				/* -1: the store failed */

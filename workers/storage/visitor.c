@@ -6,40 +6,9 @@
 #include "storage/rest.h"
 
 
-/*
- * To those who may control the device, admins of the tenant among them; not to the connection
- * not_ref.
- */
 static void
-tell(struct storage *s, const struct db_device *d, const struct db_visitor *v, const char *type,
-    int64_t seq, uint64_t not_ref)
+put_data(struct buf *b, const struct db_visitor *v)
 {
-	struct buf audience = BUF_INIT;
-	struct slice rest = d->audience;
-	struct audience_entry e;
-	struct publication p = {
-		.tenant = d->tenant, .tenant_pk = d->tenant_pk, .device = d->id, .admins = ADMINS_ALONE,
-		.type = type, .seq = seq,
-		.to = not_ref != REF_NONE ? PUBLISH_NOT_REF : PUBLISH_ALL, .ref = not_ref
-	};
-
-	while (audience_next(&rest, &e) == 1)
-		if (e.rights >= AUDIENCE_CONTROL)
-			audience_put(&audience, e.expires_ms, e.rights, e.user);
-	buf_clear(&s->desk.json);
-	json_visitor(&s->desk.json, v, d->id);
-	p.audience = buf_slice(&audience);
-	p.payload = buf_slice(&s->desk.json);
-	publish(&s->desk, &p);
-	buf_fini(&audience);
-}
-
-static enum db_result
-store_event(struct storage *s, const struct db_device *d, const struct db_visitor *v,
-    const char *event, struct slice actor, int64_t *seq)
-{
-	struct buf *b = &s->event_json;
-
 	buf_clear(b);
 	buf_puts(b, "{\"visitorId\":");
 	buf_put_json_uuid(b, v->id);
@@ -47,7 +16,41 @@ store_event(struct storage *s, const struct db_device *d, const struct db_visito
 		buf_puts(b, v->status == VISITOR_APPROVED ? ",\"status\":\"approved\"" :
 		    ",\"status\":\"denied\"");
 	buf_putc(b, '}');
-	return event_store(s, d, event, d->epoch, s->desk.now, actor, buf_slice(b), seq);
+}
+
+/*
+ * Stores the event and publishes it to those who may control the device, admins of the tenant among them; not to the
+ * connection not_ref.
+ */
+static enum db_result
+tell(struct storage *s, const struct db_device *d, const struct db_visitor *v, const char *what, const char *type,
+    struct slice actor, uint64_t not_ref, unsigned *event)
+{
+	struct buf audience = BUF_INIT;
+	struct slice rest = d->audience;
+	struct audience_entry entry;
+	struct db_event e = {
+		.event = slice_of(what), .epoch = d->epoch, .actor = actor, .type = slice_of(type), .admins = ADMINS_ALONE
+	};
+	struct publication p = {
+		.tenant = d->tenant, .device = d->id, .admins = ADMINS_ALONE, .type = type,
+		.to = not_ref != REF_NONE ? PUBLISH_NOT_REF : PUBLISH_ALL, .ref = not_ref
+	};
+
+	put_data(&s->event_json, v);
+	buf_clear(&s->desk.json);
+	json_visitor(&s->desk.json, v, d->id);
+	e.data_json = buf_slice(&s->event_json);
+	e.payload = p.payload = buf_slice(&s->desk.json);
+	TRY(event_store(s, d, &e, event));
+	p.event = *event;
+	while (audience_next(&rest, &entry) == 1)
+		if (entry.rights >= AUDIENCE_CONTROL)
+			audience_put(&audience, entry.expires_ms, entry.rights, entry.user);
+	p.audience = buf_slice(&audience);
+	publish(&s->desk, &p);
+	buf_fini(&audience);
+	return DB_OK;
 }
 
 /* The same visit told twice, by its id, is one visit. */
@@ -61,7 +64,7 @@ visitor_new(struct storage *s, const struct msg_visitor_new *m)
 		.data_json = m->data_json
 	};
 	enum db_result result = storage_device(s, m->device_pk, m->tenant, m->device);
-	int64_t seq;
+	unsigned event;
 
 	if (result == DB_NONE) {
 		reply_error(&s->desk, m->request, m->ref, ERROR_not_found, NULL, NULL);
@@ -83,16 +86,14 @@ visitor_new(struct storage *s, const struct msg_visitor_new *m)
 			return DB_OK;
 		}
 	}
-	if (result == DB_OK || (s->record.again && s->desk.visitor.status == VISITOR_PENDING)) {
-		TRY(store_event(s, d, &v, "visitor_requested", SLICE_NONE, &seq));
-		tell(s, d, &v, "new_visitor", seq, REF_NONE);
-	}
+	if (result == DB_OK || (s->record.again && s->desk.visitor.status == VISITOR_PENDING))
+		TRY(tell(s, d, &v, "visitor_requested", "new_visitor", SLICE_NONE, REF_NONE, &event));
 	reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
 	return DB_OK;
 }
 
 static enum db_result
-answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool won, int64_t seq)
+answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool won, unsigned event)
 {
 	struct buf body = BUF_INIT;
 
@@ -105,7 +106,7 @@ answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool
 	json_visitor(&body, v, s->desk.device.id);
 	buf_putc(&body, '}');
 	if (won) {
-		reply_event(&s->desk, r->m->request, r->m->ref, buf_slice(&body), s->desk.device.tenant_pk, seq);
+		reply_event(&s->desk, r->m->request, r->m->ref, buf_slice(&body), event);
 	} else {
 		struct msg_store_reply m = {
 			.request = r->m->request, .ref = r->m->ref, .http_status = 409,
@@ -137,7 +138,8 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 	struct db_visitor *v = &s->desk.visitor;
 	struct db_device *d = &s->desk.device;
 	uint8_t id[UUID_LEN];
-	int64_t tenant_pk, seq;
+	int64_t tenant_pk;
+	unsigned event;
 	bool may = false;
 	enum db_result result = uuid_parse(r->m->target, id) == 0 ? DB(s->desk.db, tenant,
 	    r->who.tenant, false, &tenant_pk) : DB_NONE;
@@ -170,9 +172,9 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 		memcpy(v->command_id, r->m->fresh_id, sizeof(v->command_id));
 	TRY(batch_begin(s));
 	TRY(DB(s->desk.db, visitor_decide, v));
-	TRY(store_event(s, d, v, "visitor_decided", r->who.user, &seq));
-	tell(s, d, v, "visitor_decided", seq, r->m->ref);	/* who decides is answered */
-	answer(s, r, v, true, seq);
+	/* who decides is answered */
+	TRY(tell(s, d, v, "visitor_decided", "visitor_decided", r->who.user, r->m->ref, &event));
+	answer(s, r, v, true, event);
 	return v->has_command ? open_door(s, r, d) : DB_OK;
 }
 

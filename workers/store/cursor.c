@@ -1,8 +1,8 @@
 /*
  * cursor.c: the places in lists that clients are shown.
  *
- * A place is a number of the store's, counted over all tenants: shown as it is,
- * two of them would tell a tenant how much all others did in between.  So the
+ * Most places are numbers of the store's, counted over all tenants: shown as they
+ * are, two of them would tell a tenant how much all others did in between.  So a
  * number goes out as one block under a key of the store (base/block.h), as 22
  * characters of base64url:
  *
@@ -20,7 +20,6 @@
 #include "base/digest.h"
 #include "store/desk.h"
 
-#define CURSOR_LEN	22
 #define TIME_ZERO	(INT64_C(1) << 62)
 
 static void

@@ -34,6 +34,11 @@ struct desk {
 	int64_t mono;			/* monotonic, of this batch or step */
 	/* A record for another process; the bytes are copied. */
 	void (*post)(struct desk *k, unsigned slot, uint16_t record, struct slice bytes);
+	/*
+	 * The same for a record about an event that is being stored and has no place yet: the last CURSOR_LEN bytes of the
+	 * record are room for the event's cursor.  Storage's alone.
+	 */
+	void (*post_event)(struct desk *k, unsigned slot, uint16_t record, struct slice bytes, unsigned event);
 
 	/* One of each for the whole process: used up within an operation. */
 	struct db_device device;
@@ -85,16 +90,21 @@ bool access_sees_all(const struct desk *k, const struct requester *who);
 /* reply.c */
 void reply_json(struct desk *k, uint64_t request, uint64_t ref, unsigned http_status,
     struct slice body);
-/* The answer is what became of it, and the event seq (0: none) says so to others. */
-void reply_event(struct desk *k, uint64_t request, uint64_t ref, struct slice body, int64_t tenant_pk, int64_t seq);
+/* The answer is what became of it, and the event (as in a publication) says so to others. */
+void reply_event(struct desk *k, uint64_t request, uint64_t ref, struct slice body, unsigned event);
 /* Where request is 0 the refusal is told all the same: ref names the device's connection that said it without an id. */
 void reply_error(struct desk *k, uint64_t request, uint64_t ref, enum error_code code,
     const char *field, const char *message);
 
 /* cursor.c: numbers of the store as clients see them */
 enum cursor_kind {
-	CURSOR_NONE, CURSOR_EVENT, CURSOR_COMMAND, CURSOR_VISITOR, CURSOR_SAMPLE, CURSOR_SAMPLE_AT
+	CURSOR_NONE,
+	CURSOR_OLDER_EVENT,		/* numbers of events before they had places: none is taken */
+	CURSOR_COMMAND, CURSOR_VISITOR, CURSOR_SAMPLE, CURSOR_SAMPLE_AT, CURSOR_EVENT
 };
+#define CURSOR_LEN 22
+/* In records about events that have no place yet: see post_event. */
+#define CURSOR_ROOM SLICE("~~~~~~~~~~~~~~~~~~~~~~")
 /* Reads the store's key, or makes it. */
 enum db_result cursor_start(struct desk *k);
 void cursor_stop(struct desk *k);
@@ -109,22 +119,21 @@ bool cursor_get_sample(struct desk *k, struct slice text, int64_t tenant_pk, int
 /* publish.c */
 struct publication {
 	struct slice tenant, device;	/* device empty: filters do not apply */
-	int64_t tenant_pk;		/* where seq is not 0 */
 	struct slice audience;
 	enum publish_admins admins;
 	const char *type;
 	struct slice payload;
-	int64_t seq;			/* of the event; 0: not a stored one */
+	unsigned event;			/* its number in the batch that stores it; 0: not a stored one */
 	bool conflated;			/* telemetry: may be left out */
 	enum publish_to to;
 	uint64_t ref, request;
 };
 void publish(struct desk *k, const struct publication *p);
 void publish_device(struct desk *k, const struct db_device *d, const char *type,
-    struct slice payload, int64_t seq);
+    struct slice payload, unsigned event);
 /* To a user of the device's tenant, of whatever rights. */
 void publish_to_user(struct desk *k, const struct db_device *d, struct slice user, const char *type,
-    struct slice payload, int64_t seq);
+    struct slice payload, unsigned event);
 
 /* json_out.c: objects as belay-protocol(7) and belay-api(7) have them */
 void json_device(struct desk *k, struct buf *b, const struct db_device *d);

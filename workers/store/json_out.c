@@ -208,6 +208,8 @@ json_event(struct desk *k, struct buf *b, const struct db_event *e)
 		PUT("null");
 	PUT(",\"at\":");
 	buf_put_json_time(b, e->at);
+	PUT(",\"receivedAt\":");
+	buf_put_json_time(b, e->received_at);
 	PUT("}");
 }
 

@@ -24,6 +24,17 @@ interested(struct desk *k, const struct publication *p)
 	return slots;
 }
 
+static void
+post(struct desk *k, unsigned slot, const struct msg_publish *m, unsigned event)
+{
+	buf_clear(&k->pack);
+	msg_pack_publish(&k->pack, m);
+	if (event != 0)
+		k->post_event(k, slot, MSG_publish, buf_slice(&k->pack), event);
+	else
+		k->post(k, slot, MSG_publish, buf_slice(&k->pack));
+}
+
 void
 publish(struct desk *k, const struct publication *p)
 {
@@ -34,40 +45,33 @@ publish(struct desk *k, const struct publication *p)
 	};
 	uint64_t slots = interested(k, p), bit;
 
-	if (p->seq != 0) {
-		buf_clear(&k->cursor);
-		cursor_put(k, &k->cursor, CURSOR_EVENT, p->tenant_pk, p->seq);
-		m.cursor = buf_slice(&k->cursor);
-	}
+	if (p->event != 0)
+		m.cursor = CURSOR_ROOM;
 	if (p->to != PUBLISH_ALL && p->ref != REF_NONE && ref_slot(p->ref) < SHM_MAX_SLOTS) {
 		bit = (uint64_t)1 << ref_slot(p->ref);
 		if (p->to != PUBLISH_NOT_REF || (slots & bit)) {
 			m.to = (uint8_t)p->to;
 			m.ref = p->ref;
 			m.request = p->request;
-			post_to_ref(k, publish, &m);
+			post(k, ref_slot(m.ref), &m, p->event);
 		}
 		slots &= ~bit;
 		m.to = PUBLISH_ALL;
 		m.ref = REF_NONE;
 		m.request = 0;
 	}
-	if (slots == 0)
-		return;
-	buf_clear(&k->pack);
-	msg_pack_publish(&k->pack, &m);
 	for (unsigned slot = 0; slots != 0; slot++, slots >>= 1)
 		if (slots & 1)
-			k->post(k, slot, MSG_publish, buf_slice(&k->pack));
+			post(k, slot, &m, p->event);
 }
 
 void
 publish_device(struct desk *k, const struct db_device *d, const char *type,
-    struct slice payload, int64_t seq)
+    struct slice payload, unsigned event)
 {
 	struct publication p = {
-		.tenant = d->tenant, .tenant_pk = d->tenant_pk, .device = d->id, .audience = d->audience,
-		.admins = ADMINS_AND_MEMBERS, .type = type, .payload = payload, .seq = seq
+		.tenant = d->tenant, .device = d->id, .audience = d->audience,
+		.admins = ADMINS_AND_MEMBERS, .type = type, .payload = payload, .event = event
 	};
 
 	publish(k, &p);
@@ -75,11 +79,11 @@ publish_device(struct desk *k, const struct db_device *d, const char *type,
 
 void
 publish_to_user(struct desk *k, const struct db_device *d, struct slice user, const char *type,
-    struct slice payload, int64_t seq)
+    struct slice payload, unsigned event)
 {
 	struct buf audience = BUF_INIT;
 	struct publication p = {
-		.tenant = d->tenant, .tenant_pk = d->tenant_pk, .type = type, .payload = payload, .seq = seq
+		.tenant = d->tenant, .type = type, .payload = payload, .event = event
 	};
 
 	audience_put(&audience, 0, AUDIENCE_VIEW, user);

@@ -15,15 +15,18 @@ reply_json(struct desk *k, uint64_t request, uint64_t ref, unsigned http_status,
 }
 
 void
-reply_event(struct desk *k, uint64_t request, uint64_t ref, struct slice body, int64_t tenant_pk, int64_t seq)
+reply_event(struct desk *k, uint64_t request, uint64_t ref, struct slice body, unsigned event)
 {
 	struct msg_store_reply m = { .request = request, .ref = ref, .http_status = 200, .body_json = body };
 
-	buf_clear(&k->cursor);
-	if (seq != 0)
-		cursor_put(k, &k->cursor, CURSOR_EVENT, tenant_pk, seq);
-	m.cursor = buf_slice(&k->cursor);
-	post_to_ref(k, store_reply, &m);
+	if (event == 0) {
+		post_to_ref(k, store_reply, &m);
+		return;
+	}
+	m.cursor = CURSOR_ROOM;
+	buf_clear(&k->pack);
+	msg_pack_store_reply(&k->pack, &m);
+	k->post_event(k, ref_slot(ref), MSG_store_reply, buf_slice(&k->pack), event);
 }
 
 void
