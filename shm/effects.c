@@ -5,8 +5,8 @@
  *	| head   | data        | kept mail         | outbox of each receiver  |
  *	+--------+-------------+-------------------+--------------------------+
  *
- * An outbox is a ring: its positions grow for ever, the offset is position % size.  One that is empty begins again at its first
- * page.
+ * An outbox is a ring: its positions grow for ever, the offset is position % size.  One that is
+ * empty begins again at its first page.
  */
 #include <errno.h>
 #include <string.h>
