@@ -22,6 +22,7 @@
 #include "db/sqlite.h"
 #include "http/route.h"
 #include "msg/error.h"
+#include "shm/effects.h"
 #include "storage/rest.h"
 #include "storage_world.h"
 
@@ -2008,6 +2009,105 @@ claims_after_the_commit(void **state)
 	free(big);
 }
 
+/* Until no more goes in.  How many records of what kind does not matter. */
+static void
+fill_outbox(struct test *x, unsigned slot)
+{
+	static char bytes[1 << 20];
+	struct iovec iov = { bytes, sizeof(bytes) };
+
+	while (outbox_post(x->t.shm, slot, MSG_user_done, 0, SIZE_MAX, &iov, 1) == 0)
+		;
+	iov.iov_len = 16;
+	while (outbox_post(x->t.shm, slot, MSG_user_done, 0, SIZE_MAX, &iov, 1) == 0)
+		;
+}
+
+static void
+empty_outboxes(struct test *x)
+{
+	do {
+		world_collect(&x->t);
+		world_forget(&x->t);
+	} while (outbox_flush(x->t.shm));
+	world_collect(&x->t);
+}
+
+/* Two gateways do not read: a command fails to be sent, publications are a gap; and then all goes on. */
+static void
+fails_what_finds_no_room(void **state)
+{
+	struct test *x = *state;
+	struct order o = { .queue_ms = 0 };
+	struct msg_gap gap;
+	struct posted *p;
+
+	new_device(x, "d1", 0);
+	(void)online(x, 0, "d1");
+	listen_as(x, "owner");
+	fill_outbox(x, ref_slot(device_ref(x, 0)));
+	fill_outbox(x, GATEWAY_SLOT + 1);
+	post_order(x, &o);
+	storage_role.batch_end(&x->t.w);
+	world_run(&x->t);
+	empty_outboxes(x);
+	world_forget(&x->t);
+	storage_role.batch_end(&x->t.w);
+	world_run(&x->t);
+	assert_int_equal(world_count(&x->t, MSG_gap), 2);
+	for (unsigned i = 0; i < 2; i++) {
+		p = world_posted(&x->t, MSG_gap, i);
+		assert_int_equal(p->slot, GATEWAY_SLOT + i);
+		assert_int_equal(msg_unpack_gap(&gap, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+		assert_true(gap.dropped >= 1 && gap.since > 0);
+	}
+	assert_int_equal(rest_(x, "owner", ROUTE_device_commands, "d1", NULL, NULL), 200);
+	assert_has(x, "\"status\":\"expired\"");
+	assert_has(x, "\"outcome\":\"not_sent\"");
+	/* Its connection took nothing, and is taken for gone; another one is fine. */
+	(void)online(x, 0, "d1");
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	assert_true(world_count(&x->t, MSG_publish) > 0);
+	assert_int_equal(world_count(&x->t, MSG_gap), 0);
+}
+
+/* What waits for a device goes in steps, in order, and what comes meanwhile goes behind it. */
+static void
+pumps_in_steps(void **state)
+{
+	struct test *x = *state;
+	struct order o = { .queue_ms = 60000 };
+	uint8_t ids[100][UUID_LEN];
+	struct msg_device_auth in = { .by_token = 1 };
+	unsigned n = 0;
+
+	new_device(x, "d1", 0);
+	for (int i = 0; i < 99; i++) {
+		assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+		memcpy(ids[i], x->last_id, UUID_LEN);
+	}
+	world_forget(&x->t);
+	in.ref = device_ref(x, 0);
+	in.request = ++x->t.requests;
+	must(auth_device_token_hash(slice_of(x->token[0]), in.token_hash) == 0);
+	world_post(&x->t, device_auth, &in);
+	post_order(x, &o);		/* in the same batch */
+	memcpy(ids[99], x->last_id, UUID_LEN);
+	world_run(&x->t);
+	for (size_t i = 0; i < x->t.posted_count; i++) {
+		const struct posted *p = &x->t.posted[i];
+		struct msg_device_send m;
+
+		if (p->kind != MSG_device_send)
+			continue;
+		assert_int_equal(msg_unpack_device_send(&m, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+		assert_memory_equal(m.command, ids[n], UUID_LEN);
+		n++;
+	}
+	assert_int_equal(n, 100);
+}
+
 static void
 forgets_old_things(void **state)
 {
@@ -2121,6 +2221,7 @@ main(void)
 		T(tells_values_by_rest), T(stores_telemetry), T(forgets_telemetry), T(counts_lost_telemetry),
 		T(stores_telemetry_before_it_ends), T(loses_telemetry_alone), T(shows_what_was_missed), T(cursors_say_nothing),
 		T(counts_by_tenant), T(ends_all_commands), T(looks_in_steps), T(limits_shares),
+		T(fails_what_finds_no_room), T(pumps_in_steps),
 		T(survives_a_full_disk), T(survives_a_lock), T(claims_after_the_commit), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
 	};

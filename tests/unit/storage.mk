@@ -30,3 +30,10 @@ tests_unit_storage_steps_SOURCES = tests/unit/storage_steps.c tests/unit/storage
 	workers/storage/batch.c workers/storage/effect.c
 tests_unit_storage_steps_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS) -DSTORAGE_TEST -DSHM_TEST
 tests_unit_storage_steps_LDADD = tests/shm/libshm_test.a $(STORAGE_TEST_LIBS)
+
+# What a command costs in rows, index entries and bytes of log.
+check_PROGRAMS += tests/unit/storage_cost
+TESTS += tests/unit/storage_cost
+tests_unit_storage_cost_SOURCES = tests/unit/storage_cost.c tests/unit/storage_world.c tests/unit/storage_world.h
+tests_unit_storage_cost_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
+tests_unit_storage_cost_LDADD = $(STORAGE_TEST_LIBS)

@@ -2,7 +2,7 @@
  * storage_steps.c: a storage process is killed after every step of two batches, and its successor after every step of what it
  * finds, and so on; in the end nothing is lost and nothing is there twice.
  *
- *	storage_steps [n]	(STORAGE_STEPS in the environment: the same) only every nth schedule; 1: all of them
+ *	storage_steps [n]	(STORAGE_STEPS in the environment: the same) only every nth pair of steps; 1: all of them
  *
  * The library is built with its test points for this program (shm/segment.h, batch.c): each is a step.  A schedule says at which
  * step of its life each process is killed; it begins anew with a store and shared memory of its own.
@@ -348,7 +348,7 @@ int
 main(int argc, char **argv)
 {
 	const char *env = getenv("STORAGE_STEPS"), *tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-	unsigned every = argc > 1 ? (unsigned)atoi(argv[1]) : env != NULL ? (unsigned)atoi(env) : 7, all, done = 0;
+	unsigned every = argc > 1 ? (unsigned)atoi(argv[1]) : env != NULL ? (unsigned)atoi(env) : 60, all, done = 0;
 
 	every = every > 0 ? every : 1;
 	log_set_level(LOG_LEVEL_ERROR);
