@@ -33,7 +33,7 @@
 
 /* Of each area; address space, used as it is filled. */
 #define EFFECTS_BYTES	(16u << 20)
-#define EFFECTS_KEPT_BYTES (16u << 20)
+#define EFFECTS_KEPT_BYTES (64u << 20)
 #define EFFECTS_OUTBOX_BYTES (64u << 20)	/* ring for each receiver */
 
 struct effects_record {

@@ -12,12 +12,14 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "shm/effects.h"
 #include "storage/storage.h"
 #include "store/resume.h"
 
 #define BATCH_MAX	1024
 #define MAILBOX_BYTES	(8u << 20)
 #define RESUME_ROWS	1000		/* at a step */
+#define RESUME_BYTES_MAX (EFFECTS_BYTES / 2)
 #define RESUME_ROWS_MAX	20000		/* others' events among one's own */
 #define STEPS_PER_TICK	32		/* of each duty, when there is much to do */
 #define ANSWER_TAKES_MS	5000		/* at most, from here to whoever asked */
@@ -60,9 +62,10 @@ resume(struct storage *s, const struct msg_resume *m)
 {
 	struct resume r;
 	enum resume_step step = RESUME_FAILED;
+	size_t room = s->desk.w->conf->limits_send_buffer_bytes / 4 * 3;
 
 	TRY(event_place(s));
-	if (resume_open(&s->desk, &r, m, s->desk.w->conf->limits_send_buffer_bytes / 4 * 3) == DB_OK)
+	if (resume_open(&s->desk, &r, m, room < RESUME_BYTES_MAX ? room : RESUME_BYTES_MAX) == DB_OK)
 		while ((step = resume_step(&s->desk, &r, RESUME_ROWS)) == RESUME_MORE)
 			if (r.looked > RESUME_ROWS_MAX)
 				resume_give_up(&r);
