@@ -60,6 +60,7 @@ struct process {
 	struct conf *conf_own;
 	int64_t next_tick_ms;
 	int64_t deadline_ms;		/* of the drain */
+	uint64_t last_tag[SHM_MAX_SLOTS];	/* of each sender: mailbox_had() */
 	int64_t orphan_ms;		/* when the master was found gone; 0: it is there */
 	unsigned terms;			/* how often it was told to leave */
 	unsigned careful;		/* records to be consumed one by one still */
@@ -126,6 +127,14 @@ void
 worker_done(struct worker *w)
 {
 	process_of(w)->done = true;
+}
+
+void
+worker_soon(struct worker *w)
+{
+	static const struct timeval pause = { .tv_usec = BACKLOG_PAUSE_US };
+
+	(void)event_add(&process_of(w)->retry, &pause);
 }
 
 void
@@ -611,6 +620,8 @@ handle(struct process *p, const struct mail *mail)
 		    "crashed while they handled it", mail->kind, mail->len, mail->from);
 		worker_count(&p->w, STAT_MAIL_SKIPPED, 1);
 		p->skip = false;
+	} else if (mailbox_had(mail, p->last_tag)) {
+		worker_count(&p->w, STAT_MAIL_HAD, 1);
 	} else if (p->w.role->mail != NULL)
 		p->w.role->mail(&p->w, mail);
 }

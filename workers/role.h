@@ -56,6 +56,7 @@ struct worker_role {
 	void (*clear_away)(void);
 	/* Size in bytes of its mailbox ring, a power of two; 0: the default. */
 	uint32_t mailbox_bytes;
+	bool effects;			/* its slot has an area of effects: shm/effects.h */
 
 	/*
 	 * In the worker, before it gives up the rights that belayd was started with, and only where it
@@ -212,6 +213,9 @@ void worker_clock(struct worker *w);
 
 /* In the middle of work that takes seconds: this process is not hanging. */
 void worker_alive(struct worker *w);
+
+/* One more turn of the loop, with batch_end(), in a few milliseconds. */
+void worker_soon(struct worker *w);
 
 /* Draining is finished: leave the loop after this turn. */
 void worker_done(struct worker *w);

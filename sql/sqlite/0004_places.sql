@@ -1,14 +1,11 @@
 -- Places of events: of each tenant 1, 2, 3 … without a hole.  newest is the one given last.  What is at or before removed
 -- is not there as it was published: retention took it, or it is older than this schema.
--- batch and before: the transaction that gave places last, and newest before it.
 CREATE TABLE event_seq (
 	tenant_pk INTEGER PRIMARY KEY NOT NULL,
 	newest INTEGER NOT NULL,
-	removed INTEGER NOT NULL,
-	batch INTEGER NOT NULL,
-	before INTEGER NOT NULL
+	removed INTEGER NOT NULL
 );
-INSERT INTO event_seq SELECT tenant_pk, count(*), count(*), 0, 0 FROM events GROUP BY tenant_pk;
+INSERT INTO event_seq SELECT tenant_pk, count(*), count(*) FROM events GROUP BY tenant_pk;
 
 ALTER TABLE events RENAME TO older_events;
 DROP INDEX events_device;
@@ -41,3 +38,6 @@ INSERT INTO events SELECT tenant_pk * 1099511627776 + row_number() OVER (PARTITI
 	FROM older_events ORDER BY 1;
 CREATE INDEX events_device ON events (device_pk);
 DROP TABLE older_events;
+
+-- A successor knows whom a connection replaced from the record of its predecessor.
+ALTER TABLE devices DROP COLUMN replaced;

@@ -39,7 +39,6 @@ struct db_device {
 	int64_t epoch_of[DB_TRANSPORTS];
 	/* reference of the holder; means nothing after the instance ended */
 	uint64_t conn[DB_TRANSPORTS];
-	uint64_t replaced;		/* the holder that the newest connection replaced */
 	int64_t since, last_seen;
 	struct slice gone_reason;
 	struct slice audience;		/* msg/audience.h */
@@ -226,7 +225,6 @@ typedef bool db_device_cb(void *arg, const struct db_device *device);
 typedef bool db_share_cb(void *arg, const struct db_share *share);
 typedef bool db_command_cb(void *arg, const struct db_command *command);
 typedef bool db_event_cb(void *arg, const struct db_event *event);
-typedef bool db_event_id_cb(void *arg, int64_t seq, const uint8_t id[UUID_LEN]);
 typedef bool db_sample_cb(void *arg, const struct db_sample *sample);
 typedef bool db_visitor_cb(void *arg, const struct db_visitor *visitor);
 typedef bool db_type_cb(void *arg, struct slice type, int64_t count);

@@ -152,8 +152,6 @@ sqlite_begin(struct db *db)
 	struct sqlite_db *s = sqlite_self(db);
 	enum db_result result = sqlite_run(s, sqlite_use(s, s->reader ? STMT_begin_reading : STMT_begin), NULL);
 
-	if (s->batch != 0)
-		s->batch++;
 	if (s->impatient != (result != DB_OK)) {
 		s->impatient = result != DB_OK;
 		sqlite3_busy_timeout(s->handle, s->impatient ? BUSY_AGAIN_MS : BUSY_MS);
@@ -248,6 +246,19 @@ sqlite_meta_set(struct db *db, const char *name, int64_t value)
 	bind_text(st, 1, slice_of(name));
 	bind_i64(st, 2, value);
 	return sqlite_run(s, st, NULL);
+}
+
+enum db_result
+sqlite_meta_step(struct db *db, const char *name, int64_t to)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_meta_step);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_text(st, 1, slice_of(name));
+	bind_i64(st, 2, to);
+	return sqlite_change(s, st);
 }
 
 /* Tenants */

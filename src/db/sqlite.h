@@ -36,7 +36,6 @@ struct sqlite_db {
 	unsigned retain_part;		/* of retention, that is at work */
 	int64_t retain_from;		/* commands up to here were looked at in this round */
 	int64_t retain_tenant;		/* events of tenants up to here were looked at in this round */
-	int64_t batch;			/* the transaction's number in event_seq; 0: not known yet */
 	/* Tenants never change their number: they are remembered. */
 	struct sqlite_tenant **by_name, **by_pk;
 	uint32_t tenant_buckets, tenant_count;

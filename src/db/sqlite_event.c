@@ -53,22 +53,6 @@ insert_event(struct sqlite_db *s, const struct db_event *e)
 	return sqlite_run(s, st, NULL);
 }
 
-/* One that is larger than all that were committed: numbers of transactions that were rolled back are used again, or not. */
-static enum db_result
-batch_number(struct sqlite_db *s)
-{
-	sqlite3_stmt *st;
-
-	if (s->batch != 0)
-		return DB_OK;
-	st = sqlite_use(s, STMT_event_batch);
-	if (st == NULL || sqlite_row(s, st) != DB_OK)
-		return DB_FAILED;
-	s->batch = col_i64(st, 0) + 1;
-	sqlite3_reset(st);
-	return DB_OK;
-}
-
 enum db_result
 sqlite_event_insert(struct db *db, struct db_event *events, unsigned n)
 {
@@ -76,11 +60,10 @@ sqlite_event_insert(struct db *db, struct db_event *events, unsigned n)
 	sqlite3_stmt *st = sqlite_use(s, STMT_event_raise);
 	int64_t newest;
 
-	if (st == NULL || batch_number(s) != DB_OK)
+	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, events->tenant_pk);
 	bind_i64(st, 2, n);
-	bind_i64(st, 3, s->batch);
 	if (sqlite_row(s, st) != DB_OK)
 		return DB_FAILED;
 	newest = col_i64(st, 0);
@@ -112,24 +95,6 @@ sqlite_event_places(struct db *db, int64_t tenant_pk, int64_t *newest, int64_t *
 		sqlite3_reset(st);
 	}
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
-}
-
-enum db_result
-sqlite_event_last(struct db *db, db_event_id_cb *cb, void *arg)
-{
-	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, STMT_event_last);
-	enum db_result result;
-	uint8_t id[UUID_LEN];
-
-	if (st == NULL)
-		return DB_FAILED;
-	while (sqlite_more(s, st, &result)) {
-		col_id(st, 1, id);
-		if (!cb(arg, col_i64(st, 0), id))
-			return sqlite_enough(st);
-	}
-	return result;
 }
 
 static void

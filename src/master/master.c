@@ -613,6 +613,9 @@ make_shared_memory(struct master *m)
 
 	for (unsigned i = 0; i < c->count; i++)
 		sizes.mailbox_bytes_of[i] = c->child[i].role->mailbox_bytes;
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->child[i].role->effects)
+			sizes.effects |= (uint64_t)1 << i;
 	digest_random(c->secret, sizeof(c->secret));
 	if ((c->shm = shm_create(&sizes)) == NULL) {
 		log_error("shared memory: %s", strerror(errno));

@@ -204,7 +204,7 @@ tell_device(void *arg, const struct db_device *d)
 	struct world *w = arg;
 	const int64_t numbers[] = {
 		d->pk, d->tenant_pk, d->online, d->epoch, d->epoch_of[0], d->epoch_of[1], (int64_t)d->conn[0], (int64_t)d->conn[1],
-		(int64_t)d->replaced, d->since, d->last_seen, d->created_at, d->updated_at, d->state_at, d->whole
+		d->since, d->last_seen, d->created_at, d->updated_at, d->state_at, d->whole
 	};
 	const struct slice texts[] = {
 		d->tenant, d->id, d->owner, d->gone_reason, d->audience, d->type, d->name, d->state_json, d->tags_json,
@@ -397,7 +397,7 @@ do_device_find(struct world *w)
 	struct db_device d = { .text = BUF_INIT };
 	uint8_t token[SHA256_LEN];
 	struct slice tenant = tenant_name(w), id = device_id(w);
-	int64_t pk = device_pk(w), which = below(w, 4);
+	int64_t pk = device_pk(w), which = below(w, 3);
 	bool whole = one_in(w, 2);
 	enum db_result result;
 
@@ -406,12 +406,10 @@ do_device_find(struct world *w)
 		result = DB(db(w), device_by_id, tenant, id, whole, &d);
 	else if (which == 1)
 		result = DB(db(w), device_by_pk, pk, whole, &d);
-	else if (which == 2)
-		result = DB(db(w), device_by_token, token, &d);
 	else
-		result = DB(db(w), device_token_is, pk, token);
+		result = DB(db(w), device_by_token, token, &d);
 	tell(w, result);
-	if (result == DB_OK && which != 3)
+	if (result == DB_OK)
 		tell_device(w, &d);
 	db_device_fini(&d);
 }
@@ -424,7 +422,7 @@ do_device_presence(struct world *w)
 	uint64_t ref = draw(w) >> below(w, 60);
 
 	if (one_in(w, 2))
-		tell(w, DB(db(w), device_connected, pk, transport, epoch, ref, ref / 3, at));
+		tell(w, DB(db(w), device_connected, pk, transport, epoch, ref, at));
 	else
 		tell(w, DB(db(w), device_gone, pk, transport, epoch, at, moment(w), word(w)));
 }

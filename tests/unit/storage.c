@@ -23,6 +23,7 @@
 #include "http/route.h"
 #include "msg/error.h"
 #include "reader/reader.h"
+#include "shm/effects.h"
 #include "storage/rest.h"
 #include "storage_world.h"
 
@@ -1328,16 +1329,6 @@ measured(struct test *x, const char *query)
 	return out;
 }
 
-static unsigned
-count_of(const char *text)
-{
-	unsigned n = 0;
-
-	for (; *text != '\0'; text++)
-		n += *text == ' ';
-	return n;
-}
-
 /* The cursor of the page in x->answer, as a query. */
 static const char *
 next_page(struct test *x, const char *more)
@@ -1480,17 +1471,12 @@ forgets_telemetry(void **state)
 	assert_string_equal(measured(x, NULL), "");
 }
 
-/* Killed after samples were written and before their records were given back; and before they were written. */
+/* What waits in a process's memory goes with the process, and is counted. */
 static void
-stores_telemetry_once(void **state)
+counts_lost_telemetry(void **state)
 {
 	struct test *x = *state;
 	struct msg_device_welcome w;
-	struct msg_read post = {
-		.ref = user_ref(x), .route = ROUTE_telemetry, .role = ROLE_USER, .tenant = SLICE("t1"),
-		.user = SLICE("owner"), .body_json = SLICE("[{\"deviceId\":\"d1\",\"data\":{\"n\":1000}},"
-		    "{\"deviceId\":\"d1\",\"data\":{\"n\":1001}},{\"deviceId\":\"d1\",\"data\":{\"n\":1002}}]")
-	};
 	char data[32];
 
 	new_device(x, "d1", 0);
@@ -1498,44 +1484,18 @@ stores_telemetry_once(void **state)
 	for (int i = 0; i < 300; i++) {
 		snprintf(data, sizeof(data), "{\"n\":%d}", i);
 		measure(x, &w, i, data);
-		if (i == 254)		/* the end of the step is among its three */
-			world_read(&x->t, read, &post);
 	}
-	world_run_unconsumed(&x->t);
+	world_run(&x->t);
 	assert_int_equal(counted(x, STAT_TELEMETRY_STORED), 256);
-	world_kill(&x->t);
-	world_start(&x->t);
-	world_run_unconsumed(&x->t);
-	world_kill(&x->t);
-	world_start(&x->t);
-	world_run(&x->t);
-	world_tick(&x->t);
-	assert_int_equal(samples_left(x, w.device_pk), 303);
-	assert_int_equal(count_of(measured(x, "limit=500")), 303);
-	assert_string_equal(measured(x, "limit=4&since=2026-01-01T00:00:00Z"), "1002 1001 1000 ");
-	assert_int_equal(counted(x, STAT_TELEMETRY_STORED), 303);
-	/* What a successor does not find in the mailbox was taken and is lost; it says so. */
-	measure(x, &w, 1000, "{\"n\":1}");
-	world_run(&x->t);
 	sample_fini(inside(x));
 	memset(&inside(x)->samples, 0, sizeof(inside(x)->samples));
-	x->t.w.stats[STAT_TELEMETRY_UNSTORED]--;	/* a killed process counts nothing */
+	x->t.w.stats[STAT_TELEMETRY_UNSTORED] -= 44;	/* a killed process counts nothing */
 	world_kill(&x->t);
 	world_start(&x->t);
 	world_tick(&x->t);
-	assert_int_equal(samples_left(x, w.device_pk), 303);
-	assert_int_equal(counted(x, STAT_TELEMETRY_TAKEN),
-	    counted(x, STAT_TELEMETRY_STORED) + counted(x, STAT_TELEMETRY_UNSTORED));
-	/* Another run of the instance over the same file: its mailbox begins anew, and its records are not taken for old ones. */
-	assert_int_equal(DB(inside(x)->desk.db, meta_set, "telemetry_end", INT64_MAX), DB_OK);
-	world_stop(&x->t);
-	world_close(&x->t);
-	world_open(&x->t, x->url, false);
-	measure(x, &w, 2000, "{\"n\":1}");
-	world_start(&x->t);
-	world_run(&x->t);
-	world_tick(&x->t);
-	assert_int_equal(samples_left(x, w.device_pk), 304);
+	assert_int_equal(samples_left(x, w.device_pk), 256);
+	assert_int_equal(counted(x, STAT_TELEMETRY_UNSTORED), 44);
+	assert_int_equal(counted(x, STAT_TELEMETRY_TAKEN), 300);
 }
 
 /* A process that ends in order leaves nothing behind in its memory. */
@@ -1551,9 +1511,6 @@ stores_telemetry_before_it_ends(void **state)
 	for (int i = 0; i < 700; i++)
 		measure(x, &w, i, "{\"n\":1}");
 	world_run(&x->t);
-	assert_int_equal(samples_left(x, w.device_pk), 256);
-	assert_false(x->t.w.draining);
-	world_run(&x->t);		/* nothing came any more */
 	assert_true(x->t.w.draining);
 	assert_int_equal(samples_left(x, w.device_pk), 700);
 	assert_int_equal(counted(x, STAT_TELEMETRY_STORED), 700);
@@ -1776,76 +1733,6 @@ waited_ms(void)
 	return waited / 1000000;
 }
 
-/* Killed after the commit and before the records were given back: everything is told again and nothing is done twice. */
-static void
-reads_a_batch_again(void **state)
-{
-	struct test *x = *state;
-	struct msg_device_welcome w, again;
-	struct msg_device_report report = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{\"a\":1}") };
-	struct msg_command_ack done = { .status = ACK_EXECUTED, .tenant = SLICE("t1"), .device = SLICE("d1") };
-	struct msg_device_auth in = { .by_token = 1, .device = SLICE("d1") };
-	struct order o = { .queue_ms = 0 };
-	uint64_t request, old_ref;
-	uint8_t first[UUID_LEN];
-
-	new_device(x, "d1", 0);
-	w = online(x, 0, "d1");
-	old_ref = w.ref;
-	assert_string_equal(ASK(x, .user = "owner"), "sent");
-	memcpy(first, x->last_id, UUID_LEN);
-
-	report.device_pk = w.device_pk;
-	report.epoch = w.epoch;
-	report.request = ++x->t.requests;
-	report.ref = w.ref;
-	world_post(&x->t, device_report, &report);
-	done.request = ++x->t.requests;
-	done.ref = w.ref;
-	done.device_pk = w.device_pk;
-	memcpy(done.command, first, UUID_LEN);
-	done.verdict = pending_move(x->t.shm, first, audience_device_key(shm_hash_key(x->t.shm), SLICE("t1"), SLICE("d1")),
-	    PENDING_EXECUTED);
-	world_post(&x->t, command_ack, &done);
-	in.request = ++x->t.requests;
-	in.ref = device_ref(x, 9);
-	must(auth_device_token_hash(slice_of(x->token[0]), in.token_hash) == 0);
-	world_post(&x->t, device_auth, &in);
-	request = post_order(x, &o);
-
-	for (int round = 0; round < 3; round++) {
-		struct posted *p;
-		struct msg_kick k;
-
-		world_forget(&x->t);
-		if (round < 2)
-			world_run_unconsumed(&x->t);
-		else
-			world_run(&x->t);
-		assert_string_equal(answer_to(x, report.request), "ok");
-		assert_string_equal(answer_to(x, done.request), "ok");
-		assert_string_equal(answer_to(x, request), "sent");
-		p = world_posted(&x->t, MSG_device_welcome, 0);
-		assert_int_equal(msg_unpack_device_welcome(&again, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
-		assert_int_equal(again.code, ERROR_NONE);
-		assert_int_equal(again.epoch, 2);
-		p = world_posted(&x->t, MSG_kick, 0);
-		assert_non_null(p);
-		assert_int_equal(msg_unpack_kick(&k, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
-		assert_true(k.ref == old_ref);
-		assert_int_equal(world_count(&x->t, MSG_device_send), 1);
-		if (round < 2) {
-			world_kill(&x->t);
-			world_start(&x->t);
-		}
-	}
-	assert_int_equal(events(x, "status_changed"), 1);
-	assert_int_equal(events(x, "device_connected"), 2);
-	assert_int_equal(events(x, "command_sent"), 2);
-	assert_int_equal(events(x, "command_executed"), 1);
-	assert_int_equal(pending_count(x->t.shm), 1);
-}
-
 static void
 survives_a_full_disk(void **state)
 {
@@ -1878,11 +1765,11 @@ survives_a_full_disk(void **state)
 	assert_string_equal(answer_to(x, probe.request), "unavailable");
 	assert_string_equal(answer_to(x, m.request), "nothing");
 	assert_int_equal(world_count(&x->t, MSG_device_send), 0);
-	assert_int_equal(inside(x)->batch.kept_count, 1);
+	assert_true(batch_has_kept(inside(x)));
 	world_tick(&x->t);
 	set_page_limit(x, 1000000);
 	world_tick(&x->t);
-	assert_int_equal(inside(x)->batch.kept_count, 0);
+	assert_false(batch_has_kept(inside(x)));
 	assert_string_equal(answer_to(x, m.request), "ok");
 	command_now(x, m.command);
 	assert_has(x, "\"status\":\"executed\"");
@@ -2100,9 +1987,9 @@ ends_all_commands(void **state)
 	assert_int_equal(pending_count(x->t.shm), 0);
 }
 
-/* A claim that was made before the commit failed is taken back. */
+/* A claim whose commit failed was never made. */
 static void
-takes_back_claims(void **state)
+claims_after_the_commit(void **state)
 {
 	struct test *x = *state;
 	struct msg_device_welcome a;
@@ -2132,6 +2019,105 @@ takes_back_claims(void **state)
 	counts_of(x, "t1");
 	assert_has(x, "\"events\":2,\"commands\":{\"created\":0,");
 	free(big);
+}
+
+/* Until no more goes in.  How many records of what kind does not matter. */
+static void
+fill_outbox(struct test *x, unsigned slot)
+{
+	static char bytes[1 << 20];
+	struct iovec iov = { bytes, sizeof(bytes) };
+
+	while (outbox_post(x->t.shm, slot, MSG_user_done, 0, SIZE_MAX, &iov, 1) == 0)
+		;
+	iov.iov_len = 16;
+	while (outbox_post(x->t.shm, slot, MSG_user_done, 0, SIZE_MAX, &iov, 1) == 0)
+		;
+}
+
+static void
+empty_outboxes(struct test *x)
+{
+	do {
+		world_collect(&x->t);
+		world_forget(&x->t);
+	} while (outbox_flush(x->t.shm));
+	world_collect(&x->t);
+}
+
+/* Two gateways do not read: a command fails to be sent, publications are a gap; and then all goes on. */
+static void
+fails_what_finds_no_room(void **state)
+{
+	struct test *x = *state;
+	struct order o = { .queue_ms = 0 };
+	struct msg_gap gap;
+	struct posted *p;
+
+	new_device(x, "d1", 0);
+	(void)online(x, 0, "d1");
+	listen_as(x, "owner");
+	fill_outbox(x, ref_slot(device_ref(x, 0)));
+	fill_outbox(x, GATEWAY_SLOT + 1);
+	post_order(x, &o);
+	storage_role.batch_end(&x->t.w);
+	world_run(&x->t);
+	empty_outboxes(x);
+	world_forget(&x->t);
+	storage_role.batch_end(&x->t.w);
+	world_run(&x->t);
+	assert_int_equal(world_count(&x->t, MSG_gap), 2);
+	for (unsigned i = 0; i < 2; i++) {
+		p = world_posted(&x->t, MSG_gap, i);
+		assert_int_equal(p->slot, GATEWAY_SLOT + i);
+		assert_int_equal(msg_unpack_gap(&gap, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+		assert_true(gap.dropped >= 1 && gap.since > 0);
+	}
+	assert_int_equal(rest_(x, "owner", ROUTE_device_commands, "d1", NULL, NULL), 200);
+	assert_has(x, "\"status\":\"expired\"");
+	assert_has(x, "\"outcome\":\"not_sent\"");
+	/* Its connection took nothing, and is taken for gone; another one is fine. */
+	(void)online(x, 0, "d1");
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	assert_true(world_count(&x->t, MSG_publish) > 0);
+	assert_int_equal(world_count(&x->t, MSG_gap), 0);
+}
+
+/* What waits for a device goes in steps, in order, and what comes meanwhile goes behind it. */
+static void
+pumps_in_steps(void **state)
+{
+	struct test *x = *state;
+	struct order o = { .queue_ms = 60000 };
+	uint8_t ids[100][UUID_LEN];
+	struct msg_device_auth in = { .by_token = 1 };
+	unsigned n = 0;
+
+	new_device(x, "d1", 0);
+	for (int i = 0; i < 99; i++) {
+		assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+		memcpy(ids[i], x->last_id, UUID_LEN);
+	}
+	world_forget(&x->t);
+	in.ref = device_ref(x, 0);
+	in.request = ++x->t.requests;
+	must(auth_device_token_hash(slice_of(x->token[0]), in.token_hash) == 0);
+	world_post(&x->t, device_auth, &in);
+	post_order(x, &o);		/* in the same batch */
+	memcpy(ids[99], x->last_id, UUID_LEN);
+	world_run(&x->t);
+	for (size_t i = 0; i < x->t.posted_count; i++) {
+		const struct posted *p = &x->t.posted[i];
+		struct msg_device_send m;
+
+		if (p->kind != MSG_device_send)
+			continue;
+		assert_int_equal(msg_unpack_device_send(&m, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+		assert_memory_equal(m.command, ids[n], UUID_LEN);
+		n++;
+	}
+	assert_int_equal(n, 100);
 }
 
 static void
@@ -2244,10 +2230,11 @@ main(void)
 		T(limits_the_queue), T(cancels), T(judges_conditions),
 		T(does_not_run_what_is_given_up), T(remembers_keys), T(takes_back_what_was_not_sent),
 		T(reconciles), T(keeps_permissions), T(subscribes), T(decides_on_visitors), T(takes_tickets_once),
-		T(tells_values_by_rest), T(stores_telemetry), T(forgets_telemetry), T(stores_telemetry_once),
+		T(tells_values_by_rest), T(stores_telemetry), T(forgets_telemetry), T(counts_lost_telemetry),
 		T(stores_telemetry_before_it_ends), T(loses_telemetry_alone), T(shows_what_was_missed), T(cursors_say_nothing),
 		T(counts_by_tenant), T(ends_all_commands), T(looks_in_steps), T(limits_shares),
-		T(reads_a_batch_again), T(survives_a_full_disk), T(survives_a_lock), T(takes_back_claims), T(forgets_old_things),
+		T(fails_what_finds_no_room), T(pumps_in_steps),
+		T(survives_a_full_disk), T(survives_a_lock), T(claims_after_the_commit), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
 	};
 

@@ -47,6 +47,12 @@ worker_alive(struct worker *w)
 }
 
 void
+worker_soon(struct worker *w)
+{
+	(void)w;
+}
+
+void
 worker_done(struct worker *w)
 {
 	w->draining = true;
@@ -64,7 +70,7 @@ world_open(struct world *t, const char *url, bool members_view)
 {
 	struct shm_sizes sizes = {
 		.slots = 4, .devices = 20000, .commands = 20000, .topics = 1000, .limits = 16,
-		.mailbox_bytes = 8u << 20, .counters = STAT_CELLS
+		.mailbox_bytes = 8u << 20, .counters = STAT_CELLS, .effects = 1u << STORAGE_SLOT
 	};
 
 	memset(t, 0, sizeof(*t));
@@ -187,36 +193,22 @@ world_post_record(struct world *t, uint16_t kind)
 	must(mailbox_post(t->shm, STORAGE_SLOT, kind, &iov, 1) == 0);
 }
 
-static void
-read_all(struct world *t)
-{
-	struct mail mail;
-	unsigned n = 0;
-
-	t->w.now_ms = clock_now_ms();
-	t->w.mono_ms = clock_mono_ms();
-	while (mailbox_next(&t->w.mailbox, &mail) == 1) {
-		storage_role.mail(&t->w, &mail);
-		if (++n % storage_role.batch_max == 0) {
-			storage_role.batch_end(&t->w);
-			mailbox_consume(&t->w.mailbox);
-		}
-	}
-	storage_role.batch_end(&t->w);
-}
-
+/* As role.c does, until nothing comes any more. */
 void
 world_run(struct world *t)
 {
-	read_all(t);
-	mailbox_consume(&t->w.mailbox);
-	world_collect(t);
-}
+	struct mail mail;
+	unsigned n;
 
-void
-world_run_unconsumed(struct world *t)
-{
-	read_all(t);
+	do {
+		t->w.now_ms = clock_now_ms();
+		t->w.mono_ms = clock_mono_ms();
+		for (n = 0; n < storage_role.batch_max && mailbox_next(&t->w.mailbox, &mail) == 1; n++)
+			if (!mailbox_had(&mail, t->own_tags))
+				storage_role.mail(&t->w, &mail);
+		storage_role.batch_end(&t->w);
+		mailbox_consume(&t->w.mailbox);
+	} while (n > 0);
 	world_collect(t);
 }
 
@@ -236,6 +228,8 @@ world_collect(struct world *t)
 		while (mailbox_next(&t->inbox[slot], &mail) == 1) {
 			struct posted *p;
 
+			if (mailbox_had(&mail, t->tags[slot]))
+				continue;
 			t->posted_total++;
 			if (!t->keep_posted)
 				continue;

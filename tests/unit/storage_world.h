@@ -32,6 +32,7 @@ struct world {
 	struct worker w;
 	struct worker reader;		/* started with the first world_read() */
 	struct mailbox_reader inbox[3];	/* of the gateways, by slot */
+	uint64_t tags[3][SHM_MAX_SLOTS], own_tags[SHM_MAX_SLOTS];	/* mailbox_had() of the gateways, and of storage */
 	struct posted *posted;		/* taken out of the gateways' mailboxes, in order for each slot */
 	size_t posted_count, posted_cap;
 	uint64_t requests;
@@ -57,9 +58,8 @@ void world_post_record(struct world *t, uint16_t kind);
 void world_read_record(struct world *t, uint16_t kind);
 #define world_read(t, name, m) \
 	(buf_clear(&(t)->record), msg_pack_##name(&(t)->record, (m)), world_read_record((t), MSG_##name))
-/* Storage reads all its mail: as one batch, committed and consumed unless consume is false. Then the posts are collected. */
+/* Storage reads all its mail, in batches, and what it posts to itself. Then the posts are collected. */
 void world_run(struct world *t);
-void world_run_unconsumed(struct world *t);
 void world_tick(struct world *t);
 void world_collect(struct world *t);
 void world_forget(struct world *t);	/* what was posted so far */

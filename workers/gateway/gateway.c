@@ -177,6 +177,13 @@ gateway_mail(struct worker *w, const struct mail *mail)
 		deliver_here(g, &m);
 		break;
 	}
+	case MSG_gap: {
+		struct msg_gap m;
+
+		UNPACK(gap, mail, &m);
+		deliver_gap(g, &m);
+		break;
+	}
 	case MSG_store_reply: {
 		struct msg_store_reply m;
 

@@ -162,8 +162,8 @@ command_event(struct storage *s, const struct db_device *d, const struct db_comm
 {
 	struct buf *b = &s->event_json;
 	struct db_event e = {
-		.event = slice_of(name), .epoch = c->sent_epoch, .actor = c->requested_by, .type = SLICE("command_status"),
-		.admins = ADMINS_AND_MEMBERS
+		.event = slice_of(name), .epoch = c->sent_epoch, .actor = c->requested_by,
+		.type = SLICE("command_status"), .admins = ADMINS_AND_MEMBERS
 	};
 
 	buf_clear(b);

@@ -142,16 +142,8 @@ command_ack(struct storage *s, const struct msg_command_ack *m)
 		return result == DB_FAILED ? DB_FAILED : refuse_unknown(s, m);
 	if (c->status == COMMAND_QUEUED)
 		return refuse_unknown(s, m);		/* never sent: the device can't know it */
-	if (command_is_final(c->status) && c->status != COMMAND_TIMEOUT) {
-		/* Read again after a crash: this is the ack that made it final. */
-		if (s->record.again && m->status != ACK_UNKNOWN && m->status != ACK_ACCEPTED &&
-		    c->status == status_of(m)) {
-			command_publish(s, d, c, 0, 0);
-			effect_pending_remove(s, c->id);
-			return ok(s, m);
-		}
+	if (command_is_final(c->status) && c->status != COMMAND_TIMEOUT)
 		return refuse_final(s, m);
-	}
 	if (m->status == ACK_UNKNOWN)
 		return on_unknown(s, d, c, m);
 	if (m->verdict == PENDING_LOST && c->status != COMMAND_TIMEOUT &&
@@ -180,7 +172,7 @@ command_ack(struct storage *s, const struct msg_command_ack *m)
 
 struct over {
 	struct storage *s;
-	uint8_t id[OVER_MAX][UUID_LEN];
+	uint8_t id[COMMAND_STEP][UUID_LEN];
 	unsigned count;
 };
 
@@ -192,7 +184,7 @@ look(void *arg, const struct pending_view *v)
 	struct storage *s = o->s;
 	int64_t overdue = s->desk.mono - v->deadline_mono_ms;
 
-	if (o->count == OVER_MAX)
+	if (o->count == COMMAND_STEP)
 		return;
 	if (v->state == PENDING_EXECUTED || v->state == PENDING_FAILED) {
 		/* A live decider's record is on its way; a dead one's may be in the mailbox. */
@@ -200,7 +192,7 @@ look(void *arg, const struct pending_view *v)
 		int64_t lost = v->decided_by < SHM_MAX_SLOTS ?
 		    s->desk.mono - s->sweep.lost_mono[v->decided_by] : DEAD_DECIDER_MS;
 
-		if (mailbox_used(s->desk.shm, s->desk.w->slot) > 0 || s->batch.kept_count > 0)
+		if (mailbox_used(s->desk.shm, s->desk.w->slot) > 0 || batch_has_kept(s))
 			return;
 		if (live ? overdue >= FORGOTTEN_MS : lost >= DEAD_DECIDER_MS)
 			pending_undecide(s->desk.shm, v->id, v->decided_by, v->decided_generation);
@@ -267,7 +259,7 @@ look_at_row(void *arg, const struct db_command *c)
 		memcpy(page->over.id[page->over.count++], c->id, UUID_LEN);
 	else
 		s->roomless.seen = true;
-	return true;
+	return page->over.count < COMMAND_STEP;
 }
 
 /* One step of a walk over all commands without a result, repeated while one has no entry. */
@@ -279,9 +271,10 @@ roomless_deadlines(struct storage *s)
 	TRY(DB(s->desk.db, command_open, 0, s->roomless.at, OVER_MAX, look_at_row, &page));
 	for (unsigned i = 0; i < page.over.count; i++)
 		TRY(time_out(s, page.over.id[i]));
+	s->more = s->more || page.over.count == COMMAND_STEP;
 	if (page.over.count > 0)	/* whether that is committed the next walk sees */
 		s->roomless.seen = true;
-	if (page.rows == OVER_MAX)
+	if (page.rows == OVER_MAX || page.over.count == COMMAND_STEP)
 		return DB_OK;
 	s->roomless.any = s->roomless.seen;
 	s->roomless.seen = false;
@@ -298,5 +291,6 @@ command_deadlines(struct storage *s)
 		pending_walk(s->desk.shm, look, &o);
 	for (unsigned i = 0; i < o.count; i++)
 		TRY(time_out(s, o.id[i]));
+	s->more = o.count == COMMAND_STEP;
 	return s->roomless.any ? roomless_deadlines(s) : DB_OK;
 }

@@ -52,8 +52,6 @@ answer_known(struct storage *s, const struct db_device *d, const struct command_
 {
 	struct db_command *c = &s->desk.command;
 	enum db_result result = DB(s->desk.db, command_get, id, c);
-	uint64_t ref;
-	int64_t epoch, last_seen;
 
 	if (result == DB_FAILED)
 		return DB_FAILED;
@@ -62,13 +60,6 @@ answer_known(struct storage *s, const struct db_device *d, const struct command_
 		    "this id or key belongs to another command");
 		return DB_OK;
 	}
-	/*
-	 * Committed by a predecessor that may have died before it was posted: a device runs one id
-	 * once.
-	 */
-	if (s->record.again && c->status == COMMAND_SENT &&
-	    storage_route(s, d, &ref, &epoch, &last_seen) && epoch == c->sent_epoch)
-		command_post(s, d, c, ref);
 	command_answer(s, d, c, o->ref, o->request);
 	return DB_OK;
 }
@@ -135,28 +126,36 @@ store_unsent(struct storage *s, const struct db_device *d, struct db_command *c,
 	return DB_OK;
 }
 
+/* In the device's queue, for so long at most. */
 static enum db_result
-store_offline(struct storage *s, const struct db_device *d, struct db_command *c,
-    const struct command_order *o)
+store_waiting(struct storage *s, const struct db_device *d, struct db_command *c, const struct command_order *o,
+    int64_t queue_ms)
 {
 	int64_t waiting;
 
-	if (o->queue_ms == 0 && o->store_unsent)
-		return store_unsent(s, d, c, o, COMMAND_EXPIRED, "expired", "command_expired");
-	if (o->queue_ms == 0) {
-		reply_error(&s->desk, o->request, o->ref, ERROR_device_offline, NULL, NULL);
-		return DB_OK;
-	}
 	TRY(DB(s->desk.db, command_queued_count, d->pk, &waiting));
 	if (waiting >= COMMAND_QUEUE_MAX) {
 		reply_error(&s->desk, o->request, o->ref, ERROR_too_many, NULL,
 		    "too many commands wait for this device");
 		return DB_OK;
 	}
-	c->queue_until = s->desk.now + o->queue_ms;
+	c->queue_until = s->desk.now + queue_ms;
 	if (s->queue_next > c->queue_until || s->queue_next == 0)
 		s->queue_next = c->queue_until;
 	return store_unsent(s, d, c, o, COMMAND_QUEUED, NULL, NULL);
+}
+
+static enum db_result
+store_offline(struct storage *s, const struct db_device *d, struct db_command *c,
+    const struct command_order *o)
+{
+	if (o->queue_ms == 0 && o->store_unsent)
+		return store_unsent(s, d, c, o, COMMAND_EXPIRED, "expired", "command_expired");
+	if (o->queue_ms == 0) {
+		reply_error(&s->desk, o->request, o->ref, ERROR_device_offline, NULL, NULL);
+		return DB_OK;
+	}
+	return store_waiting(s, d, c, o, o->queue_ms);
 }
 
 enum db_result
@@ -174,17 +173,11 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 	uint8_t hash[SHA256_LEN];
 	uint64_t ref;
 	int64_t epoch, last_seen;
+	bool more;
 	enum db_result result = check_key(s, d, o, hash);
 
 	if (result != DB_NONE)
 		return result;
-	if (s->record.again) {
-		result = DB(s->desk.db, command_get, o->id, &s->desk.command);
-		if (result == DB_OK)
-			return answer_known(s, d, o, o->id);
-		if (result == DB_FAILED)
-			return DB_FAILED;
-	}
 	memcpy(c.id, o->id, sizeof(c.id));
 	if (o->queue_ms > 0)
 		c.queue_until = s->desk.now + o->queue_ms;
@@ -193,10 +186,12 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 		command_trace(s, &c, "stored");
 		result = store_offline(s, d, &c, o);
 	} else {
-		TRY(command_pump(s, d));		/* what was accepted before goes first */
+		TRY(command_pump(s, d, &more));		/* what was accepted before goes first */
 		buf_clear(&s->trace);
 		command_trace(s, &c, "stored");
-		if (o->only_if_json.len > 0 && !condition_met(o->only_if_json, d, last_seen,
+		if (more)		/* they take their steps; it goes behind them */
+			result = store_waiting(s, d, &c, o, o->queue_ms > 0 ? o->queue_ms : o->timeout_ms);
+		else if (o->only_if_json.len > 0 && !condition_met(o->only_if_json, d, last_seen,
 		    s->desk.now)) {
 			command_set_error(&c, &error, "precondition",
 			    "the condition of onlyIf is not met");
@@ -243,13 +238,6 @@ command_new(struct storage *s, const struct msg_command_new *m)
 	if (!may) {
 		reply_error(&s->desk, m->request, m->ref, ERROR_no_access, NULL, NULL);
 		return DB_OK;
-	}
-	if (s->record.again && storage_too_late(s, m->at)) {
-		result = DB(s->desk.db, command_get, m->command_id, &s->desk.command);
-		if (result == DB_NONE)		/* a predecessor did not come to it either */
-			reply_error(&s->desk, m->request, m->ref, ERROR_unavailable, NULL, NULL);
-		if (result != DB_OK)
-			return result == DB_FAILED ? DB_FAILED : DB_OK;
 	}
 	return command_order(s, d, &o);
 }

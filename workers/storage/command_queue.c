@@ -6,10 +6,28 @@
 #include "base/must.h"
 #include "storage/storage.h"
 
-#define DUE_STEP 256
+#define DUE_STEP COMMAND_STEP
+
+static void
+pump_on(struct storage *s, const struct db_device *d)
+{
+	struct msg_command_pump_on m = { .device_pk = d->pk, .tenant = d->tenant, .device = d->id };
+
+	buf_clear(&s->desk.pack);
+	msg_pack_command_pump_on(&s->desk.pack, &m);
+	effect_post(s, s->desk.w->slot, MSG_command_pump_on, buf_slice(&s->desk.pack));
+}
 
 enum db_result
-command_pump(struct storage *s, const struct db_device *d)
+command_pump_on(struct storage *s, const struct msg_command_pump_on *m)
+{
+	enum db_result result = storage_device(s, m->device_pk, m->tenant, m->device);
+
+	return result == DB_OK ? command_pump(s, &s->desk.device, NULL) : result;
+}
+
+enum db_result
+command_pump(struct storage *s, const struct db_device *d, bool *more)
 {
 	struct db_command *c = &s->desk.command;
 	struct db_device whole = { .text = BUF_INIT };
@@ -17,12 +35,21 @@ command_pump(struct storage *s, const struct db_device *d)
 	uint64_t ref;
 	int64_t epoch, last_seen;
 	enum db_result result = DB_OK;
+	unsigned n = 0;
 
+	if (more != NULL)
+		*more = false;
 	if (!storage_route(s, d, &ref, &epoch, &last_seen))
 		return DB_OK;
 	while ((result = DB(s->desk.db, command_queued_first, d->pk, c)) == DB_OK) {
 		bool expired = c->queue_until != 0 && c->queue_until <= s->desk.now;
 
+		if (n++ == COMMAND_STEP || batch_is_large(s)) {
+			pump_on(s, d);
+			if (more != NULL)
+				*more = true;
+			break;
+		}
 		if (!expired && c->only_if_json.len > 0 && whole.pk == 0 &&
 		    (result = DB(s->desk.db, device_by_pk, d->pk, true, &whole)) != DB_OK)
 			break;
@@ -69,6 +96,7 @@ command_queue_tick(struct storage *s)
 	if (s->queue_next == 0 || s->queue_next > s->desk.now)
 		return DB_OK;
 	TRY(DB(s->desk.db, command_queue_due, s->desk.now, DUE_STEP, note_due, &due, &s->queue_next));
+	s->more = due.count == DUE_STEP;
 	for (unsigned i = 0; i < due.count; i++) {
 		enum db_result result = DB(s->desk.db, command_get, due.id[i], c);
 
@@ -112,7 +140,7 @@ command_cancel(struct storage *s, const struct msg_command_cancel *m)
 	}
 	if (c->status == COMMAND_QUEUED) {
 		TRY(command_move_telling(s, d, c, COMMAND_CANCELLED, "cancelled", m->ref, &event));
-	} else if (!(s->record.again && c->status == COMMAND_CANCELLED)) {
+	} else {
 		reply_error(&s->desk, m->request, m->ref, ERROR_conflict, NULL,
 		    "the command is no longer queued");
 		return DB_OK;

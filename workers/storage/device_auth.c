@@ -3,10 +3,9 @@
  *
  *	1. the token's hash, or tenant and id of a verified JWT, find the device
  *	2. epoch + 1 and the event, in the transaction
- *	3. the directory entry is claimed at once, so that commands of the same batch find it;
- *	   taken back when the commit fails
- *	4. after the commit: the answer, 4009 to the one replaced, device_connected to viewers,
- *	   and all that waited for the device, in order
+ *	3. after the commit: the directory entry is claimed, which later records of the batch see already
+ *	   (batch_find), the answer, 4009 to the one replaced, device_connected to viewers, and what
+ *	   waited for the device, in order
  *
  * A connected device may show its token once more; that changes nothing.
  */
@@ -30,7 +29,7 @@ storage_route(const struct storage *s, const struct db_device *d, uint64_t *ref,
 {
 	struct directory_view v;
 
-	if (directory_find(s->desk.shm, desk_device_key(&s->desk, d), &v) != 1)
+	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
 		return false;
 	*last_seen = v.last_seen_ms;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
@@ -100,46 +99,24 @@ list_unknown(struct storage *s, const struct db_device *d)
 	return DB_OK;
 }
 
-static void
-remember_claim(struct storage *s, struct claim claim)
-{
-	struct batch *b = &s->batch;
-
-	if (b->claim_count == b->claim_cap) {
-		b->claim_cap = b->claim_cap > 0 ? b->claim_cap * 2 : 64;
-		b->claims = must_realloc(b->claims, b->claim_cap * sizeof(*b->claims));
-	}
-	b->claims[b->claim_count++] = claim;
-}
-
-/* Claims the directory entry with an epoch above all before it.  -1: the directory is full. */
+/*
+ * Whom the connection replaces, and an epoch above all before it: the store may be older than the directory (it
+ * was restored). -1: the directory is full.
+ */
 static int
-claim(struct storage *s, struct db_device *d, unsigned transport, uint64_t ref, int64_t *epoch,
-    uint64_t *old_ref, struct directory_view *view)
+find_old(struct storage *s, const struct db_device *d, unsigned transport, uint64_t ref, int64_t *epoch,
+    uint64_t *old_ref)
 {
-	struct hash128 key = desk_device_key(&s->desk, d);
-	struct claim undo = { .device = key, .device_pk = d->pk, .ref = ref,
-	    .transport = (uint8_t)transport };
-	int claimed;
+	struct directory_view view;
 
-	if (directory_find(s->desk.shm, key, view) == 1)
-		undo.old_epoch = view->epoch[transport];
-	claimed = directory_claim(s->desk.shm, key, d->pk, (enum directory_transport)transport, ref,
-	    *epoch, s->desk.now, old_ref, view);
-	if (claimed == 0) {
-		/* The store is older than the directory (it was restored): go on from there. */
-		for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++)
-			if (view->epoch[t] >= *epoch)
-				*epoch = view->epoch[t] + 1;
-		claimed = directory_claim(s->desk.shm, key, d->pk, (enum directory_transport)transport,
-		    ref, *epoch, s->desk.now, old_ref, view);
-	}
-	if (claimed != 1)
-		return -1;
-	if (*old_ref == ref)
-		*old_ref = REF_NONE;
-	undo.old_ref = *old_ref;
-	remember_claim(s, undo);
+	*old_ref = REF_NONE;
+	if (batch_find(s, desk_device_key(&s->desk, d), &view) != 1)
+		return directory_count(s->desk.shm) + s->batch.claim_count < shm_sizes(s->desk.shm)->devices ? 0 : -1;
+	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++)
+		if (view.ref[t] != REF_NONE && view.epoch[t] >= *epoch)
+			*epoch = view.epoch[t] + 1;
+	if (view.ref[transport] != ref)
+		*old_ref = view.ref[transport];
 	return 0;
 }
 
@@ -171,49 +148,38 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 	struct db_device *d = &s->desk.device;
 	unsigned transport = m->transport < DIRECTORY_TRANSPORTS ? m->transport : DIRECTORY_WS;
 	struct msg_device_welcome yes = { .request = m->request, .ref = m->ref };
-	struct directory_view view;
-	uint64_t old_ref = REF_NONE;
+	uint64_t old_ref;
 	int64_t epoch;
-	bool done;
 	enum db_result result = find(s, m, d);
 
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	if (result == DB_NONE)
 		return refuse(s, m, ERROR_invalid_token);
-
-	/* Read again after a crash, and committed before it? */
-	done = s->record.again && (d->online & 1u << transport) && d->conn[transport] == m->ref;
-	epoch = done ? d->epoch_of[transport] : d->epoch + 1;
-	TRY(batch_begin(s));
-	if (claim(s, d, transport, m->ref, &epoch, &old_ref, &view) == -1) {
+	epoch = d->epoch + 1;
+	if (find_old(s, d, transport, m->ref, &epoch, &old_ref) == -1) {
 		log_error("the directory of devices is full: a device is refused");
 		return refuse(s, m, ERROR_too_many);
 	}
-	/* The claim of a predecessor that died may have hidden whom it replaced. */
-	if (done)
-		old_ref = d->replaced;
-	else if (s->record.again && old_ref == REF_NONE && (d->online & 1u << transport) &&
-	    d->conn[transport] != m->ref)
-		old_ref = d->conn[transport];
-	if (!done)
-		TRY(DB(s->desk.db, device_connected, d->pk, transport, epoch, m->ref, old_ref, s->desk.now));
+	TRY(batch_begin(s));
+	TRY(DB(s->desk.db, device_connected, d->pk, transport, epoch, m->ref, s->desk.now));
 	TRY(list_unknown(s, d));
 
 	yes.device_pk = d->pk;
 	yes.epoch = epoch;
-	yes.entry = view.index;
-	yes.entry_generation = view.generation;
 	yes.tenant = d->tenant;
 	yes.device = d->id;
 	yes.audience = d->audience;
 	yes.reconcile_json = buf_slice(&s->desk.json);
 	yes.replaces = old_ref != REF_NONE &&
 	    slot_is_live(s->desk.shm, ref_slot(old_ref), (uint16_t)ref_slot_gen(old_ref));
-	post_to_ref(&s->desk, device_welcome, &yes);
+	buf_clear(&s->desk.pack);
+	msg_pack_device_welcome(&s->desk.pack, &yes);
+	effect_claim(s, desk_device_key(&s->desk, d), d->pk, transport, m->ref, epoch, MSG_device_welcome,
+	    buf_slice(&s->desk.pack));
 	kick_old(s, old_ref);
 	TRY(tell_connected(s, d, transport, epoch));
-	return command_pump(s, d);
+	return command_pump(s, d, NULL);
 }
 
 enum db_result

@@ -9,7 +9,7 @@
 #include "shm/shm.h"
 #include "storage/storage.h"
 
-#define WALK_STEP	2048		/* entries of the directory per tick */
+#define WALK_STEP	128		/* entries of the directory per batch */
 #define ROWS_STEP	2000		/* device numbers looked at per tick */
 
 enum db_result
@@ -24,11 +24,7 @@ presence_end(struct storage *s, const struct db_device *d, unsigned transport, i
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	effect_release(s, desk_device_key(&s->desk, d), transport, ref);
-	/*
-	 * Read again after a crash: the row says it is over, the event may not have been told yet.
-	 */
-	if (result == DB_NONE && !(s->record.again && d->epoch_of[transport] == epoch &&
-	    slice_eq(d->gone_reason, reason)))
+	if (result == DB_NONE)
 		return DB_NONE;
 
 	buf_clear(&s->event_json);
@@ -51,7 +47,7 @@ device_gone(struct storage *s, const struct msg_device_gone *m)
 	enum db_result result = storage_device(s, m->device_pk, m->tenant, m->device);
 
 	if (result == DB_OK) {
-		if (last_seen == 0 && directory_find(s->desk.shm, desk_device_key(&s->desk, d), &v) == 1 &&
+		if (last_seen == 0 && batch_find(s, desk_device_key(&s->desk, d), &v) == 1 &&
 		    v.ref[transport] == m->ref)
 			last_seen = v.last_seen_ms;
 		TRY(presence_end(s, d, transport, m->epoch, m->ref, at, last_seen, m->reason));
@@ -67,7 +63,7 @@ presence_stale(struct storage *s, const struct db_device *d, uint64_t ref)
 {
 	struct directory_view v;
 
-	if (directory_find(s->desk.shm, desk_device_key(&s->desk, d), &v) != 1)
+	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
 		return DB_OK;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++)
 		if (v.ref[t] == ref)
@@ -82,7 +78,7 @@ presence_revoke(struct storage *s, const struct db_device *d, const char *reason
 {
 	struct directory_view v;
 
-	if (directory_find(s->desk.shm, desk_device_key(&s->desk, d), &v) != 1)
+	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
 		return DB_OK;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
 		struct msg_kick kick = { .ref = v.ref[t], .asked_at = asked_at,
@@ -165,7 +161,7 @@ walk_directory(struct storage *s)
 	struct lost l = { s, DB_OK, 0 };
 
 	directory_walk(s->desk.shm, &p->directory_at, WALK_STEP, look_at_entry, &l);
-	p->walking = p->directory_at != 0;
+	p->walking = s->more = p->directory_at != 0;
 	if (!p->walking && p->directory_due != 0 && p->directory_due <= s->desk.mono)
 		p->directory_due = 0;
 	return l.result == DB_FAILED ? DB_FAILED : DB_OK;
@@ -185,7 +181,7 @@ note_row(void *arg, const struct db_device *d)
 {
 	struct rows *r = arg;
 	struct directory_view v;
-	bool held = directory_find(r->s->desk.shm, desk_device_key(&r->s->desk, d), &v) == 1;
+	bool held = batch_find(r->s, desk_device_key(&r->s->desk, d), &v) == 1;
 
 	for (unsigned t = 0; t < DB_TRANSPORTS; t++) {
 		if ((d->online & 1u << t) && !(held && v.ref[t] != REF_NONE)) {
@@ -206,7 +202,7 @@ end_row(struct storage *s, int64_t pk)
 
 	if (result != DB_OK)
 		return result;
-	held = directory_find(s->desk.shm, desk_device_key(&s->desk, d), &v) == 1;
+	held = batch_find(s, desk_device_key(&s->desk, d), &v) == 1;
 	for (unsigned t = 0; t < DB_TRANSPORTS; t++)
 		if ((d->online & 1u << t) && !(held && v.ref[t] != REF_NONE))
 			TRY(presence_end(s, d, t, d->epoch_of[t], d->conn[t], s->desk.now, d->last_seen,
@@ -223,13 +219,14 @@ walk_rows(struct storage *s)
 	enum db_result result = DB(s->desk.db, device_online, p->rows_at, p->rows_at + ROWS_STEP, &last,
 	    note_row, &r);
 
-	for (size_t i = 0; i < r.pks.len && result != DB_FAILED; i += sizeof(pk)) {
+	for (size_t i = 0; i < r.pks.len && result != DB_FAILED && !s->more; i += sizeof(pk)) {
 		memcpy(&pk, r.pks.data + i, sizeof(pk));
 		result = end_row(s, pk);
+		s->more = batch_is_large(s);	/* what is left of these rows is found again */
 	}
 	buf_fini(&r.pks);
-	if (result == DB_FAILED)
-		return DB_FAILED;
+	if (result == DB_FAILED || s->more)
+		return result == DB_FAILED ? DB_FAILED : DB_OK;
 	p->rows_at += ROWS_STEP;
 	if (p->rows_at >= last)
 		p->rows_due = 0;
@@ -262,7 +259,7 @@ presence_tick(struct storage *s)
 	note_deaths(s);
 	if (p->walking || (p->directory_due != 0 && p->directory_due <= s->desk.mono))
 		TRY(walk_directory(s));
-	if (p->rows_due != 0 && p->rows_due <= s->desk.mono)
+	if (!s->more && p->rows_due != 0 && p->rows_due <= s->desk.mono)
 		TRY(walk_rows(s));
 	return DB_OK;
 }

@@ -1,7 +1,7 @@
 /*
  * recover.c: what a new storage process does before it reads its mailbox: the
- * pending table is made to agree with the store.  Whatever a predecessor did
- * and did not tell is in the mailbox still, and is told when it is read again.
+ * pending table is made to agree with the store.  What a predecessor had
+ * committed and not carried out is carried out after that (batch_start).
  */
 #include "base/log.h"
 #include "shm/shm.h"
@@ -73,10 +73,9 @@ recover(struct storage *s)
 		return -1;
 	began = boot != s->boot;
 	if (began && (DB(s->desk.db, begin) != DB_OK || DB(s->desk.db, meta_set, "boot", s->boot) != DB_OK ||
-	    sample_unmark(s) != DB_OK || DB(s->desk.db, commit) != DB_OK))
+	    DB(s->desk.db, commit) != DB_OK))
 		return -1;
-	if (sample_start(s) == -1)
-		return -1;
+	sample_start(s);
 	pending_walk(s->desk.shm, drop_if_stale, &st);
 	db_command_fini(&st.command);
 	do {

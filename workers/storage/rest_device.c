@@ -62,13 +62,8 @@ insert(struct storage *s, const struct rest *r, struct db_device *d)
 		return rest_error(&s->desk, r, ERROR_internal, NULL, NULL);
 	TRY(batch_begin(s));
 	result = DB(s->desk.db, device_insert, d, hash);
-	if (result == DB_EXISTS) {
-		/* Read again after a crash: it is the one that this request made. */
-		if (s->record.again && DB(s->desk.db, device_by_token, hash, &s->desk.device) == DB_OK &&
-		    slice_eq(s->desk.device.id, d->id))
-			return answer_with_token(s, r, s->desk.device.pk, 201);
+	if (result == DB_EXISTS)
 		return rest_error(&s->desk, r, ERROR_conflict, "deviceId", "the id is taken");
-	}
 	if (result != DB_OK)
 		return result;
 	TRY(event_tell(s, d, "device_registered", r->who.user, SLICE("{}")));
@@ -121,7 +116,7 @@ rest_device_register(struct storage *s, const struct rest *r)
 			d.owner = f.field[FIELD_device_register_ownerId].str;
 		audience_put(&audience, 0, AUDIENCE_OWNER, d.owner);
 		d.audience = buf_slice(&audience);
-		result = s->record.again ? DB_OK : tenant_room(s, r);
+		result = tenant_room(s, r);
 		if (result == DB_NONE)
 			result = rest_error(&s->desk, r, ERROR_too_many, NULL,
 			    "the tenant has as many devices as it may");
@@ -213,13 +208,10 @@ rest_device_update(struct storage *s, const struct rest *r)
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
-/* Its open commands, which nobody will hear of any more: a page of them. */
-#define OPEN_PAGE 1000
-
+/* Its open commands, which nobody will hear of any more: some that have not ended. */
 struct open_commands {
-	struct buf ids;
-	int64_t last_pk;
-	unsigned rows;
+	uint8_t id[COMMAND_STEP][UUID_LEN];
+	unsigned count;
 };
 
 static bool
@@ -227,55 +219,53 @@ note_command(void *arg, const struct db_command *c)
 {
 	struct open_commands *o = arg;
 
-	o->rows++;
-	o->last_pk = c->pk;
 	if (c->status == COMMAND_QUEUED || c->status == COMMAND_SENT || c->status == COMMAND_ACCEPTED)
-		buf_put(&o->ids, c->id, UUID_LEN);
-	return true;
+		memcpy(o->id[o->count++], c->id, UUID_LEN);
+	return o->count < COMMAND_STEP;
 }
 
-/* What waits is cancelled, what was sent times out at once: whoever waits for an answer has it. */
+/*
+ * What waits is cancelled, what was sent times out at once: whoever waits for an answer has it.  *more: it was a
+ * step, and there may be others.
+ */
 static enum db_result
-end_commands(struct storage *s, const struct db_device *d)
+end_commands(struct storage *s, const struct db_device *d, bool *more)
 {
-	struct open_commands o = { .last_pk = 0 };
+	struct open_commands o = { .count = 0 };
 	struct db_command *c = &s->desk.command;
-	enum db_result result;
+	unsigned n = 0;
 
-	do {
-		o.rows = 0;
-		buf_clear(&o.ids);
-		result = DB(s->desk.db, command_open, d->pk, o.last_pk, OPEN_PAGE, note_command, &o);
-		for (size_t i = 0; i < o.ids.len && result != DB_FAILED; i += UUID_LEN) {
-			result = DB(s->desk.db, command_get, (const uint8_t *)o.ids.data + i, c);
-			if (result == DB_OK)
-				result = c->status == COMMAND_QUEUED ?
-				    command_move(s, d, c, COMMAND_CANCELLED, "cancelled") :
-				    command_move(s, d, c, COMMAND_TIMEOUT, "timeout");
-		}
-	} while (o.rows == OPEN_PAGE && result != DB_FAILED);
-	buf_fini(&o.ids);
-	return result == DB_FAILED ? DB_FAILED : DB_OK;
+	TRY(DB(s->desk.db, command_open, d->pk, 0, INT32_MAX, note_command, &o));
+	for (; n < o.count && !batch_is_large(s); n++) {
+		enum db_result result = DB(s->desk.db, command_get, o.id[n], c);
+
+		c->open = false;	/* nobody is left who could tell its result */
+		if (result == DB_OK)
+			result = c->status == COMMAND_QUEUED ?
+			    command_move(s, d, c, COMMAND_CANCELLED, "cancelled") :
+			    command_move(s, d, c, COMMAND_TIMEOUT, "timeout");
+		if (result == DB_FAILED)
+			return DB_FAILED;
+	}
+	*more = n < o.count || o.count == COMMAND_STEP;
+	return DB_OK;
 }
 
 enum db_result
 rest_device_delete(struct storage *s, const struct rest *r)
 {
 	struct db_device *d = &s->desk.device;
-	enum db_result result = DB(s->desk.db, device_by_id, r->who.tenant, r->m->target, false, d);
+	enum db_result result = rest_device(&s->desk, r, false, ACCESS_OWNER);
+	bool more;
 
-	if (result == DB_FAILED)
-		return DB_FAILED;
-	/* deleted by the request that is read again */
-	if (result == DB_NONE && s->record.again) {
-		reply_json(&s->desk, r->m->request, r->m->ref, 204, SLICE_NONE);
-		return DB_OK;
-	}
-	result = rest_device(&s->desk, r, false, ACCESS_OWNER);
 	if (result != DB_OK)
 		return result;
 	TRY(batch_begin(s));
-	TRY(end_commands(s, d));
+	TRY(end_commands(s, d, &more));
+	if (more) {
+		storage_go_on(s);
+		return DB_OK;
+	}
 	TRY(presence_revoke(s, d, "deleted", r->m->at));
 	TRY(event_tell(s, d, "device_updated", r->who.user, SLICE("{\"deleted\":true}")));
 	TRY(DB(s->desk.db, device_delete, d->pk, s->desk.now));
@@ -295,14 +285,9 @@ rest_device_token(struct storage *s, const struct rest *r)
 		return result;
 	if (auth_device_token_hash(r->m->token, hash) == -1)
 		return rest_error(&s->desk, r, ERROR_internal, NULL, NULL);
-	result = DB(s->desk.db, device_token_is, d->pk, hash);	/* read again after a crash: done */
-	if (result == DB_NONE) {
-		TRY(batch_begin(s));
-		TRY(DB(s->desk.db, device_set_token, d->pk, hash, s->desk.now));
-		TRY(event_tell(s, d, "token_rotated", r->who.user, SLICE("{}")));
-		TRY(presence_revoke(s, d, "credentials_revoked", r->m->at));
-	} else if (result == DB_FAILED) {
-		return DB_FAILED;
-	}
+	TRY(batch_begin(s));
+	TRY(DB(s->desk.db, device_set_token, d->pk, hash, s->desk.now));
+	TRY(event_tell(s, d, "token_rotated", r->who.user, SLICE("{}")));
+	TRY(presence_revoke(s, d, "credentials_revoked", r->m->at));
 	return answer_with_token(s, r, d->pk, 200);
 }

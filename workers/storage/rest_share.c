@@ -30,7 +30,7 @@ refresh_audience(struct storage *s, const struct db_device *d, int64_t asked_at)
 	result = DB(s->desk.db, share_list, d->pk, pack_share, &audience);
 	if (result == DB_OK)
 		result = DB(s->desk.db, device_set_audience, d->pk, buf_slice(&audience));
-	if (result == DB_OK && directory_find(s->desk.shm, desk_device_key(&s->desk, d), &v) == 1) {
+	if (result == DB_OK && batch_find(s, desk_device_key(&s->desk, d), &v) == 1) {
 		for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
 			struct msg_audience m = { .ref = v.ref[t], .asked_at = asked_at,
 			    .audience = buf_slice(&audience) };
@@ -122,7 +122,7 @@ add(struct storage *s, const struct rest *r, const struct field_value *f)
 		    "the owner has every right already");
 	if (f[FIELD_device_share_expiresAt].present) {
 		share.expires_at = f[FIELD_device_share_expiresAt].i64;
-		if (share.expires_at <= s->desk.now && !s->record.again)
+		if (share.expires_at <= s->desk.now)
 			return rest_error(&s->desk, r, ERROR_invalid_payload, "expiresAt",
 			    "is in the past");
 	}
@@ -174,15 +174,13 @@ rest_share_remove(struct storage *s, const struct rest *r)
 	result = DB(s->desk.db, share_get, d->pk, r->m->target2, &s->desk.share);
 	if (result == DB_FAILED)
 		return DB_FAILED;
-	if (result == DB_NONE && !s->record.again)
+	if (result == DB_NONE)
 		return rest_error(&s->desk, r, ERROR_not_found, NULL,
 		    "the device is not shared with this user");
-	if (result == DB_OK) {
-		TRY(batch_begin(s));
-		TRY(DB(s->desk.db, share_delete, d->pk, r->m->target2));
-		TRY(refresh_audience(s, d, r->m->at));
-		TRY(tell(s, r, d, "device_unshared", r->m->target2, s->desk.share.permission));
-	}
+	TRY(batch_begin(s));
+	TRY(DB(s->desk.db, share_delete, d->pk, r->m->target2));
+	TRY(refresh_audience(s, d, r->m->at));
+	TRY(tell(s, r, d, "device_unshared", r->m->target2, s->desk.share.permission));
 	reply_json(&s->desk, r->m->request, r->m->ref, 204, SLICE_NONE);
 	return DB_OK;
 }

@@ -12,13 +12,16 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "shm/effects.h"
 #include "storage/storage.h"
 #include "store/resume.h"
 
 #define BATCH_MAX	1024
 #define MAILBOX_BYTES	(8u << 20)
 #define RESUME_ROWS	1000		/* at a step */
+#define RESUME_BYTES_MAX (EFFECTS_BYTES / 2)
 #define RESUME_ROWS_MAX	20000		/* others' events among one's own */
+#define STEPS_PER_TICK	32		/* of each duty, when there is much to do */
 #define ANSWER_TAKES_MS	5000		/* at most, from here to whoever asked */
 
 /*
@@ -30,7 +33,8 @@
 #define REQUESTS(RUN) \
 	RUN(ticket_put) RUN(store_probe) RUN(token_check)
 #define KEPT(RUN) \
-	RUN(device_gone) RUN(device_report) RUN(visitor_new) RUN(command_ack) RUN(device_send_failed)
+	RUN(device_gone) RUN(device_report) RUN(visitor_new) RUN(command_ack) RUN(device_send_failed) \
+	RUN(command_pump_on)
 #define APART(RUN) \
 	RUN(device_auth) RUN(ticket_take) RUN(resume) RUN(sample)
 
@@ -50,17 +54,18 @@ device_send_failed(struct storage *s, const struct msg_device_send_failed *m)
 }
 
 /*
- * All at once: what is sent waits for the client in the gateway, so that there must be room for it, and for what happens
- * meanwhile.
+ * All at once: what is sent waits for the client in the gateway, so that there must be room for it, and for what
+ * happens meanwhile.
  */
 static enum db_result
 resume(struct storage *s, const struct msg_resume *m)
 {
 	struct resume r;
 	enum resume_step step = RESUME_FAILED;
+	size_t room = s->desk.w->conf->limits_send_buffer_bytes / 4 * 3;
 
 	TRY(event_place(s));
-	if (resume_open(&s->desk, &r, m, s->desk.w->conf->limits_send_buffer_bytes / 4 * 3) == DB_OK)
+	if (resume_open(&s->desk, &r, m, room < RESUME_BYTES_MAX ? room : RESUME_BYTES_MAX) == DB_OK)
 		while ((step = resume_step(&s->desk, &r, RESUME_ROWS)) == RESUME_MORE)
 			if (r.looked > RESUME_ROWS_MAX)
 				resume_give_up(&r);
@@ -77,6 +82,12 @@ not_understood(struct storage *s, const struct mail *mail)
 	return DB_OK;
 }
 
+void
+storage_go_on(struct storage *s)
+{
+	effect_post(s, s->desk.w->slot, s->running->kind, slice_bytes(s->running->data, s->running->len));
+}
+
 bool
 storage_too_late(const struct storage *s, int64_t asked_at)
 {
@@ -86,19 +97,14 @@ storage_too_late(const struct storage *s, int64_t asked_at)
 enum db_result
 storage_dispatch(struct storage *s, const struct mail *mail)
 {
-	/* the ring is at the same address in a successor */
-	s->record.position = (uintptr_t)mail->data;
-	s->record.posted_us = mail->posted_mono_us;
-	s->record.end = s->desk.w->mailbox.cursor;
-	s->record.events = s->record.samples = 0;
+	s->running = mail;
 	switch (mail->kind) {
-	/* One that is read again may have happened already, and what follows from it be untold. */
 #define RUN(kind) \
 	case MSG_##kind: { \
 		struct msg_##kind m; \
 		if (msg_unpack_##kind(&m, mail->data, mail->len) == -1) \
 			return not_understood(s, mail); \
-		if (!s->record.again && storage_too_late(s, m.at)) { \
+		if (storage_too_late(s, m.at)) { \
 			reply_error(&s->desk, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
 			return DB_OK; \
 		} \
@@ -220,7 +226,6 @@ stop(struct worker *w)
 		return;
 	sample_fini(s);
 	tally_fini(&s->tallies);
-	event_forget(s);
 	batch_fini(&s->batch);
 	desk_fini(&s->desk);
 	buf_fini(&s->event_json);
@@ -289,9 +294,7 @@ start(struct worker *w)
 		log_error("store unreachable: %s", err);
 		goto fail;
 	}
-	s->again_until = w->mailbox.cursor + mailbox_used(w->shm, w->slot);
-	if (cursor_start(&s->desk) == DB_FAILED || recover(s) == -1 || (mailbox_used(w->shm, w->slot) > 0 &&
-	    event_recall(s) == DB_FAILED)) {
+	if (cursor_start(&s->desk) == DB_FAILED || recover(s) == -1 || batch_start(s) == -1) {
 		log_error("store unreachable: %s", db_error(s->desk.db));
 		goto fail;
 	}
@@ -307,16 +310,13 @@ mail(struct worker *w, const struct mail *m)
 
 	if (s->batch.mail_count == 0)
 		desk_clocks(&s->desk);
-	s->record.again = w->mailbox.cursor <= s->again_until;
-	if (!s->record.again && s->recent != NULL && s->batch.mail_count == 0)
-		event_forget(s);
 	batch_run(s, m);
 }
 
 static void
 drained(struct storage *s)
 {
-	if (s->drain && (s->batch.kept_count == 0 || clock_mono_ms() >= s->drain_deadline)) {
+	if (s->drain && (!batch_has_kept(s) || clock_mono_ms() >= s->drain_deadline)) {
 		sample_drain(s);
 		worker_done(s->desk.w);
 	}
@@ -339,6 +339,7 @@ end_of_batch(struct worker *w)
 	struct storage *s = storage_of(w);
 
 	batch_end(s);
+	effect_flush(s);
 	sample_write_many(s);
 	check_point(s, true);
 	if (s->drain && mailbox_used(w->shm, w->slot) == 0)
@@ -359,14 +360,16 @@ tick(struct worker *w)
 	bool idle = mailbox_used(w->shm, w->slot) == 0;
 
 	desk_clocks(&s->desk);
-	s->record.again = false;
-	s->record.posted_us = 0;
-	if (s->batch.kept_count > 0)
+	if (batch_has_kept(s))
 		batch_retry(s);
 	for (size_t i = 0; i < sizeof(duties) / sizeof(duties[0]); i++) {
-		if (duties[i](s) == DB_FAILED)
-			s->batch.failed = true;
-		batch_end(s);
+		unsigned steps = 0;
+
+		do {
+			s->more = false;
+			if (duties[i](s) == DB_FAILED)
+				s->batch.failed = true;
+		} while (batch_end(s) && s->more && ++steps < STEPS_PER_TICK);
 	}
 	sample_write(s);
 	tally_sweep(&s->tallies, s->desk.mono);
@@ -401,6 +404,7 @@ const struct worker_role storage_role = {
 	.arrange = arrange,
 	.clear_away = db_clear_away,
 	.mailbox_bytes = MAILBOX_BYTES,
+	.effects = true,
 	.prepare = prepare,
 	.start = start,
 	.mail = mail,

@@ -22,6 +22,7 @@
 #include "store/desk.h"
 
 #define COMMAND_QUEUE_MAX	1000		/* commands waiting for one device */
+#define COMMAND_STEP		32		/* commands that one record changes at most */
 #define RECONCILE_MAX		1000
 #define RECONCILE_AGE_MS	(24 * 3600 * INT64_C(1000))
 #define IDEMPOTENCY_MS		(24 * 3600 * INT64_C(1000))
@@ -39,17 +40,7 @@ struct storage {
 	struct batch batch;
 	struct tallies tallies;
 
-	/* The record being run: what makes its events' ids the same when it is read again. */
-	struct {
-		uint64_t position;
-		uint64_t end;		/* where it ends in the mailbox, which goes on for ever */
-		int64_t posted_us;	/* 0: no record is being run */
-		unsigned events, samples;
-		bool again;		/* a predecessor may have run it already */
-	} record;
-	/* position in the mailbox: what is before may be known already */
-	uint64_t again_until;
-	struct recent *recent;		/* event.c; NULL unless records may be read again */
+	const struct mail *running;	/* the record being run */
 
 	/* As those of the desk. */
 	struct buf event_json;		/* data of events */
@@ -60,14 +51,10 @@ struct storage {
 		struct buf waiting;	/* struct waiting and its texts, again and again */
 		size_t read;		/* of it: written */
 		unsigned count;
-		/* the last one written, of this run of the instance */
-		struct sample_mark {
-			uint64_t end;	/* of its record … */
-			unsigned nth;	/* … and which of that record's it is, from 1 */
-		} mark;
 		struct db_sample *step;	/* owned array: those being written */
 	} samples;
 
+	bool more;			/* the duty that was run has more to do, in another batch */
 	/* wall clock when the next queued command expires; 0: none, -1: look */
 	int64_t queue_next;
 
@@ -113,20 +100,20 @@ storage_of(struct worker *w)
  * client is told then that it did not happen, so it must not.
  */
 bool storage_too_late(const struct storage *s, int64_t asked_at);
+/* The record being run goes on in a later batch: it is posted to storage itself. */
+void storage_go_on(struct storage *s);
 
 /* event.c */
 /*
- * Stores an event of a device, at the end of the batch, with what is published of it: what->event, epoch, at (0: now), actor,
- * data_json, type, payload, admins, user.  *event: its number in the batch.  A record that is read again finds its event.
+ * Stores an event of a device, at the end of the batch, with what is published of it: what->event, epoch, at (0:
+ * now), actor, data_json, type, payload, admins, user.  *event: its number in the batch.
  */
 enum db_result event_store(struct storage *s, const struct db_device *d, const struct db_event *what, unsigned *event);
 /* Gives places to the events of the batch that have none: before its commit, and before something looks for them. */
 enum db_result event_place(struct storage *s);
 /* Stores it and publishes its payload as a message of that type to all who may view the device. */
-enum db_result event_publish(struct storage *s, const struct db_device *d, const char *type, const struct db_event *what);
-/* Remembers the newest events, for records that a predecessor may have run; and no longer. */
-enum db_result event_recall(struct storage *s);
-void event_forget(struct storage *s);
+enum db_result event_publish(struct storage *s, const struct db_device *d, const char *type,
+    const struct db_event *what);
 /* Stores it and publishes it as device_event. */
 enum db_result event_tell(struct storage *s, const struct db_device *d, const char *event,
     struct slice actor, struct slice data_json);
@@ -170,7 +157,7 @@ enum db_result device_report(struct storage *s, const struct msg_device_report *
 
 /* sample.c: telemetry that is to be stored: it is written behind everything else, and may be lost */
 enum db_result sample(struct storage *s, const struct msg_sample *m);
-/* Notes it, to be taken after the commit.  It is not stored twice when its record is read again. */
+/* Notes it, to be taken after the commit. */
 void sample_note(struct storage *s, const struct db_sample *v);
 void sample_take(struct storage *s, struct slice noted);
 /* One is lost with the batch that its record was in. */
@@ -182,9 +169,7 @@ void sample_refuse(struct storage *s);
 void sample_write_many(struct storage *s);
 void sample_write(struct storage *s);
 void sample_drain(struct storage *s);
-int sample_start(struct storage *s);			/* -1: the store failed */
-/* The instance began: what was marked as written last was in the mailbox of another. */
-enum db_result sample_unmark(struct storage *s);
+void sample_start(struct storage *s);
 void sample_fini(struct storage *s);
 
 /* command.c: the state machine */
@@ -233,8 +218,12 @@ enum db_result command_order(struct storage *s, const struct db_device *d,
     const struct command_order *order);
 
 /* command_queue.c */
-/* Sends all that waits for the device, in order, if it is connected. */
-enum db_result command_pump(struct storage *s, const struct db_device *d);
+/*
+ * Sends what waits for the device, in order, if it is connected: COMMAND_STEP of them at most, and the rest in
+ * later batches. *more (may be NULL): some wait still.
+ */
+enum db_result command_pump(struct storage *s, const struct db_device *d, bool *more);
+enum db_result command_pump_on(struct storage *s, const struct msg_command_pump_on *m);
 enum db_result command_queue_tick(struct storage *s);
 enum db_result command_cancel(struct storage *s, const struct msg_command_cancel *m);
 enum db_result command_send_failed(struct storage *s, const struct msg_device_send_failed *m);

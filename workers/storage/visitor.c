@@ -30,7 +30,8 @@ tell(struct storage *s, const struct db_device *d, const struct db_visitor *v, c
 	struct slice rest = d->audience;
 	struct audience_entry entry;
 	struct db_event e = {
-		.event = slice_of(what), .epoch = d->epoch, .actor = actor, .type = slice_of(type), .admins = ADMINS_ALONE
+		.event = slice_of(what), .epoch = d->epoch, .actor = actor, .type = slice_of(type),
+		.admins = ADMINS_ALONE
 	};
 	struct publication p = {
 		.tenant = d->tenant, .device = d->id, .admins = ADMINS_ALONE, .type = type,
@@ -86,7 +87,7 @@ visitor_new(struct storage *s, const struct msg_visitor_new *m)
 			return DB_OK;
 		}
 	}
-	if (result == DB_OK || (s->record.again && s->desk.visitor.status == VISITOR_PENDING))
+	if (result == DB_OK)
 		TRY(tell(s, d, &v, "visitor_requested", "new_visitor", SLICE_NONE, REF_NONE, &event));
 	reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
 	return DB_OK;
@@ -158,12 +159,8 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 		may = access_level(&s->desk, &r->who, d) >= ACCESS_CONTROL;
 	if (!may)
 		return rest_error(&s->desk, r, ERROR_no_access, NULL, NULL);
-	if (v->status != VISITOR_PENDING) {
-		bool ours = s->record.again && v->status == status &&
-		    slice_eq(v->decided_by, r->who.user);
-
-		return answer(s, r, v, ours, 0);
-	}
+	if (v->status != VISITOR_PENDING)
+		return answer(s, r, v, false, 0);
 	v->status = status;
 	v->decided_at = s->desk.now;
 	v->decided_by = r->who.user;

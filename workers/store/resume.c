@@ -106,7 +106,8 @@ post_part(struct desk *k, const struct resume *r, struct slice messages, bool la
 {
 	struct msg_resume_part part = {
 		.request = r->request, .ref = r->ref, .last = last, .messages = messages,
-		.code = r->gap ? ERROR_too_many : ERROR_NONE, .count = r->count, .dropped = r->dropped, .since = r->since
+		.code = r->gap ? ERROR_too_many : ERROR_NONE, .count = r->count, .dropped = r->dropped,
+		.since = r->since
 	};
 
 	post_to_ref(k, resume_part, &part);
@@ -237,7 +238,9 @@ static enum resume_step
 send_gap(struct desk *k, struct resume *r)
 {
 	struct db_scan scan = { .left = SINCE_ROWS };
-	struct db_event_filter f = { .scope = r->scope, .ascending = true, .part = EVENT_HEAD, .limit = 1, .scan = &scan };
+	struct db_event_filter f = {
+		.scope = r->scope, .ascending = true, .part = EVENT_HEAD, .limit = 1, .scan = &scan
+	};
 
 	r->gap = true;
 	if (r->dropped > COUNT_MAX)

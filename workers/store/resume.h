@@ -1,6 +1,6 @@
 /*
- * resume.h: a dashboard comes back and is told what it missed; see resume.c.  The state is kept between steps, each of which
- * looks at few rows and sends little, so that whoever drives it can do other work in between.
+ * resume.h: a dashboard comes back and is told what it missed; see resume.c.  The state is kept between steps,
+ * each of which looks at few rows and sends little, so that whoever drives it can do other work in between.
  */
 #ifndef BELAY_STORE_RESUME_H
 #define BELAY_STORE_RESUME_H
@@ -30,8 +30,8 @@ struct resume {
 };
 
 /*
- * room: bytes of payload that may be sent in all; 0: any number.  Nothing is sent yet.  DB_FAILED: the store did; else DB_OK.
- * resume_close() is needed in either case.
+ * room: bytes of payload that may be sent in all; 0: any number.  Nothing is sent yet.  DB_FAILED: the store did;
+ * else DB_OK. resume_close() is needed in either case.
  */
 enum db_result resume_open(struct desk *k, struct resume *r, const struct msg_resume *m, size_t room);
 /*
