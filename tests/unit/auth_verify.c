@@ -1198,7 +1198,8 @@ test_keys_that_clash(void **state)
 		bool fault;
 	} rows[] = {
 		{ { jwks(key_jwk(a, ",\"kid\":\"k\""), key_jwk(b, ",\"kid\":\"k\""), NULL), NULL }, true },
-		{ { jwks(key_jwk(a, ",\"kid\":\"k\",\"alg\":\"RS256\""), key_jwk(b, ",\"kid\":\"k\",\"alg\":\"RS512\""), NULL), NULL }, false },
+		{ { jwks(key_jwk(a, ",\"kid\":\"k\",\"alg\":\"RS256\""),
+		    key_jwk(b, ",\"kid\":\"k\",\"alg\":\"RS512\""), NULL), NULL }, false },
 		{ { jwks(key_jwk(a, ",\"kid\":\"k\""), key_jwk(ec, ",\"kid\":\"k\""), NULL), NULL }, false },
 		{ { jwks(key_jwk(a, ",\"kid\":\"k\""), key_jwk(a, ",\"kid\":\"k\""), NULL), NULL }, false },
 		{ { jwks(key_jwk(a, ""), key_jwk(b, ""), NULL), NULL }, false },

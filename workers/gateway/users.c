@@ -65,6 +65,7 @@ gather_user(struct gather *ga, uint64_t hash)
 
 struct work {
 	const struct msg_user_task *m;
+	bool keys_alone;		/* connections of keys of all tenants, and no others */
 	struct frame *frame;
 	uint32_t connections, devices;
 	uint64_t messages_in, messages_out;
@@ -114,7 +115,8 @@ do_user(struct gateway *g, struct work *work, const struct user *u)
 	for (struct conn *c = user_first(g, u); c != NULL; c = next) {
 		/* the connection, and with the last one the user, may go */
 		next = user_next(g, c);
-		do_connection(g, work, c);
+		if (!work->keys_alone || c->any_tenant)
+			do_connection(g, work, c);
 	}
 }
 
@@ -140,6 +142,28 @@ do_tenant(struct gateway *g, struct work *work, struct tenant *t)
 }
 
 static void
+do_named(struct gateway *g, struct work *work, struct slice tenant, struct slice name)
+{
+	const struct user *u = user_find(g, tenant, name);
+
+	if (u != NULL)
+		do_user(g, work, u);
+}
+
+/* A key of all tenants is wherever it said that it is, and in "*" where it named no tenant. */
+static void
+do_key(struct gateway *g, struct work *work, struct slice name)
+{
+	struct tenant *next;
+
+	for (uint32_t i = 0; i < g->parties.tenant_buckets; i++)
+		for (struct tenant *t = g->parties.tenants[i]; t != NULL; t = next) {
+			next = t->next;		/* the tenant may go with its last user */
+			do_named(g, work, tenant_name(t), name);
+		}
+}
+
+static void
 do_task(struct gateway *g, struct work *work)
 {
 	const struct msg_user_task *m = work->m;
@@ -156,11 +180,12 @@ do_task(struct gateway *g, struct work *work)
 			for (struct tenant *t = g->parties.tenants[i]; t != NULL; t = t->next)
 				do_tenant(g, work, t);
 	}
+	work->keys_alone = slice_is(m->tenant, EVERY_TENANT);
 	while (audience_next(&rest, &entry) == 1) {
-		const struct user *u = user_find(g, m->tenant, entry.user);
-
-		if (u != NULL)
-			do_user(g, work, u);
+		if (work->keys_alone)
+			do_key(g, work, entry.user);
+		else
+			do_named(g, work, m->tenant, entry.user);
 	}
 	frame_put(work->frame);
 }
