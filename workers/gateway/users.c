@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/must.h"
+#include "base/names.h"
 #include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
@@ -20,8 +21,7 @@ struct gather {
 	uint32_t connections, devices;
 	uint64_t messages_in, messages_out;
 	struct traffic_sum traffic;
-	uint64_t *hashes;		/* of users, each once */
-	size_t users, cap;
+	struct buf hashes;		/* of users: 64 bits each, as they came */
 };
 
 void
@@ -32,33 +32,33 @@ gather_free(struct gather **gp)
 	*gp = NULL;
 	if (ga == NULL)
 		return;
-	free(ga->hashes);
+	buf_fini(&ga->hashes);
 	free(ga);
 }
 
-static void
-gather_user(struct gather *ga, uint64_t hash)
+static int
+hash_compare(const void *a, const void *b)
 {
-	/* Sorted, so that a user with connections in several gateways counts once. */
-	size_t low = 0, high = ga->users;
+	uint64_t x, y;
 
-	while (low < high) {
-		size_t middle = (low + high) / 2;
+	memcpy(&x, a, sizeof(x));
+	memcpy(&y, b, sizeof(y));
+	return x < y ? -1 : x > y;
+}
 
-		if (ga->hashes[middle] < hash)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low < ga->users && ga->hashes[low] == hash)
-		return;
-	if (ga->users == ga->cap) {
-		ga->cap = ga->cap == 0 ? 16 : ga->cap * 2;
-		ga->hashes = must_realloc(ga->hashes, ga->cap * sizeof(*ga->hashes));
-	}
-	memmove(ga->hashes + low + 1, ga->hashes + low, (ga->users - low) * sizeof(*ga->hashes));
-	ga->hashes[low] = hash;
-	ga->users++;
+/* How many users there are: one with connections in several gateways counts once. */
+static size_t
+gather_users(struct gather *ga)
+{
+	const size_t size = sizeof(uint64_t);
+	char *v = ga->hashes.data;
+	size_t n = ga->hashes.len / size, users = 0;
+
+	if (n > 0)
+		qsort(v, n, size, hash_compare);
+	for (size_t i = 0; i < n; i++)
+		users += i == 0 || hash_compare(v + i * size, v + (i - 1) * size) != 0;
+	return users;
 }
 
 /* ------------------------------------------------------------------ the task, in one gateway */
@@ -234,12 +234,7 @@ users_done(struct gateway *g, const struct msg_user_done *m)
 	ga->messages_in += m->messages_in;
 	ga->messages_out += m->messages_out;
 	traffic_sum_add(&ga->traffic, m);
-	for (size_t i = 0; i + sizeof(uint64_t) <= m->user_hashes.len; i += sizeof(uint64_t)) {
-		uint64_t hash;
-
-		memcpy(&hash, m->user_hashes.p + i, sizeof(hash));
-		gather_user(ga, hash);
-	}
+	buf_put_slice(&ga->hashes, m->user_hashes);
 	if (--ga->waiting > 0)
 		return;
 	c = conn_of_ref(g, a->ref);
@@ -250,13 +245,13 @@ users_done(struct gateway *g, const struct msg_user_done *m)
 
 /* Counts of one tenant, or of all: they mean the same asked at any process. */
 static void
-put_stats(struct gateway *g, const struct gather *ga, struct buf *b)
+put_stats(struct gateway *g, struct gather *ga, struct buf *b)
 {
 	struct buf one = BUF_INIT;
 
 	buf_printf(&one, "\"connections\":%u,\"users\":%zu,\"devices\":%u,"
 	    "\"messages\":{\"received\":%llu,\"sent\":%llu}",
-	    ga->connections + ga->devices, ga->users, ga->devices,
+	    ga->connections + ga->devices, gather_users(ga), ga->devices,
 	    (unsigned long long)ga->messages_in, (unsigned long long)ga->messages_out);
 	buf_putc(b, '{');
 	buf_put_slice(b, buf_slice(&one));
@@ -271,14 +266,14 @@ put_stats(struct gateway *g, const struct gather *ga, struct buf *b)
 void
 users_answer(struct gateway *g, struct conn *c, const struct ask *a)
 {
-	const struct gather *ga = a->gather;
+	struct gather *ga = a->gather;
 	struct http *h = c->http;
 	struct buf *b = &g->payload;
 
 	buf_clear(b);
 	switch (h->match.route) {
 	case ROUTE_broadcast:
-		buf_printf(b, "{\"users\":%zu,\"connections\":%u}", ga->users, ga->connections);
+		buf_printf(b, "{\"users\":%zu,\"connections\":%u}", gather_users(ga), ga->connections);
 		break;
 	case ROUTE_send:
 		buf_printf(b, "{\"connections\":%u}", ga->connections);
@@ -336,32 +331,18 @@ type_is_free(struct gateway *g, struct conn *c, struct slice type)
 	return false;
 }
 
-static bool
-is_listed(struct slice users, struct slice name)
-{
-	struct audience_entry entry;
-
-	while (audience_next(&users, &entry) == 1)
-		if (slice_eq(entry.user, name))
-			return true;
-	return false;
-}
-
 /* Each once, however often it is named: nobody is to get a message twice. */
 static void
-put_users(struct buf *users, const struct field_value *field)
+put_users(struct gateway *g, struct buf *users, const struct field_value *field)
 {
-	struct json_iter it;
-	struct json_value v;
 	struct buf scratch = BUF_INIT;
-	struct slice name;
+	struct names names;
 
-	json_iter_init(&it, field->json);
-	while (json_array_next(&it, &v)) {
-		buf_clear(&scratch);
-		if (json_text(v, &scratch, &name) == 0 && !is_listed(buf_slice(users), name))
-			audience_put(users, 0, AUDIENCE_VIEW, name);
-	}
+	names_init(&names, shm_hash_key(g->w->shm));
+	names_add_json(&names, field->json.raw, &scratch);
+	for (uint32_t i = 0; i < names.n; i++)
+		audience_put(users, 0, AUDIENCE_VIEW, names.v[i]);
+	names_fini(&names);
 	buf_fini(&scratch);
 }
 
@@ -390,7 +371,7 @@ on_message(struct gateway *g, struct conn *c, struct msg_user_task *m, bool to_o
 	if (to_one)
 		audience_put(&users, 0, AUDIENCE_VIEW, c->http->match.param[0]);
 	else if (f[FIELD_broadcast_userIds].present)
-		put_users(&users, &f[FIELD_broadcast_userIds]);
+		put_users(g, &users, &f[FIELD_broadcast_userIds]);
 	m->users = buf_slice(&users);
 	if (!to_one && f[FIELD_broadcast_userIds].present && users.len == 0)
 		http_respond_json(g, c, 200, SLICE("{\"users\":0,\"connections\":0}"));
