@@ -506,7 +506,7 @@ http_timer(struct gateway *g, struct conn *c)
 		set_due(g, c, h->look_s);
 		return;
 	}
-	if ((h->state == REQUEST_BODY || h->in.len > 0) && !c->awaits_proxy)
+	if ((h->state == REQUEST_BODY || h->in.len > 0) && h->state != REQUEST_OVER && !c->awaits_proxy)
 		refuse(g, c, 408);
 	else
 		conn_drop(g, c);
