@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 
 import conftest
 from belay import PATIENCE, SECRET, Belayd, Refused, Stopwatch, eventually, token
-from fleet import taken_by
+from fleet import stopped, taken_by
 from test_jwks import Issuer, Key, key_set
 
 INVALID = (1008, "Invalid token")
@@ -29,6 +29,7 @@ class Keyed(Belayd):
     def __init__(self, folder, **auth):
         super().__init__(folder, workers=2)
         del self.settings["auth.jwt_secret"]
+        self.settings["server.hang_time"] = "5m"		# who is stopped here lives
         self.own = self.settings.pop("auth.service_keys")
         self.write(**auth)
 
@@ -240,6 +241,38 @@ async def test_requests_in_hand(keyed, tmp_path):
     assert status == 200 and body["command"]["status"] == "executed"
     status, body = await daemon.rest("GET", f"/api/command/{commands['x']}", bearer=case.stays())
     assert status == 200 and body["command"]["status"] == "executed"
+
+
+async def test_what_waits_for_storage(keyed, tmp_path):
+    """Connections that were let in but are not open yet when the key goes: a device, a ticket, a dashboard that resumes."""
+    case = Case(tmp_path, "secret")
+    daemon = keyed(**case.settings())
+    await daemon.register("d1", case.stays())
+    ticket = await daemon.ticket(case.goes())
+    with stopped(*daemon.workers("storage").values()):
+        early = [asyncio.ensure_future(daemon.raw(path, {"Authorization": f"Bearer {t}"} if t else {})) for path, t in
+                 (("/ws", case.goes(device="d1")), (f"/ws?ticket={ticket}", ""), ("/ws?resume=x", case.goes()))]
+
+        async def asked():
+            return await daemon.metric("belay_upgrades_total") == len(early)
+        await eventually(asked)
+        before = await daemon.metric("belay_reloads_total")
+        daemon.write(**case.settings(both=False))
+        daemon.process.send_signal(signal.SIGHUP)
+
+        async def gateways():
+            return await daemon.metric("belay_reloads_total") >= before + 2
+        await eventually(gateways)
+        assert await (await early[2]).closed() == INVALID
+    for c in early[:2]:
+        c = await c
+        assert await c.closed() == INVALID
+        assert not c.kept, "nothing was said to it before"
+
+    async def offline():
+        status, body = await daemon.rest("GET", "/api/device/d1", bearer=case.stays())
+        return status == 200 and body["device"]["presence"]["status"] == "offline"
+    await eventually(offline)
 
 
 async def test_a_key_leaves_a_set_by_address(keyed):
