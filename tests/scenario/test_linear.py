@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from belay import token
+from fleet import taken_by
 
 SMALL, BIG = 100, 1000		# ids in a list; ten times as many
 BOUND = 20			# times the cost: 5 to 9 have been measured, and 27 to 46 where each id was compared with each other
@@ -84,6 +85,29 @@ async def test_broadcast(start):
             assert (await c.recv())["type"] == "x"
         await compare(daemon, "broadcast", ask)
     await c.nothing("x", 0)
+
+
+async def test_more_users_than_a_record_holds(start):
+    """Users of both gateways are counted, each once, where their list is longer than a mailbox takes at a time."""
+    daemon = start({**SETTINGS, "memory.mailbox": "64K"}, workers=2)
+    users, open_ones = [f"user{i}" for i in range(2100)], []
+    # All are at the gateway that is not asked, and some at the one that is.
+    for gateway, some in (("gateway 1", users), ("gateway 2", users[:10])):
+        for i in range(0, len(some), 50):			# what the listener's backlog surely takes
+            with taken_by(daemon, gateway):
+                open_ones += await asyncio.gather(*(daemon.user(u) for u in some[i:i + 50]))
+    with taken_by(daemon, "gateway 2"):
+        session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {ADMIN}"})
+        async with session.get(daemon.http + "/health"):
+            pass
+    async with session:
+        async with session.get(daemon.http + "/v1/websocket/stats") as r:
+            stats = await r.json()
+        assert (stats["users"], stats["connections"]) == (2100, 2110)
+        async with session.post(daemon.http + "/v1/websocket/broadcast", json={"type": "x", "payload": {}}) as r:
+            assert await r.json() == {"users": 2100, "connections": 2110}
+    await asyncio.gather(*(c.expect("x") for c in open_ones))
+    await asyncio.gather(*(c.close() for c in open_ones))
 
 
 async def test_each_name_once(belayd):

@@ -15,6 +15,8 @@
 #include "msg/audience.h"
 #include "ws/frame.h"
 
+#define HASHES_SIZE 8192		/* bytes of users' hashes in a record: well within the smallest mailbox */
+
 /* What the gateways said so far. */
 struct gather {
 	unsigned waiting;		/* gateways that have not answered */
@@ -190,30 +192,43 @@ do_task(struct gateway *g, struct work *work)
 	frame_put(work->frame);
 }
 
+static void
+tell_done(struct gateway *g, unsigned to, const struct msg_user_done *m)
+{
+	if (to == g->w->slot) {
+		users_done(g, m);
+		return;
+	}
+	buf_clear(&g->record);
+	msg_pack_user_done(&g->record, m);
+	(void)gateway_post(g, (int)to, MSG_user_done);	/* the asker's patience ends by itself */
+}
+
 void
 users_task(struct gateway *g, const struct msg_user_task *m, unsigned from)
 {
 	struct work work = { .m = m };
-	struct msg_user_done done = { .request = m->request, .ref = m->ref };
+	struct msg_user_done done = { .request = m->request, .ref = m->ref, .more = true };
+	struct slice hashes;
 
 	do_task(g, &work);
+	/* There may be more users than a record has room for. */
+	for (hashes = buf_slice(&work.hashes); hashes.len > HASHES_SIZE; hashes.len -= HASHES_SIZE) {
+		done.user_hashes = (struct slice){ hashes.p, HASHES_SIZE };
+		tell_done(g, from, &done);
+		hashes.p += HASHES_SIZE;
+	}
+	done.more = false;
 	done.connections = work.connections;
 	done.devices = work.devices;
 	done.messages_in = work.messages_in;
 	done.messages_out = work.messages_out;
-	done.user_hashes = buf_slice(&work.hashes);
+	done.user_hashes = hashes;
 	if (m->task == USER_TASK_TRAFFIC) {
 		done.window_ms = window_ms(g->w->mono_ms, g->since_ms);
 		done.traffic = slice_bytes(work.traffic, sizeof(work.traffic));
 	}
-	if (from == g->w->slot) {
-		users_done(g, &done);
-	} else {
-		buf_clear(&g->record);
-		msg_pack_user_done(&g->record, &done);
-		/* the asker's patience ends by itself */
-		(void)gateway_post(g, (int)from, MSG_user_done);
-	}
+	tell_done(g, from, &done);
 	buf_fini(&work.hashes);
 }
 
@@ -235,7 +250,7 @@ users_done(struct gateway *g, const struct msg_user_done *m)
 	ga->messages_out += m->messages_out;
 	traffic_sum_add(&ga->traffic, m);
 	buf_put_slice(&ga->hashes, m->user_hashes);
-	if (--ga->waiting > 0)
+	if (m->more || --ga->waiting > 0)
 		return;
 	c = conn_of_ref(g, a->ref);
 	if (c != NULL && c->phase == CONN_HTTP && c->http->state == REQUEST_ASKED)
