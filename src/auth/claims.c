@@ -219,6 +219,26 @@ claims_role(const json_t *value, struct identity *out)
 	strcpy(out->role_name, name);
 }
 
+static bool
+tenant_fits(struct slice tenant, const char *pattern)
+{
+	size_t n = strlen(pattern);
+
+	if (n == 0 || pattern[n - 1] != '*')
+		return slice_is(tenant, pattern);
+	return tenant.len >= n - 1 && memcmp(tenant.p, pattern, n - 1) == 0;
+}
+
+bool
+claims_within(const struct claims_rules *rules, struct slice tenant, enum role role)
+{
+	bool fits = rules->tenants.n == 0;
+
+	for (size_t i = 0; i < rules->tenants.n && !fits; i++)
+		fits = tenant_fits(tenant, rules->tenants.v[i]);
+	return fits && !(rules->no_roles && (role == ROLE_ADMIN || role == ROLE_SERVICE));
+}
+
 static enum claims_fault
 claims_check_ids(json_t *claims, const struct claims_rules *rules, struct identity *out)
 {
@@ -232,6 +252,8 @@ claims_check_ids(json_t *claims, const struct claims_rules *rules, struct identi
 	} else if (claims_tenant(tenant, out->tenant) < 0) {
 		return CLAIMS_BAD_TENANT;
 	}
+	if (!claims_within(rules, slice_of(out->tenant), ROLE_USER))
+		return CLAIMS_FOREIGN_TENANT;
 	if (device != NULL && !json_is_null(device)) {
 		out->role = ROLE_DEVICE;
 		strcpy(out->role_name, "device");
@@ -242,7 +264,7 @@ claims_check_ids(json_t *claims, const struct claims_rules *rules, struct identi
 		return CLAIMS_NO_USER;
 	if (claims_id(user, out->user, ID_USER_MAX) < 0)
 		return CLAIMS_BAD_USER;
-	claims_role(claims_find_first(claims, &rules->role), out);
+	claims_role(rules->no_roles ? NULL : claims_find_first(claims, &rules->role), out);
 	return CLAIMS_OK;
 }
 

@@ -35,6 +35,8 @@ struct claims_rules {
 	char *issuer, *audience;	/* owned; NULL: not checked */
 	struct claims_paths azp;	/* empty: not checked */
 	struct claims_paths user, tenant, role;
+	struct claims_paths tenants;	/* which it may name, `*` at the end for any rest; empty: all */
+	bool no_roles;			/* role claims are not looked at: everyone is a plain user */
 	char *default_tenant;		/* owned; NULL: a tenant's claim is required */
 	int64_t leeway_ms;
 };
@@ -53,6 +55,9 @@ struct json_t *claims_find(struct json_t *claims, const char *path);
 
 /* `iss`, only to choose whose rules apply: NULL when it is no string.  Borrowed from claims. */
 const char *claims_issuer(struct json_t *claims);
+
+/* May a token under these rules stand for this role in this tenant? */
+bool claims_within(const struct claims_rules *rules, struct slice tenant, enum role role);
 
 /*
  * Fills *out.  The first fault in the order: issuer, audience, azp, times, ids, expiry; for

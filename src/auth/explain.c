@@ -370,6 +370,9 @@ explain_identity(struct explain *x, json_t *claims, const struct claims_rules *r
 	case CLAIMS_NO_TENANT:
 		found(x, EXPLAIN_NO_TENANT);
 		break;
+	case CLAIMS_FOREIGN_TENANT:
+		found(x, EXPLAIN_FOREIGN_TENANT);
+		break;
 	default:
 		found(x, EXPLAIN_BAD_ID);
 		break;

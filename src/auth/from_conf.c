@@ -45,6 +45,8 @@ auth_new_from_conf(const struct conf *conf, bool (*unknown_kid)(void *arg, const
 			.user_claim = strings(&conf->auth_user_claim),
 			.tenant_claim = strings(&conf->auth_tenant_claim),
 			.role_claim = strings(&conf->auth_role_claim),
+			.tenants = strings(&conf->auth_tenants),
+			.no_roles = !conf->auth_roles,
 			.jwks_cooldown_ms = conf->auth_jwks_cooldown_ms
 		},
 		.issuers = blocks,
@@ -71,6 +73,8 @@ auth_new_from_conf(const struct conf *conf, bool (*unknown_kid)(void *arg, const
 			.user_claim = strings(&from->user_claim),
 			.tenant_claim = strings(&from->tenant_claim),
 			.role_claim = strings(&from->role_claim),
+			.tenants = strings(&from->tenants),
+			.no_roles = !from->roles,
 			.jwks_cooldown_ms = conf->auth_jwks_cooldown_ms
 		};
 	}

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/digest.h"
 #include "base/slice.h"
 
 #define ID_TENANT_MAX 64
@@ -34,7 +35,15 @@ struct identity {
 	/* as in the token, without "org:"; "user" when there is none to show */
 	char role_name[33];
 	int64_t expires_ms;			/* the token's exp; 0: never */
+	/* Which key of the settings let it in (auth_allows()); 0: none, as for a device's own token. */
+	uint32_t key;
 };
+
+/*
+ * The number that stands for a key: of its holder (an issuer, or a service key's name and tenant) and
+ * of the key's print, so that a change of either makes another key of it.  Never 0.
+ */
+uint32_t identity_key(struct slice holder, const uint8_t print[SHA256_LEN]);
 
 /* "user", "admin", "service", "device" */
 const char *role_text(enum role role);

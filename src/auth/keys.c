@@ -23,7 +23,6 @@
 #include <openssl/x509.h>
 
 #include "auth/keys.h"
-#include "base/digest.h"
 #include "base/must.h"
 
 static void
@@ -46,10 +45,27 @@ keys_fini(struct keys *keys)
 	*keys = (struct keys)KEYS_INIT;
 }
 
+static void
+key_print(struct key *key)
+{
+	uint8_t *der = NULL;
+	int len;
+
+	if (key->secret != NULL) {
+		digest_sha256(slice_bytes(key->secret, key->secret_len), key->print);
+		return;
+	}
+	len = i2d_PUBKEY(key->pkey, &der);
+	must(len > 0);
+	digest_sha256(slice_bytes(der, (size_t)len), key->print);
+	OPENSSL_free(der);
+}
+
 /* Takes over what key owns. */
 static void
-keys_push(struct keys *keys, const struct key *key)
+keys_push(struct keys *keys, struct key *key)
 {
+	key_print(key);
 	keys->v = must_realloc(keys->v, (keys->n + 1) * sizeof(*keys->v));
 	keys->v[keys->n++] = *key;
 }
@@ -488,6 +504,23 @@ keys_compact_jwks(struct slice text, struct buf *out, size_t *taken, size_t *ski
 	out->len = before;
 	snprintf(err, errlen, "no key in it can be used (of %zu)", *skipped);
 	return -1;
+}
+
+static bool
+key_clashes(const struct key *a, const struct key *b)
+{
+	return a->kid != NULL && b->kid != NULL && (a->algs & b->algs) != 0 &&
+	    strcmp(a->kid, b->kid) == 0 && memcmp(a->print, b->print, sizeof(a->print)) != 0;
+}
+
+bool
+keys_clash(const struct keys *a, const struct keys *b)
+{
+	for (size_t i = 0; i < a->n; i++)
+		for (size_t j = 0; j < b->n; j++)
+			if (key_clashes(&a->v[i], &b->v[j]))
+				return true;
+	return false;
 }
 
 /* The check of a signature. */

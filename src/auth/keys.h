@@ -14,6 +14,7 @@
 #include "auth/algorithm.h"
 #include "auth/jws.h"
 #include "base/buf.h"
+#include "base/digest.h"
 #include "base/slice.h"
 
 #define KEYS_MAX 64			/* in one set */
@@ -32,6 +33,7 @@ struct key {
 	struct evp_pkey_st *pkey;		/* owned; NULL for a secret */
 	uint8_t *secret;			/* owned, wiped when freed */
 	size_t secret_len;
+	uint8_t print[SHA256_LEN];		/* of the key's bytes: tells keys apart, and is no secret */
 };
 
 struct keys {
@@ -71,6 +73,12 @@ int keys_add_jwks(struct keys *keys, struct slice text, size_t *skipped, char *e
  */
 int keys_compact_jwks(struct slice text, struct buf *out, size_t *taken, size_t *skipped,
     char *err, size_t errlen);
+
+/*
+ * Are there two different keys of one name that take the same algorithm, one in each set (or both in
+ * one, when a and b are the same)?  A token's header could not choose between them.
+ */
+bool keys_clash(const struct keys *a, const struct keys *b);
 
 /* 1: the signature is the key's.  The key must be for jws->alg. */
 int key_verify(const struct key *key, const struct jws *jws);

@@ -81,6 +81,8 @@ rules_init(struct claims_rules *rules, const struct auth_issuer_config *own,
 	    LIST("tenant_id", "tenantId", "org_id", "o.id")));
 	paths_init(&rules->role, either_list(either_list(own->role_claim, flat->role_claim),
 	    LIST("role", "org_role", "o.rol")));
+	paths_init(&rules->tenants, either_list(own->tenants, flat->tenants));
+	rules->no_roles = own->no_roles;
 }
 
 void
@@ -93,4 +95,5 @@ rules_fini(struct claims_rules *rules)
 	paths_fini(&rules->user);
 	paths_fini(&rules->tenant);
 	paths_fini(&rules->role);
+	paths_fini(&rules->tenants);
 }

@@ -41,6 +41,12 @@ struct issuer {
 	int64_t cooldown_ms;
 };
 
+/* One key that lets in. */
+struct known {
+	uint32_t id;
+	const struct issuer *issuer;	/* NULL: a service key */
+};
+
 struct auth {
 	struct issuer *issuers;		/* owned */
 	size_t issuers_n;
@@ -48,6 +54,9 @@ struct auth {
 	bool blocks;
 	struct service_key *services;	/* owned */
 	size_t services_n;
+	struct known *known;		/* owned; sorted by id */
+	size_t known_n;
+	unsigned keys_version;
 	struct cache cache;
 	struct auth_counts counts;
 	bool (*unknown_kid)(void *arg, const char *issuer);
@@ -177,6 +186,58 @@ issuer_fini(struct issuer *issuer)
 		jwks_file_close(&issuer->file);
 }
 
+static uint32_t
+key_id(const struct issuer *issuer, const struct key *key)
+{
+	return identity_key(slice_of(issuer->name), key->print);
+}
+
+static int
+known_compare(const void *a, const void *b)
+{
+	const struct known *x = a, *y = b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static void
+know(struct auth *auth, uint32_t id, const struct issuer *issuer)
+{
+	auth->known = must_realloc(auth->known, (auth->known_n + 1) * sizeof(*auth->known));
+	auth->known[auth->known_n++] = (struct known){ id, issuer };
+}
+
+/* Keys came or went: what was verified by them is verified anew. */
+static void
+keys_changed(struct auth *auth)
+{
+	auth->known_n = 0;
+	for (size_t i = 0; i < auth->issuers_n; i++) {
+		const struct issuer *issuer = &auth->issuers[i];
+
+		for (size_t j = 0; j < issuer->fixed.n; j++)
+			know(auth, key_id(issuer, &issuer->fixed.v[j]), issuer);
+		for (size_t j = 0; j < issuer->set.n; j++)
+			know(auth, key_id(issuer, &issuer->set.v[j]), issuer);
+	}
+	for (size_t i = 0; i < auth->services_n; i++)
+		know(auth, auth->services[i].identity.key, NULL);
+	if (auth->known_n > 0)
+		qsort(auth->known, auth->known_n, sizeof(*auth->known), known_compare);
+	auth->keys_version++;
+	cache_clear(&auth->cache);
+}
+
+/* Of the sets that are there already: those by URL come later. */
+static bool
+sets_clash(const struct auth *auth, const struct issuer *issuer)
+{
+	for (size_t i = 0; i < auth->issuers_n; i++)
+		if (keys_clash(&issuer->set, &auth->issuers[i].set))
+			return true;
+	return false;
+}
+
 static int
 auth_add_issuers(struct auth *auth, const struct auth_config *config, char *err, size_t errlen)
 {
@@ -198,6 +259,9 @@ auth_add_issuers(struct auth *auth, const struct auth_config *config, char *err,
 		if (issuer_init(&auth->issuers[i], own, config, why, sizeof(why)) < 0)
 			return auth->blocks ? fail(err, errlen, "auth.issuers[%zu]: %s", i, why) :
 			    fail(err, errlen, "auth.%s", why);
+		if (sets_clash(auth, &auth->issuers[i]))
+			return fail(err, errlen, "%s: two different keys of one kid and algorithm",
+			    auth->blocks ? "auth.issuers" : "auth.jwks_file");
 	}
 	return 0;
 }
@@ -238,6 +302,8 @@ auth_new(const struct auth_config *config, char *err, size_t errlen)
 	if (auth_add_issuers(auth, config, err, errlen) < 0 ||
 	    auth_add_services(auth, config->service_keys, err, errlen) < 0)
 		auth_free(&auth);
+	else
+		keys_changed(auth);
 	return auth;
 }
 
@@ -253,6 +319,7 @@ auth_free(struct auth **auth)
 		issuer_fini(&a->issuers[i]);
 	free(a->issuers);
 	free(a->services);
+	free(a->known);
 	cache_fini(&a->cache);
 	free(a);
 }
@@ -268,9 +335,9 @@ key_fits(const struct key *key, const struct jws *jws)
 	return (key->algs & ALGORITHM_BIT(jws->alg->id)) != 0;
 }
 
-/* Keys of this name.  A set may hold one name twice, for two algorithms. */
+/* Keys of this name.  A set may hold one name twice, for two algorithms.  *used: the one that fits. */
 static enum key_verdict
-try_named(const struct keys *set, const struct jws *jws)
+try_named(const struct keys *set, const struct jws *jws, const struct key **used)
 {
 	enum key_verdict verdict = KEY_UNKNOWN;
 
@@ -283,6 +350,7 @@ try_named(const struct keys *set, const struct jws *jws)
 			if (verdict == KEY_UNKNOWN)
 				verdict = KEY_WRONG_ALGORITHM;
 		} else if (key_verify(key, jws)) {
+			*used = key;
 			return KEY_GOOD;
 		} else {
 			verdict = KEY_BAD_SIGNATURE;
@@ -297,7 +365,7 @@ try_named(const struct keys *set, const struct jws *jws)
  * names, one is tried only when no other fits.
  */
 static enum key_verdict
-try_nameless(const struct issuer *issuer, const struct jws *jws)
+try_nameless(const struct issuer *issuer, const struct jws *jws, const struct key **used)
 {
 	const struct key *only = NULL;
 	size_t fitting = 0, tried = 0, seen = issuer->fixed.n;
@@ -305,8 +373,10 @@ try_nameless(const struct issuer *issuer, const struct jws *jws)
 	for (size_t i = 0; i < issuer->fixed.n; i++) {
 		if (!key_fits(&issuer->fixed.v[i], jws))
 			continue;
-		if (key_verify(&issuer->fixed.v[i], jws))
+		if (key_verify(&issuer->fixed.v[i], jws)) {
+			*used = &issuer->fixed.v[i];
 			return KEY_GOOD;
+		}
 		tried++;
 	}
 	for (size_t i = 0; i < issuer->set.n; i++) {
@@ -320,6 +390,7 @@ try_nameless(const struct issuer *issuer, const struct jws *jws)
 	}
 	if (fitting > 1)
 		return KEY_AMBIGUOUS;
+	*used = only;
 	if (fitting == 1 && key_verify(only, jws))
 		return KEY_GOOD;
 	if (tried + fitting > 0)
@@ -328,19 +399,20 @@ try_nameless(const struct issuer *issuer, const struct jws *jws)
 }
 
 static enum key_verdict
-issuer_try(const struct issuer *issuer, const struct jws *jws)
+issuer_try(const struct issuer *issuer, const struct jws *jws, const struct key **used)
 {
 	enum key_verdict named = KEY_UNKNOWN;
 
-	if (jws->has_kid && (named = try_named(&issuer->set, jws)) != KEY_UNKNOWN)
+	if (jws->has_kid && (named = try_named(&issuer->set, jws, used)) != KEY_UNKNOWN)
 		return named;
-	return try_nameless(issuer, jws);
+	return try_nameless(issuer, jws, used);
 }
 
 static enum key_verdict
-issuer_verify(struct auth *auth, struct issuer *issuer, const struct jws *jws, int64_t now_ms)
+issuer_verify(struct auth *auth, struct issuer *issuer, const struct jws *jws, int64_t now_ms,
+    const struct key **used)
 {
-	enum key_verdict verdict = issuer_try(issuer, jws);
+	enum key_verdict verdict = issuer_try(issuer, jws, used);
 	bool named_there = false;
 
 	if (verdict == KEY_GOOD)
@@ -354,8 +426,8 @@ issuer_verify(struct auth *auth, struct issuer *issuer, const struct jws *jws, i
 		return verdict;
 	/* A key that the set does not hold may be new in it. */
 	if (issuer->by_file && jwks_file_refresh(&issuer->file, now_ms, &issuer->set)) {
-		cache_clear(&auth->cache);
-		return issuer_try(issuer, jws);
+		keys_changed(auth);
+		return issuer_try(issuer, jws, used);
 	}
 	if (issuer->by_url && auth->unknown_kid != NULL &&
 	    auth->unknown_kid(auth->unknown_kid_arg, issuer->name))
@@ -438,6 +510,7 @@ verify_jwt(struct auth *auth, struct slice token, int64_t now_ms, struct identit
     char why[AUTH_WHY_LEN])
 {
 	struct issuer *issuer = &auth->issuers[0];
+	const struct key *used = NULL;
 	enum auth_verdict verdict;
 	enum key_verdict key;
 	enum jws_fault fault;
@@ -455,7 +528,7 @@ verify_jwt(struct auth *auth, struct slice token, int64_t now_ms, struct identit
 		}
 	}
 	auth->counts.verified++;
-	if ((key = issuer_verify(auth, issuer, &jws, now_ms)) == KEY_NOT_YET) {
+	if ((key = issuer_verify(auth, issuer, &jws, now_ms, &used)) == KEY_NOT_YET) {
 		snprintf(why, AUTH_WHY_LEN, "%s", key_verdict_text(key));
 		verdict = AUTH_NOT_YET;
 	} else if (key != KEY_GOOD)
@@ -465,6 +538,8 @@ verify_jwt(struct auth *auth, struct slice token, int64_t now_ms, struct identit
 		verdict = refuse(auth, why, "malformed");
 	else
 		verdict = verify_claims(auth, issuer, claims, now_ms, out, why);
+	if (verdict == AUTH_OK)
+		out->key = key_id(issuer, used);
 	json_decref(claims);
 	return verdict;
 }
@@ -522,7 +597,26 @@ auth_verify(struct auth *auth, struct slice token, int64_t now_ms, struct identi
 	return verdict;
 }
 
-/* Key sets that come and change. */
+/* Keys that come and change. */
+
+bool
+auth_allows(const struct auth *auth, uint32_t key, struct slice tenant, enum role role)
+{
+	const struct known wanted = { key, NULL }, *known;
+
+	if (key == 0)
+		return true;
+	known = auth->known_n == 0 ? NULL : bsearch(&wanted, auth->known, auth->known_n,
+	    sizeof(wanted), known_compare);
+	return known != NULL && (known->issuer == NULL ||
+	    claims_within(&known->issuer->rules, tenant, role));
+}
+
+unsigned
+auth_keys_version(const struct auth *auth)
+{
+	return auth->keys_version;
+}
 
 int
 auth_jwks_install(struct auth *auth, const char *issuer_name, struct slice text, char *err,
@@ -542,7 +636,7 @@ auth_jwks_install(struct auth *auth, const char *issuer_name, struct slice text,
 	keys_fini(&issuer->set);
 	issuer->set = fresh;
 	memcpy(issuer->set_hash, hash, sizeof(hash));
-	cache_clear(&auth->cache);
+	keys_changed(auth);
 	return 0;
 }
 
@@ -553,7 +647,7 @@ auth_refresh(struct auth *auth, int64_t now_ms)
 		struct issuer *issuer = &auth->issuers[i];
 
 		if (issuer->by_file && jwks_file_refresh(&issuer->file, now_ms, &issuer->set))
-			cache_clear(&auth->cache);
+			keys_changed(auth);
 	}
 }
 

@@ -44,6 +44,8 @@ struct auth_issuer_config {
 	struct auth_strings user_claim;		/* paths; empty: the default list */
 	struct auth_strings tenant_claim;
 	struct auth_strings role_claim;
+	struct auth_strings tenants;		/* which it may name, `*` at the end; empty: all */
+	bool no_roles;				/* whom it names are plain users, whatever else it says */
 	/* between two looks at jwks_file because of an unknown key; 0: 30,000 */
 	int64_t jwks_cooldown_ms;
 };
@@ -99,6 +101,15 @@ enum auth_verdict {
  */
 enum auth_verdict auth_verify(struct auth *auth, struct slice token, int64_t now_ms,
     struct identity *out, char why[AUTH_WHY_LEN]);
+
+/*
+ * Whether what a key let in may go on: identity's key is still one of the settings or of a key set,
+ * and its issuer may still name this role in this tenant.  true for the key 0.
+ */
+bool auth_allows(const struct auth *auth, uint32_t key, struct slice tenant, enum role role);
+
+/* Another number after each change of the keys; never 0. */
+unsigned auth_keys_version(const struct auth *auth);
 
 /*
  * A key set that was fetched for the issuer replaces the one before; every

@@ -56,10 +56,12 @@ enum conf_feed_access { CONF_WORDS_feed_access(CONF_WORD_CONSTANT) };
 struct conf_issuer {
 #define CONF_STRING(section, name, ...)	char *name;
 #define CONF_FILE(section, name, ...)	char *name; char *name##_text;
+#define CONF_BOOL(section, name, ...)	bool name;
 #define CONF_LIST(section, name, ...)	struct conf_list name;
 #include "base/conf_issuer.def"
 #undef CONF_STRING
 #undef CONF_FILE
+#undef CONF_BOOL
 #undef CONF_LIST
 };
 

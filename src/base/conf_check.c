@@ -103,6 +103,17 @@ conf_check_tenant_or_none(const char *value, char why[CONF_WHY_LEN])
 }
 
 int
+conf_check_tenants(const char *value, char why[CONF_WHY_LEN])
+{
+	size_t len = strlen(value);
+
+	if (len > 0 && value[len - 1] == '*' && len <= 65)
+		len--;
+	return (len == 0 && *value == '*') || text_is_id(slice_bytes(value, len), 64) ? 0 :
+	    bad(why, "1 to 64 letters, digits or signs of ._:@|+=- are wanted, and a * at most at the end");
+}
+
+int
 conf_check_topic(const char *value, char why[CONF_WHY_LEN])
 {
 	if (*value == '\0' || strpbrk(value, "+#") != NULL)

@@ -14,6 +14,7 @@ libbase_a_SOURCES = \
 	src/base/json.c src/base/json.h \
 	src/base/log.c src/base/log.h \
 	src/base/must.c src/base/must.h \
+	src/base/names.c src/base/names.h \
 	src/base/slice.h \
 	src/base/stats.def src/base/stats_names.c src/base/stats_names.h \
 	src/base/text.c src/base/text.h \

@@ -196,7 +196,9 @@ issuer_of_conf(const struct conf *conf, struct auth_config *out)
 			.azp = { (const char *const *)conf->auth_azp.v, conf->auth_azp.n },
 			.user_claim = { (const char *const *)conf->auth_user_claim.v, conf->auth_user_claim.n },
 			.tenant_claim = { (const char *const *)conf->auth_tenant_claim.v, conf->auth_tenant_claim.n },
-			.role_claim = { (const char *const *)conf->auth_role_claim.v, conf->auth_role_claim.n }
+			.role_claim = { (const char *const *)conf->auth_role_claim.v, conf->auth_role_claim.n },
+			.tenants = { (const char *const *)conf->auth_tenants.v, conf->auth_tenants.n },
+			.no_roles = !conf->auth_roles
 		},
 		.default_tenant = conf->auth_default_tenant
 	};

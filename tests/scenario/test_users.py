@@ -135,6 +135,9 @@ async def test_stats_of_one_tenant(belayd):
     b = token("boss", "st2", "admin")
     people = [await belayd.user(*who) for who in [("ann", "st1")] * 4 + [("bob", "st1")] * 2 + [("ann", "st2")] * 3]
     devices = [await belayd.device(f"d-{i}", await belayd.register(f"d-{i}", token("ann", "st1"))) for i in range(2)]
+    for c in people[:4]:
+        for _ in devices:
+            await c.expect("device_connected")		# counted as sent: none of these is still on its way
     status, one = await belayd.rest("GET", "/v1/websocket/stats", bearer=a)
     assert status == 200 and set(one) == {"connections", "users", "devices", "messages", "instances"}
     assert (one["connections"], one["users"], one["devices"]) == (8, 2, 2)

@@ -139,8 +139,12 @@ test_claims(void **state)
 	const struct auth_config strict = { .flat = { .issuer = "https://i", .audience = "belay", .azp = { azp, 1 } } };
 	const struct auth_issuer_config block = { .issuer = "https://b" };
 	const struct auth_config blocks = { .issuers = &block, .issuers_n = 1 };
+	static const char *const tenants[] = { "acme-*" };
+	const struct auth_config bounded = { .flat.tenants = { tenants, 1 } };
 
 	(void)state;
+	expect_claims("{\"sub\":\"u\",\"tenant_id\":\"acme-1\"," EXP "}", &bounded, 0);
+	expect_claims("{\"sub\":\"u\",\"tenant_id\":\"acme\"," EXP "}", &bounded, BIT(FOREIGN_TENANT));
 	expect_claims("[]", NULL, BIT(PAYLOAD));
 	expect_claims("{\"sub\":\"u\"}", NULL, BIT(NO_EXP));
 	expect_claims("{\"sub\":\"u\",\"exp\":\"1769864400\"}", NULL, BIT(NO_EXP));

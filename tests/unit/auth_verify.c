@@ -768,6 +768,125 @@ test_issuers(void **state)
 	auth_free(&auth);
 }
 
+/* What a block says that its issuer may name. */
+static void
+test_bounds(void **state)
+{
+	const struct auth_issuer_config blocks[] = {
+		{ .issuer = "https://a", .tenants = STRINGS("acme", "acme-*"), .no_roles = true },
+		{ .issuer = "https://b", .tenants = STRINGS("*") },
+	};
+	static const struct {
+		const char *claims, *why;
+		enum role role;
+	} rows[] = {
+		{ "\"iss\":\"https://a\",\"tenant_id\":\"acme\",\"sub\":\"u\",\"role\":\"admin\"", "", ROLE_USER },
+		{ "\"iss\":\"https://a\",\"tenant_id\":\"acme-\",\"sub\":\"u\",\"role\":[\"x\",\"service\"]", "", ROLE_USER },
+		{ "\"iss\":\"https://a\",\"tenant_id\":\"acme-2\",\"device\":\"d\"", "", ROLE_DEVICE },
+		{ "\"iss\":\"https://a\",\"tenant_id\":\"acm\",\"sub\":\"u\"", "tenant not of this issuer", 0 },
+		{ "\"iss\":\"https://a\",\"tenant_id\":\"acme2\",\"sub\":\"u\"", "tenant not of this issuer", 0 },
+		{ "\"iss\":\"https://a\",\"tenant_id\":\"bolt\",\"device\":\"d\"", "tenant not of this issuer", 0 },
+		{ "\"iss\":\"https://a\",\"sub\":\"u\"", "tenant not of this issuer", 0 },	/* the default tenant */
+		{ "\"iss\":\"https://b\",\"tenant_id\":\"bolt\",\"sub\":\"u\",\"role\":\"admin\"", "", ROLE_ADMIN },
+	};
+	struct auth *auth = auth_or_fail(&(struct auth_config){ .flat.jwt_secret = SECRET, .issuers = blocks,
+	    .issuers_n = 2, .default_tenant = "default" });
+	struct identity a, b;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char *claims = text("{%s," EXP "}", rows[i].claims);
+		const char *why;
+		enum auth_verdict verdict = verify_at(auth, token_hs256(claims), NOW_MS, &a, &why);
+
+		if (strcmp(why, rows[i].why) != 0 || (verdict == AUTH_OK) != (*rows[i].why == '\0'))
+			fail_msg("row %zu: %s", i, why);
+		if (verdict == AUTH_OK && (a.role != rows[i].role || !auth_allows(auth, a.key,
+		    slice_of(a.tenant), a.role)))
+			fail_msg("row %zu: role %d", i, (int)a.role);
+		free(claims);
+	}
+	/* Two issuers have one secret: each has a key of its own, and its own bounds. */
+	assert_int_equal(verify_at(auth, token_hs256("{\"iss\":\"https://a\",\"tenant_id\":\"acme\",\"sub\":\"u\"," EXP "}"),
+	    NOW_MS, &a, NULL), AUTH_OK);
+	assert_int_equal(verify_at(auth, token_hs256("{\"iss\":\"https://b\",\"tenant_id\":\"acme\",\"sub\":\"u\"," EXP "}"),
+	    NOW_MS, &b, NULL), AUTH_OK);
+	assert_int_not_equal(a.key, b.key);
+	assert_false(auth_allows(auth, a.key, SLICE("bolt"), ROLE_USER));
+	assert_false(auth_allows(auth, a.key, SLICE("acme"), ROLE_ADMIN));
+	assert_false(auth_allows(auth, a.key, SLICE("acme"), ROLE_SERVICE));
+	assert_true(auth_allows(auth, b.key, SLICE("bolt"), ROLE_ADMIN));
+	auth_free(&auth);
+}
+
+/* A key is the same key as long as its holder and its bytes are: whatever else changes. */
+static void
+test_key_ids(void **state)
+{
+#define SECRET_C "cccccccccccccccccccccccccccccccc"
+#define HASH_A "0000000000000000000000000000000000000000000000000000000000000001"
+#define HASH_B "0000000000000000000000000000000000000000000000000000000000000002"
+	EVP_PKEY *rsa = key_rsa(2048), *next = key_rsa(2048);
+	char *pem = key_pem(rsa), *certificate = key_certificate(rsa), *pem2 = key_pem(next),
+	    *both = text("%s%s", pem2, pem);
+	struct {
+		struct auth_config config;
+		bool secret, pem;		/* is the key of the first row's … still in force? */
+	} rows[] = {
+		{ { .flat = { .jwt_secret = SECRET, .jwt_public_key = pem } }, true, true },
+		{ { .flat = { .jwt_secret = SECRET, .jwt_public_key = both, .audience = "a" } }, true, true },
+		{ { .flat = { .jwt_secret = SECRET_C, .jwt_public_key = certificate } }, false, true },
+		{ { .flat = { .jwt_secret = SECRET, .jwt_public_key = pem2 } }, true, false },
+		{ { .flat = { .jwt_secret = SECRET, .jwt_public_key = pem, .issuer = "i" } }, false, false },
+		{ { .service_keys = STRINGS("a:t:" HASH_A) }, false, false },
+	};
+	const char *p = "{\"sub\":\"u\"," EXP "}";
+	struct auth_config keys = { .service_keys = STRINGS("a:t:" HASH_A, "b:*:" HASH_B) };
+	struct identity secret = { .key = 0 }, public = { .key = 0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct auth *auth;
+
+		rows[i].config.default_tenant = "d";
+		auth = auth_or_fail(&rows[i].config);
+		assert_true(auth_allows(auth, 0, SLICE("d"), ROLE_DEVICE));
+		assert_int_not_equal(auth_keys_version(auth), 0);
+		/* Twice: by its key, and as it is remembered. */
+		for (int j = 0; i == 0 && j < 2; j++) {
+			secret.key = public.key = 0;
+			assert_int_equal(verify_at(auth, token_hs256(p), NOW_MS, &secret, NULL), AUTH_OK);
+			assert_int_equal(verify_at(auth, token_pkey("{\"alg\":\"RS256\"}", p, rsa, "SHA256"), NOW_MS,
+			    &public, NULL), AUTH_OK);
+			assert_true(secret.key != 0 && public.key != 0 && secret.key != public.key);
+		}
+		if (auth_allows(auth, secret.key, SLICE("d"), ROLE_USER) != rows[i].secret ||
+		    auth_allows(auth, public.key, SLICE("d"), ROLE_USER) != rows[i].pem)
+			fail_msg("row %zu", i);
+		auth_free(&auth);
+	}
+
+	/* A service key is its name, its tenant and its hash. */
+	static const char *const others[] = { "a:t:" HASH_A, "a:t2:" HASH_A, "a:*:" HASH_A, "a2:t:" HASH_A, "a:t:" HASH_B };
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		struct auth *auth = auth_or_fail(&keys);
+		uint32_t key = identity_key(SLICE("a:t"), (const uint8_t *)"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+		    "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1");
+
+		assert_true(auth_allows(auth, key, SLICE("t"), ROLE_SERVICE));
+		auth_free(&auth);
+		auth = auth_or_fail(&(struct auth_config){ .service_keys = { &others[i], 1 } });
+		assert_int_equal(auth_allows(auth, key, SLICE("t"), ROLE_SERVICE), i == 0);
+		auth_free(&auth);
+	}
+	free(pem);
+	free(pem2);
+	free(both);
+	free(certificate);
+	EVP_PKEY_free(rsa);
+	EVP_PKEY_free(next);
+}
+
 struct asked {
 	unsigned n;
 	bool wait;
@@ -801,6 +920,8 @@ test_jwks_installed(void **state)
 {
 	EVP_PKEY *rsa = key_rsa(2048), *rsa2 = key_rsa(2048), *p256 = key_ec("P-256");
 	struct asked asked = { .n = 0 };
+	struct identity first, second;
+	unsigned version;
 	struct auth *auth = auth_or_fail(&(struct auth_config){ .flat = { .jwks_by_url = true, .issuer = "https://i" },
 	    .default_tenant = "d", .unknown_kid = note_issuer, .unknown_kid_arg = &asked });
 	const char *p = "{\"sub\":\"u\",\"iss\":\"https://i\"," EXP "}";
@@ -862,11 +983,16 @@ test_jwks_installed(void **state)
 	}
 	expect(auth, token_pkey(RS("k1"), p, rsa, "SHA256"), AUTH_OK, "");
 
-	/* rotation: the old key is gone, and what it signed is forgotten */
+	/* rotation: the old key is gone, and what it signed is forgotten, and allowed no more */
+	assert_int_equal(verify_at(auth, token_pkey(RS("k1"), p, rsa, "SHA256"), NOW_MS, &first, NULL), AUTH_OK);
+	version = auth_keys_version(auth);
 	doc = jwks(key_jwk(rsa2, ",\"kid\":\"k2\""), NULL, NULL);
 	assert_int_equal(auth_jwks_install(auth, "https://i", slice_of(doc), err, sizeof(err)), 0);
 	expect(auth, token_pkey(RS("k1"), p, rsa, "SHA256"), AUTH_INVALID, "unknown key id");
-	expect(auth, token_pkey(RS("k2"), p, rsa2, "SHA256"), AUTH_OK, "");
+	assert_int_equal(verify_at(auth, token_pkey(RS("k2"), p, rsa2, "SHA256"), NOW_MS, &second, NULL), AUTH_OK);
+	assert_int_not_equal(auth_keys_version(auth), version);
+	assert_false(auth_allows(auth, first.key, SLICE("d"), ROLE_USER));
+	assert_true(auth_allows(auth, second.key, SLICE("d"), ROLE_USER));
 	expect(auth, token_pkey("{\"alg\":\"RS512\",\"kid\":\"k2\"}", p, rsa2, "SHA512"), AUTH_OK, "");
 	free(doc);
 
@@ -1060,6 +1186,58 @@ test_jwks_compact(void **state)
 	auth_free(&auth);
 	EVP_PKEY_free(rsa);
 	EVP_PKEY_free(p256);
+}
+
+/* Two different keys that a header could not choose between, in one set or in those of two issuers. */
+static void
+test_keys_that_clash(void **state)
+{
+	EVP_PKEY *a = key_rsa(2048), *b = key_rsa(2048), *ec = key_ec("P-256");
+	struct {
+		char *doc[2];			/* the sets of one or two issuers */
+		bool fault;
+	} rows[] = {
+		{ { jwks(key_jwk(a, ",\"kid\":\"k\""), key_jwk(b, ",\"kid\":\"k\""), NULL), NULL }, true },
+		{ { jwks(key_jwk(a, ",\"kid\":\"k\",\"alg\":\"RS256\""),
+		    key_jwk(b, ",\"kid\":\"k\",\"alg\":\"RS512\""), NULL), NULL }, false },
+		{ { jwks(key_jwk(a, ",\"kid\":\"k\""), key_jwk(ec, ",\"kid\":\"k\""), NULL), NULL }, false },
+		{ { jwks(key_jwk(a, ",\"kid\":\"k\""), key_jwk(a, ",\"kid\":\"k\""), NULL), NULL }, false },
+		{ { jwks(key_jwk(a, ""), key_jwk(b, ""), NULL), NULL }, false },
+		{ { jwks(key_jwk(a, ",\"kid\":\"k\""), NULL, NULL), jwks(key_jwk(b, ",\"kid\":\"k\""), NULL, NULL) }, true },
+		{ { jwks(key_jwk(a, ",\"kid\":\"k\""), NULL, NULL), jwks(key_jwk(b, ",\"kid\":\"l\""), NULL, NULL) }, false },
+		/* Issuers of one provider have one set. */
+		{ { jwks(key_jwk(a, ",\"kid\":\"k\""), NULL, NULL), jwks(key_jwk(a, ",\"kid\":\"k\""), NULL, NULL) }, false },
+	};
+	char first[] = "auth-jwks-XXXXXX", second[] = "auth-jwks-XXXXXX", err[256];
+	int fds[2] = { mkstemp(first), mkstemp(second) };
+	struct auth_issuer_config blocks[] = { { .issuer = "a", .jwks_file = first }, { .issuer = "b", .jwks_file = second } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		bool two = rows[i].doc[1] != NULL;
+		struct auth *auth;
+
+		file_write(first, rows[i].doc[0]);
+		if (two)
+			file_write(second, rows[i].doc[1]);
+		auth = auth_new(two ? &(struct auth_config){ .issuers = blocks, .issuers_n = 2 } :
+		    &(struct auth_config){ .flat.jwks_file = first }, err, sizeof(err));
+		if ((auth == NULL) != rows[i].fault)
+			fail_msg("row %zu", i);
+		if (rows[i].fault)
+			assert_string_equal(err, two ? "auth.issuers: two different keys of one kid and algorithm" :
+			    "auth.jwks_file: two different keys of one kid and algorithm");
+		auth_free(&auth);
+		free(rows[i].doc[0]);
+		free(rows[i].doc[1]);
+	}
+	for (int i = 0; i < 2; i++)
+		close(fds[i]);
+	unlink(first);
+	unlink(second);
+	EVP_PKEY_free(a);
+	EVP_PKEY_free(b);
+	EVP_PKEY_free(ec);
 }
 
 static void
@@ -1294,6 +1472,9 @@ main(void)
 		cmocka_unit_test(test_start),
 		cmocka_unit_test(test_secret_file),
 		cmocka_unit_test(test_issuers),
+		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_key_ids),
+		cmocka_unit_test(test_keys_that_clash),
 		cmocka_unit_test(test_jwks_installed),
 		cmocka_unit_test(test_jwk_members),
 		cmocka_unit_test(test_jwks_compact),

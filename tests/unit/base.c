@@ -28,6 +28,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/names.h"
 #include "base/title.h"
 #include "base/uuid.h"
 #include "base/window.h"
@@ -268,6 +269,70 @@ test_base64url(void **state)
 }
 
 /* FIPS 197, appendix C.1. */
+static const uint8_t names_key[16] = "a key of 16 byte";
+
+static void
+test_names(void **state)
+{
+	struct slice json = SLICE("[\"b\", \"a\",\"\\u0062\",\"\", \"a\\n\",\"\"]");
+	static const char *const expected[] = { "b", "a", "", "a\n" };
+	struct buf scratch = BUF_INIT;
+	struct names names;
+
+	(void)state;
+	names_init(&names, names_key);
+	assert_false(names_has(&names, SLICE("a")));
+	names_add_json(&names, json, &scratch);
+	assert_int_equal(names.n, 4);
+	for (uint32_t i = 0; i < names.n; i++)
+		assert_true(slice_is(names.v[i], expected[i]) && names_has(&names, names.v[i]));
+	assert_false(names_add(&names, SLICE("a")));
+	assert_true(names_add(&names, SLICE("aa")));
+	assert_false(names_has(&names, SLICE("aaa")));
+	assert_int_equal(names.n, 5);
+	names_fini(&names);
+	buf_fini(&scratch);
+}
+
+/* Seconds of the process for count names: added, added again, and as many others looked for. */
+static double
+names_take(uint32_t count)
+{
+	struct timespec from, to;
+	struct names names;
+	char *text = malloc(count * 2 * 64);
+
+	for (uint32_t i = 0; i < count * 2; i++)
+		snprintf(text + i * 64, 64, "%052u", i);
+	assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from), 0);
+	names_init(&names, names_key);
+	for (uint32_t i = 0; i < count; i++)
+		assert_true(names_add(&names, slice_bytes(text + i * 64, 52)));
+	for (uint32_t i = 0; i < count * 2; i++)
+		if (i < count ? names_add(&names, slice_bytes(text + i * 64, 52)) :
+		    names_has(&names, slice_bytes(text + i * 64, 52)))
+			fail_msg("name %u", i);
+	assert_int_equal(names.n, count);
+	names_fini(&names);
+	assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to), 0);
+	free(text);
+	return (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
+}
+
+/* 32 times as many cost about 32 times as much, where comparing each with each other costs 1,024 times. */
+static void
+test_many_names(void **state)
+{
+	double few, many;
+
+	(void)state;
+	(void)names_take(2000);
+	few = names_take(2000);
+	many = names_take(64000);
+	print_message("%.6f s, %.6f s\n", few, many);
+	assert_true(many < few * 250);
+}
+
 static void
 test_block(void **state)
 {
@@ -670,6 +735,7 @@ main(int argc, char **argv)
 		    cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_sha256), cmocka_unit_test(test_siphash),
 		    cmocka_unit_test(test_base64url),
+		cmocka_unit_test(test_names), cmocka_unit_test(test_many_names),
 		cmocka_unit_test(test_block), cmocka_unit_test(test_window),
 		cmocka_unit_test(test_uuid),
 		cmocka_unit_test(test_uuid_after_fork), cmocka_unit_test(test_address),

@@ -152,6 +152,7 @@ static const struct sample samples[] = {
 	{ NULL, conf_check_redis_url, "redis://h:1/0", "h:1" },
 	{ NULL, conf_check_service_key, "n:*:" HASH, "n:*:zz" },
 	{ NULL, conf_check_tenant_or_none, "t1", "t 1" },
+	{ NULL, conf_check_tenants, "acme-*", "acme-*-x" },
 	{ NULL, conf_check_topic, "b/c", "b/#" },
 	{ NULL, conf_check_user, "root", "no-such-user-here" },
 	{ "jwt_secret", NULL, SECRET, NULL },
@@ -742,9 +743,10 @@ static void
 test_issuers(void **state)
 {
 	struct attempt a = { .file_text =
-	    "auth: { jwt_secret = \"" SECRET "\"; audience = \"flat\"; user_claim = [\"uid\"];\n"
+	    "auth: { jwt_secret = \"" SECRET "\"; audience = \"flat\"; user_claim = [\"uid\"]; roles = false;\n"
 	    " issuers = ( { issuer = \"one\"; },\n"
-	    "  { issuer = \"two\"; jwt_secret = \"" SECRET "2\"; audience = \"own\"; tenant_claim = [\"t\"]; } ); };" };
+	    "  { issuer = \"two\"; jwt_secret = \"" SECRET "2\"; audience = \"own\"; tenant_claim = [\"t\"];"
+	    " roles = true; tenants = [\"acme\", \"acme-*\"]; } ); };" };
 
 	(void)state;
 	load_good(&a);
@@ -757,6 +759,10 @@ test_issuers(void **state)
 	assert_string_equal(a.conf->auth_issuers[1].jwt_secret, SECRET "2");
 	assert_string_equal(a.conf->auth_issuers[1].audience, "own");
 	assert_string_equal(a.conf->auth_issuers[1].tenant_claim.v[0], "t");
+	assert_false(a.conf->auth_issuers[0].roles);
+	assert_int_equal(a.conf->auth_issuers[0].tenants.n, 0);
+	assert_true(a.conf->auth_issuers[1].roles);
+	assert_string_equal(a.conf->auth_issuers[1].tenants.v[1], "acme-*");
 	done(&a);
 
 	expect_file_fault("auth: { issuers = \"x\"; };", 1, "a list of blocks is wanted");
@@ -771,6 +777,8 @@ test_issuers(void **state)
 	    "unknown option origins");
 	expect_file_fault("auth: { jwt_secret = \"" SECRET "\"; issuers = ( { issuer = \"a\";\n audience = 5; } ); };", 2,
 	    "auth.audience: a string is wanted");
+	expect_file_fault("auth: { jwt_secret = \"" SECRET "\"; issuers = ( { issuer = \"a\";\n tenants = [\"*-x\"]; } ); };", 2,
+	    "auth.tenants: ");
 }
 
 /* --- printing and passing on */

@@ -435,6 +435,23 @@ sees_instance(struct gateway *g, const struct conn *c)
 	    uri_query_get_id(buf_slice(&c->http->query), "tenantId", &g->scratch, &tenant) == 0;
 }
 
+/*
+ * ?tenantId=*: a service key of all tenants asks about one of its kind, which may be in any tenant, or
+ * in none.
+ */
+static bool
+asks_for_keys(struct gateway *g, const struct conn *c)
+{
+	const struct http *h = c->http;
+	struct slice tenant;
+
+	if (!h->who.any_tenant || (h->match.route != ROUTE_user_status && h->match.route != ROUTE_user_disconnect))
+		return false;
+	buf_clear(&g->scratch);
+	return uri_query_get(buf_slice(&h->query), "tenantId", &g->scratch, &tenant) == 1 &&
+	    slice_is(tenant, EVERY_TENANT);
+}
+
 static void
 on_users(struct gateway *g, struct conn *c)
 {
@@ -442,6 +459,8 @@ on_users(struct gateway *g, struct conn *c)
 
 	if (!params_ok(&c->http->match))
 		http_respond_error(g, c, ERROR_not_found, NULL, NULL);
+	else if (asks_for_keys(g, c))
+		users_request(g, c, SLICE(EVERY_TENANT));
 	else if (request_tenant(g, c, &tenant))
 		users_request(g, c, tenant);
 }

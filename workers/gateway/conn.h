@@ -56,6 +56,7 @@ struct conn {
 		struct device *device;	/* owned; kind DEVICE */
 	};
 	int64_t expires_ms;		/* wall clock; 0: never */
+	uint32_t key;			/* by which it came: identity.h; 0: none */
 
 	uint32_t index, generation;	/* what a reference names */
 	uint32_t wheel_next, wheel_prev, due_s;

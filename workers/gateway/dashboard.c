@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/must.h"
+#include "base/names.h"
 #include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/dashboard.h"
@@ -76,38 +77,6 @@ filter_names(struct filter *f, struct slice *out)
 	}
 }
 
-/*
- * Decoded ids of a checked array, each once.  Returns how many; *out is the caller's to free; texts
- * point into json or scratch.
- */
-static uint32_t
-read_names(struct slice json, struct buf *scratch, struct slice **out)
-{
-	struct json_value array = { JSON_KIND_ARRAY, json }, v;
-	struct json_iter it;
-	uint32_t n = 0, cap = 16;
-	struct slice *names = must_realloc(NULL, cap * sizeof(*names));
-
-	buf_reserve(scratch, json.len);		/* decoding must not move what was decoded */
-	json_iter_init(&it, array);
-	while (json_array_next(&it, &v)) {
-		bool again = false;
-
-		if (n == cap) {
-			cap *= 2;
-			names = must_realloc(names, cap * sizeof(*names));
-		}
-		if (json_text(v, scratch, &names[n]) == -1)
-			continue;
-		for (uint32_t i = 0; i < n && !again; i++)
-			again = slice_eq(names[i], names[n]);
-		if (!again)
-			n++;
-	}
-	*out = names;
-	return n;
-}
-
 static void
 put_names(struct buf *b, const struct slice *names, uint32_t count)
 {
@@ -154,20 +123,34 @@ set_filter(struct conn *c, struct filter *f)
 	c->filter = f;
 }
 
+/* The ids of a checked array; to be given back with end_names(). */
+static void
+read_names(struct gateway *g, struct names *names, struct buf *scratch, struct slice devices_json)
+{
+	*scratch = (struct buf)BUF_INIT;
+	names_init(names, shm_hash_key(g->w->shm));
+	names_add_json(names, devices_json, scratch);
+}
+
+static void
+end_names(struct names *names, struct buf *scratch)
+{
+	names_fini(names);
+	buf_fini(scratch);
+}
+
 void
 dashboard_subscribed(struct gateway *g, struct conn *c, struct slice re, struct slice devices_json)
 {
-	struct buf scratch = BUF_INIT;
-	struct slice *names;
-	uint32_t n;
+	struct buf scratch;
+	struct names names;
 
 	if (slice_is(devices_json, "null")) {
 		set_filter(c, NULL);
 	} else {
-		n = read_names(devices_json, &scratch, &names);
-		set_filter(c, filter_new(g, c, names, n, false));
-		free(names);
-		buf_fini(&scratch);
+		read_names(g, &names, &scratch, devices_json);
+		set_filter(c, filter_new(g, c, names.v, names.n, false));
+		end_names(&names, &scratch);
 	}
 	answer_filter(g, c, re);
 }
@@ -176,28 +159,24 @@ dashboard_subscribed(struct gateway *g, struct conn *c, struct slice re, struct 
 void
 dashboard_unsubscribed(struct gateway *g, struct conn *c, struct slice re, struct slice devices_json)
 {
-	struct buf scratch = BUF_INIT;
 	struct filter *f = c->filter;
-	struct slice *gone, *old, *left;
-	uint32_t gone_n = read_names(devices_json, &scratch, &gone);
+	struct slice *old, *left;
+	struct names gone;
+	struct buf scratch;
 	uint32_t old_n = f == NULL ? 0 : f->count, n = 0;
 	bool except = f == NULL || f->except;
 
+	read_names(g, &gone, &scratch, devices_json);
 	old = must_realloc(NULL, (old_n + 1) * sizeof(*old));
-	left = must_realloc(NULL, (old_n + gone_n + 1) * sizeof(*left));
+	left = must_realloc(NULL, (old_n + gone.n + 1) * sizeof(*left));
 	if (f != NULL)
 		filter_names(f, old);
-	for (uint32_t i = 0; i < old_n; i++) {
-		bool listed = false;
-
-		for (uint32_t k = 0; k < gone_n && !listed; k++)
-			listed = slice_eq(old[i], gone[k]);
-		if (!listed)
+	for (uint32_t i = 0; i < old_n; i++)
+		if (!names_has(&gone, old[i]))
 			left[n++] = old[i];
-	}
 	if (except)
-		for (uint32_t k = 0; k < gone_n; k++)
-			left[n++] = gone[k];
+		for (uint32_t i = 0; i < gone.n; i++)
+			left[n++] = gone.v[i];
 	if (except && n > 1000) {
 		session_error(g, c, re, ERROR_too_many, "payload.devices",
 		    "too many devices are left out");
@@ -206,10 +185,9 @@ dashboard_unsubscribed(struct gateway *g, struct conn *c, struct slice re, struc
 		set_filter(c, f);
 		answer_filter(g, c, re);
 	}
-	free(gone);
 	free(old);
 	free(left);
-	buf_fini(&scratch);
+	end_names(&gone, &scratch);
 }
 
 /*

@@ -76,6 +76,7 @@ load_auth(struct gateway *g)
 	}
 	auth_free(&g->auth);
 	g->auth = auth;
+	g->revoke.version = 0;		/* versions are counted anew */
 	keysets_take_up(g);
 	return 0;
 }
@@ -307,6 +308,7 @@ gateway_tick(struct worker *w)
 		g->keys_due_ms = w->mono_ms + g->conf->auth_jwks_refresh_ms;
 		auth_refresh(g->auth, w->now_ms);
 	}
+	revoke_tick(g);
 }
 
 static void

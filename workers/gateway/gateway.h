@@ -22,6 +22,7 @@
 #include "gateway/output.h"
 #include "gateway/party.h"
 #include "gateway/reads.h"
+#include "gateway/revoke.h"
 #include "gateway/tls_conn.h"
 #include "gateway/wheel.h"
 #include "http/forwarded.h"
@@ -40,6 +41,7 @@ struct gateway {
 	struct auth *auth;
 	int64_t keys_due_ms;		/* monotonic: when key sets in files are looked at again */
 	struct keysets keysets;		/* those that are had by URL */
+	struct revoke revoke;
 	char instance[256];		/* server.instance, or the host's name */
 
 	struct conn_table conns;

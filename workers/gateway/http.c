@@ -122,7 +122,8 @@ send_response(struct gateway *g, struct conn *c, const struct http_response *r, 
 	frame_put(f);
 	if (r->close) {
 		h->keep_alive = false;
-		h->state = REQUEST_ASKED;		/* nothing more is parsed */
+		h->state = REQUEST_OVER;
+		h->waiting = false;
 		set_due(g, c, handshake_s(g));
 		conn_drop_when_sent(g, c);
 		return;
@@ -231,6 +232,12 @@ refuse(struct gateway *g, struct conn *c, int status)
 }
 
 void
+http_revoke(struct gateway *g, struct conn *c)
+{
+	refuse(g, c, 401);
+}
+
+void
 http_refuse_early(struct gateway *g, struct conn *c, int status, int64_t retry_after_ms)
 {
 	c->http->keep_alive = false;
@@ -311,8 +318,8 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 	struct http *h = c->http;
 	size_t used = 0;
 
-	while (!c->doomed && c->phase == CONN_HTTP && h->state != REQUEST_ASKED &&
-	    h->state != REQUEST_HELD && h->state != REQUEST_RESTING) {
+	while (!c->doomed && c->phase == CONN_HTTP &&
+	    (h->state == REQUEST_HEAD || h->state == REQUEST_BODY)) {
 		if (h->state == REQUEST_HEAD) {
 			struct http_head head;
 			long len = http_head_parse(p + used, n - used, &head);
@@ -408,7 +415,7 @@ http_input(struct gateway *g, struct conn *c, const char *p, size_t n)
 	if (c->drop_when_sent)
 		/* answered for the last time; what still comes is not read */
 		return;
-	if (h->state == REQUEST_ASKED || h->state == REQUEST_HELD || h->state == REQUEST_RESTING) {
+	if (h->state != REQUEST_HEAD && h->state != REQUEST_BODY) {
 		buf_put(&h->in, p, n);
 		if (h->in.len > IN_MAX)
 			conn_pause_reading(g, c, true);
@@ -499,7 +506,7 @@ http_timer(struct gateway *g, struct conn *c)
 		set_due(g, c, h->look_s);
 		return;
 	}
-	if ((h->state == REQUEST_BODY || h->in.len > 0) && !c->awaits_proxy)
+	if ((h->state == REQUEST_BODY || h->in.len > 0) && h->state != REQUEST_OVER && !c->awaits_proxy)
 		refuse(g, c, 408);
 	else
 		conn_drop(g, c);

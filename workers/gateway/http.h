@@ -29,7 +29,9 @@ struct http {
 
 	/* The request in hand. */
 	enum http_state { REQUEST_HEAD, REQUEST_HELD, REQUEST_RESTING, REQUEST_BODY,
-	    REQUEST_ASKED } state;
+	    REQUEST_ASKED,
+	    REQUEST_OVER		/* the last one was answered: nothing more is read, or waited for */
+	} state;
 	bool keep_alive, http10, head_only, has_body, parsing;
 	struct route_match match;
 	struct identity who;
@@ -86,6 +88,9 @@ void http_unhold(struct gateway *g, struct conn *c);
 bool http_respond_too_fast(struct gateway *g, struct conn *c, const struct http_head *head,
     int64_t retry_after_ms);
 void http_go_on(struct gateway *g, struct conn *c);
+
+/* The key that let the request in hand in is not in force any more: 401, and the end. */
+void http_revoke(struct gateway *g, struct conn *c);
 
 /* Whatever it asks for: 503 or 429, and the end. */
 void http_refuse_early(struct gateway *g, struct conn *c, int status, int64_t retry_after_ms);

@@ -225,6 +225,7 @@ session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 	c->role = (uint8_t)who->role;
 	c->any_tenant = who->any_tenant;
 	c->expires_ms = who->expires_ms;
+	c->key = who->key;
 	gateway_count(g, AUTH_OK, 1);
 	gateway_count(g, WS_USERS, 1);
 	traffic_count(g, c->user->tenant, TRAFFIC_ACCEPTED);
@@ -657,11 +658,12 @@ session_timer(struct gateway *g, struct conn *c)
 	}
 }
 
-/* The connection lives until then: its present token is good. */
+/* The connection lives until then, and with this key: its present token is good. */
 static void
-extend(struct gateway *g, struct conn *c, struct slice re, int64_t expires_ms)
+extend(struct gateway *g, struct conn *c, struct slice re, int64_t expires_ms, uint32_t key)
 {
 	c->expires_ms = expires_ms;
+	c->key = key;
 	c->warned = false;
 	buf_clear(&g->payload);
 	buf_puts(&g->payload, "{\"expiresAt\":");
@@ -693,7 +695,7 @@ void
 session_refreshed(struct gateway *g, struct conn *c, struct slice re, bool own)
 {
 	if (own)
-		extend(g, c, re, 0);
+		extend(g, c, re, 0, 0);
 	else
 		upgrade_refuse(g, c, REFUSE_INVALID, "the new token is not this device's");
 }
@@ -742,5 +744,5 @@ session_refresh(struct gateway *g, struct conn *c, struct slice re, struct slice
 	c->role = (uint8_t)who.role;
 	session_rights_changed(g, c);
 	if (c->phase == CONN_OPEN)
-		extend(g, c, re, who.expires_ms);
+		extend(g, c, re, who.expires_ms, who.key);
 }

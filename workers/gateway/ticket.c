@@ -14,13 +14,14 @@
 #define TICKET_MS	30000
 #define TICKET_PREFIX	"btk_"
 #define TICKET_LEN	(sizeof(TICKET_PREFIX) - 1 + 43)
+#define TICKET_BYTES	32
 
 void
 ticket_request(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
 	struct ask *a = ask_new(g, c, ASK_TICKET, SLICE_NONE);
-	uint8_t random[32];
+	uint8_t bytes[TICKET_BYTES];
 	struct msg_ticket_put m = {
 		.request = a->request, .ref = conn_ref(g, c), .until = g->w->now_ms + TICKET_MS,
 		.expires = h->who.expires_ms, .role = (uint8_t)h->who.role,
@@ -29,11 +30,12 @@ ticket_request(struct gateway *g, struct conn *c)
 		.role_name = slice_of(h->who.role_name)
 	};
 
-	digest_random(random, sizeof(random));
+	digest_random(bytes, sizeof(bytes));
+	memcpy(bytes, &h->who.key, sizeof(h->who.key));
 	/* The request has no body: its buffer keeps the answer until storage has the ticket. */
 	buf_clear(&h->body);
 	buf_puts(&h->body, "{\"ticket\":\"" TICKET_PREFIX);
-	digest_base64url_put(&h->body, random, sizeof(random));
+	digest_base64url_put(&h->body, bytes, sizeof(bytes));
 	digest_sha256((struct slice){ h->body.data + sizeof("{\"ticket\":\"") - 1, TICKET_LEN },
 	    m.ticket_hash);
 	buf_puts(&h->body, "\",\"expiresAt\":");
@@ -55,13 +57,17 @@ void
 ticket_present(struct gateway *g, struct conn *c, struct slice ticket)
 {
 	struct msg_ticket_take m = { .ref = conn_ref(g, c), .at = g->w->now_ms };
+	struct slice encoded = { ticket.p + sizeof(TICKET_PREFIX) - 1, 43 };
+	uint8_t bytes[TICKET_BYTES];
 	struct ask *a;
 
 	if (ticket.len != TICKET_LEN || memcmp(ticket.p, TICKET_PREFIX,
-	    sizeof(TICKET_PREFIX) - 1) != 0) {
+	    sizeof(TICKET_PREFIX) - 1) != 0 ||
+	    digest_base64url_decode(encoded, bytes, sizeof(bytes)) != TICKET_BYTES) {
 		upgrade_refuse(g, c, REFUSE_INVALID, "malformed ticket");
 		return;
 	}
+	memcpy(&c->key, bytes, sizeof(c->key));
 	digest_sha256(ticket, m.ticket_hash);
 	a = ask_new(g, c, ASK_TICKET_TAKE, SLICE_NONE);
 	m.request = a->request;
@@ -90,6 +96,7 @@ ticket_taken(struct gateway *g, const struct msg_ticket_taken *m)
 		conn_close(g, c, WS_CLOSE_OVERLOADED);
 		return;
 	}
+	who.key = c->key;
 	if (m->code != ERROR_NONE || m->tenant.len > ID_TENANT_MAX || m->user.len > ID_USER_MAX ||
 	    m->role_name.len >= sizeof(who.role_name)) {
 		upgrade_refuse(g, c, REFUSE_INVALID, "no such ticket, or it was used or is too "
@@ -99,5 +106,9 @@ ticket_taken(struct gateway *g, const struct msg_ticket_taken *m)
 	memcpy(who.tenant, m->tenant.p, m->tenant.len);
 	memcpy(who.user, m->user.p, m->user.len);
 	memcpy(who.role_name, m->role_name.p, m->role_name.len);
+	if (!auth_allows(g->auth, who.key, m->tenant, who.role)) {
+		upgrade_refuse(g, c, REFUSE_INVALID, "the key behind the ticket was removed");
+		return;
+	}
 	upgrade_open_user(g, c, &who);
 }

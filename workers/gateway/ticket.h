@@ -1,8 +1,9 @@
 /*
  * ticket.h: single-use tickets, for browsers that should not put their token into a URL.
  *
- * A ticket is `btk_` and base64url of 32 random bytes; storage keeps its hash, and whose it is, for
- * 30 s.
+ * A ticket is `btk_` and base64url of 32 bytes: the number of the key that its maker came by
+ * (identity.h), and 28 random ones.  Storage keeps its hash, and whose it is, for 30 s.  The hash is of
+ * the key's number too, so that no ticket can be told from another key than its own.
  */
 #ifndef BELAY_GATEWAY_TICKET_H
 #define BELAY_GATEWAY_TICKET_H

@@ -162,7 +162,7 @@ refuse_upgrade(struct gateway *g, struct conn *c, const struct ws_upgrade *u, in
 	    slice_of(u->why != NULL ? u->why : error_text(error_of_status(status))), SLICE_NONE);
 	gateway_count(g, HTTP_4XX, 1);
 	answer(g, c, g->scratch.data, g->scratch.len);
-	c->http->state = REQUEST_ASKED;
+	c->http->state = REQUEST_OVER;
 	conn_drop_when_sent(g, c);
 }
 
@@ -318,6 +318,7 @@ upgrade_with_token(struct gateway *g, struct conn *c, struct slice token)
 		keysets_hold_upgrade(g, c, token);
 		return;
 	}
+	c->key = who.key;
 	if (who.role != ROLE_DEVICE) {
 		upgrade_open_user(g, c, &who);
 		return;
@@ -340,8 +341,11 @@ upgrade_welcome(struct gateway *g, const struct msg_device_welcome *m)
 
 	if (a != NULL)
 		ask_free(g, a);
+	if (c != NULL && c->phase == CONN_AUTH && m->code == ERROR_NONE &&
+	    !auth_allows(g->auth, c->key, m->tenant, ROLE_DEVICE))
+		upgrade_refuse(g, c, REFUSE_INVALID, "its key was removed meanwhile");
 	if (c == NULL || c->phase != CONN_AUTH) {
-		/* The client left meanwhile: what was claimed for it must be given back. */
+		/* The client left meanwhile, or was sent away: what was claimed for it must be given back. */
 		if (m->code == ERROR_NONE) {
 			struct msg_device_gone gone = {
 				.ref = m->ref, .device_pk = m->device_pk, .epoch = m->epoch,

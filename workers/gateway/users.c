@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/must.h"
+#include "base/names.h"
 #include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
@@ -14,14 +15,15 @@
 #include "msg/audience.h"
 #include "ws/frame.h"
 
+#define HASHES_SIZE 8192		/* bytes of users' hashes in a record: well within the smallest mailbox */
+
 /* What the gateways said so far. */
 struct gather {
 	unsigned waiting;		/* gateways that have not answered */
 	uint32_t connections, devices;
 	uint64_t messages_in, messages_out;
 	struct traffic_sum traffic;
-	uint64_t *hashes;		/* of users, each once */
-	size_t users, cap;
+	struct buf hashes;		/* of users: 64 bits each, as they came */
 };
 
 void
@@ -32,39 +34,40 @@ gather_free(struct gather **gp)
 	*gp = NULL;
 	if (ga == NULL)
 		return;
-	free(ga->hashes);
+	buf_fini(&ga->hashes);
 	free(ga);
 }
 
-static void
-gather_user(struct gather *ga, uint64_t hash)
+static int
+hash_compare(const void *a, const void *b)
 {
-	/* Sorted, so that a user with connections in several gateways counts once. */
-	size_t low = 0, high = ga->users;
+	uint64_t x, y;
 
-	while (low < high) {
-		size_t middle = (low + high) / 2;
+	memcpy(&x, a, sizeof(x));
+	memcpy(&y, b, sizeof(y));
+	return x < y ? -1 : x > y;
+}
 
-		if (ga->hashes[middle] < hash)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low < ga->users && ga->hashes[low] == hash)
-		return;
-	if (ga->users == ga->cap) {
-		ga->cap = ga->cap == 0 ? 16 : ga->cap * 2;
-		ga->hashes = must_realloc(ga->hashes, ga->cap * sizeof(*ga->hashes));
-	}
-	memmove(ga->hashes + low + 1, ga->hashes + low, (ga->users - low) * sizeof(*ga->hashes));
-	ga->hashes[low] = hash;
-	ga->users++;
+/* How many users there are: one with connections in several gateways counts once. */
+static size_t
+gather_users(struct gather *ga)
+{
+	const size_t size = sizeof(uint64_t);
+	char *v = ga->hashes.data;
+	size_t n = ga->hashes.len / size, users = 0;
+
+	if (n > 0)
+		qsort(v, n, size, hash_compare);
+	for (size_t i = 0; i < n; i++)
+		users += i == 0 || hash_compare(v + i * size, v + (i - 1) * size) != 0;
+	return users;
 }
 
 /* ------------------------------------------------------------------ the task, in one gateway */
 
 struct work {
 	const struct msg_user_task *m;
+	bool keys_alone;		/* connections of keys of all tenants, and no others */
 	struct frame *frame;
 	uint32_t connections, devices;
 	uint64_t messages_in, messages_out;
@@ -114,7 +117,8 @@ do_user(struct gateway *g, struct work *work, const struct user *u)
 	for (struct conn *c = user_first(g, u); c != NULL; c = next) {
 		/* the connection, and with the last one the user, may go */
 		next = user_next(g, c);
-		do_connection(g, work, c);
+		if (!work->keys_alone || c->any_tenant)
+			do_connection(g, work, c);
 	}
 }
 
@@ -140,6 +144,28 @@ do_tenant(struct gateway *g, struct work *work, struct tenant *t)
 }
 
 static void
+do_named(struct gateway *g, struct work *work, struct slice tenant, struct slice name)
+{
+	const struct user *u = user_find(g, tenant, name);
+
+	if (u != NULL)
+		do_user(g, work, u);
+}
+
+/* A key of all tenants is wherever it said that it is, and in "*" where it named no tenant. */
+static void
+do_key(struct gateway *g, struct work *work, struct slice name)
+{
+	struct tenant *next;
+
+	for (uint32_t i = 0; i < g->parties.tenant_buckets; i++)
+		for (struct tenant *t = g->parties.tenants[i]; t != NULL; t = next) {
+			next = t->next;		/* the tenant may go with its last user */
+			do_named(g, work, tenant_name(t), name);
+		}
+}
+
+static void
 do_task(struct gateway *g, struct work *work)
 {
 	const struct msg_user_task *m = work->m;
@@ -156,39 +182,53 @@ do_task(struct gateway *g, struct work *work)
 			for (struct tenant *t = g->parties.tenants[i]; t != NULL; t = t->next)
 				do_tenant(g, work, t);
 	}
+	work->keys_alone = slice_is(m->tenant, EVERY_TENANT);
 	while (audience_next(&rest, &entry) == 1) {
-		const struct user *u = user_find(g, m->tenant, entry.user);
-
-		if (u != NULL)
-			do_user(g, work, u);
+		if (work->keys_alone)
+			do_key(g, work, entry.user);
+		else
+			do_named(g, work, m->tenant, entry.user);
 	}
 	frame_put(work->frame);
+}
+
+static void
+tell_done(struct gateway *g, unsigned to, const struct msg_user_done *m)
+{
+	if (to == g->w->slot) {
+		users_done(g, m);
+		return;
+	}
+	buf_clear(&g->record);
+	msg_pack_user_done(&g->record, m);
+	(void)gateway_post(g, (int)to, MSG_user_done);	/* the asker's patience ends by itself */
 }
 
 void
 users_task(struct gateway *g, const struct msg_user_task *m, unsigned from)
 {
 	struct work work = { .m = m };
-	struct msg_user_done done = { .request = m->request, .ref = m->ref };
+	struct msg_user_done done = { .request = m->request, .ref = m->ref, .more = true };
+	struct slice hashes;
 
 	do_task(g, &work);
+	/* There may be more users than a record has room for. */
+	for (hashes = buf_slice(&work.hashes); hashes.len > HASHES_SIZE; hashes.len -= HASHES_SIZE) {
+		done.user_hashes = (struct slice){ hashes.p, HASHES_SIZE };
+		tell_done(g, from, &done);
+		hashes.p += HASHES_SIZE;
+	}
+	done.more = false;
 	done.connections = work.connections;
 	done.devices = work.devices;
 	done.messages_in = work.messages_in;
 	done.messages_out = work.messages_out;
-	done.user_hashes = buf_slice(&work.hashes);
+	done.user_hashes = hashes;
 	if (m->task == USER_TASK_TRAFFIC) {
 		done.window_ms = window_ms(g->w->mono_ms, g->since_ms);
 		done.traffic = slice_bytes(work.traffic, sizeof(work.traffic));
 	}
-	if (from == g->w->slot) {
-		users_done(g, &done);
-	} else {
-		buf_clear(&g->record);
-		msg_pack_user_done(&g->record, &done);
-		/* the asker's patience ends by itself */
-		(void)gateway_post(g, (int)from, MSG_user_done);
-	}
+	tell_done(g, from, &done);
 	buf_fini(&work.hashes);
 }
 
@@ -209,13 +249,8 @@ users_done(struct gateway *g, const struct msg_user_done *m)
 	ga->messages_in += m->messages_in;
 	ga->messages_out += m->messages_out;
 	traffic_sum_add(&ga->traffic, m);
-	for (size_t i = 0; i + sizeof(uint64_t) <= m->user_hashes.len; i += sizeof(uint64_t)) {
-		uint64_t hash;
-
-		memcpy(&hash, m->user_hashes.p + i, sizeof(hash));
-		gather_user(ga, hash);
-	}
-	if (--ga->waiting > 0)
+	buf_put_slice(&ga->hashes, m->user_hashes);
+	if (m->more || --ga->waiting > 0)
 		return;
 	c = conn_of_ref(g, a->ref);
 	if (c != NULL && c->phase == CONN_HTTP && c->http->state == REQUEST_ASKED)
@@ -225,13 +260,13 @@ users_done(struct gateway *g, const struct msg_user_done *m)
 
 /* Counts of one tenant, or of all: they mean the same asked at any process. */
 static void
-put_stats(struct gateway *g, const struct gather *ga, struct buf *b)
+put_stats(struct gateway *g, struct gather *ga, struct buf *b)
 {
 	struct buf one = BUF_INIT;
 
 	buf_printf(&one, "\"connections\":%u,\"users\":%zu,\"devices\":%u,"
 	    "\"messages\":{\"received\":%llu,\"sent\":%llu}",
-	    ga->connections + ga->devices, ga->users, ga->devices,
+	    ga->connections + ga->devices, gather_users(ga), ga->devices,
 	    (unsigned long long)ga->messages_in, (unsigned long long)ga->messages_out);
 	buf_putc(b, '{');
 	buf_put_slice(b, buf_slice(&one));
@@ -246,14 +281,14 @@ put_stats(struct gateway *g, const struct gather *ga, struct buf *b)
 void
 users_answer(struct gateway *g, struct conn *c, const struct ask *a)
 {
-	const struct gather *ga = a->gather;
+	struct gather *ga = a->gather;
 	struct http *h = c->http;
 	struct buf *b = &g->payload;
 
 	buf_clear(b);
 	switch (h->match.route) {
 	case ROUTE_broadcast:
-		buf_printf(b, "{\"users\":%zu,\"connections\":%u}", ga->users, ga->connections);
+		buf_printf(b, "{\"users\":%zu,\"connections\":%u}", gather_users(ga), ga->connections);
 		break;
 	case ROUTE_send:
 		buf_printf(b, "{\"connections\":%u}", ga->connections);
@@ -311,32 +346,18 @@ type_is_free(struct gateway *g, struct conn *c, struct slice type)
 	return false;
 }
 
-static bool
-is_listed(struct slice users, struct slice name)
-{
-	struct audience_entry entry;
-
-	while (audience_next(&users, &entry) == 1)
-		if (slice_eq(entry.user, name))
-			return true;
-	return false;
-}
-
 /* Each once, however often it is named: nobody is to get a message twice. */
 static void
-put_users(struct buf *users, const struct field_value *field)
+put_users(struct gateway *g, struct buf *users, const struct field_value *field)
 {
-	struct json_iter it;
-	struct json_value v;
 	struct buf scratch = BUF_INIT;
-	struct slice name;
+	struct names names;
 
-	json_iter_init(&it, field->json);
-	while (json_array_next(&it, &v)) {
-		buf_clear(&scratch);
-		if (json_text(v, &scratch, &name) == 0 && !is_listed(buf_slice(users), name))
-			audience_put(users, 0, AUDIENCE_VIEW, name);
-	}
+	names_init(&names, shm_hash_key(g->w->shm));
+	names_add_json(&names, field->json.raw, &scratch);
+	for (uint32_t i = 0; i < names.n; i++)
+		audience_put(users, 0, AUDIENCE_VIEW, names.v[i]);
+	names_fini(&names);
 	buf_fini(&scratch);
 }
 
@@ -365,7 +386,7 @@ on_message(struct gateway *g, struct conn *c, struct msg_user_task *m, bool to_o
 	if (to_one)
 		audience_put(&users, 0, AUDIENCE_VIEW, c->http->match.param[0]);
 	else if (f[FIELD_broadcast_userIds].present)
-		put_users(&users, &f[FIELD_broadcast_userIds]);
+		put_users(g, &users, &f[FIELD_broadcast_userIds]);
 	m->users = buf_slice(&users);
 	if (!to_one && f[FIELD_broadcast_userIds].present && users.len == 0)
 		http_respond_json(g, c, 200, SLICE("{\"users\":0,\"connections\":0}"));

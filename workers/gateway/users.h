@@ -15,8 +15,12 @@ struct gather;
 struct gateway;
 
 #define GATHER_MS 2000
+#define EVERY_TENANT "*"		/* no tenant's id: the connections of keys of all tenants, wherever they are */
 
-/* A request of one of these routes is there whole; its tenant is known (empty: all of them, for counts alone). */
+/*
+ * A request of one of these routes is there whole; its tenant is known (empty: all of them, for counts
+ * alone; or EVERY_TENANT).
+ */
 void users_request(struct gateway *g, struct conn *c, struct slice tenant);
 /* Another gateway's task. */
 void users_task(struct gateway *g, const struct msg_user_task *m, unsigned from);
