@@ -181,13 +181,13 @@ http_respond_retry(struct gateway *g, struct conn *c, enum error_code code, int6
 	respond_error(g, c, error_status(code), code, NULL, NULL, retry_after_ms);
 }
 
-static void
-too_fast(struct gateway *g, struct conn *c)
+void
+http_refuse_too_fast(struct gateway *g, struct conn *c, int64_t retry_after_ms)
 {
 	struct http *h = c->http;
 
 	h->refusal = 0;
-	http_respond_retry(g, c, ERROR_rate_limited, h->refusal_retry_ms);
+	http_respond_retry(g, c, ERROR_rate_limited, retry_after_ms);
 	if (!c->hushed || c->doomed || c->phase != CONN_HTTP || h->state != REQUEST_HEAD)
 		return;
 	h->state = REQUEST_RESTING;
@@ -202,7 +202,7 @@ http_respond_too_fast(struct gateway *g, struct conn *c, const struct http_head 
 	c->http->refusal_retry_ms = retry_after_ms;
 	if (c->http->has_body && !head->expect_continue)
 		return true;
-	too_fast(g, c);
+	http_refuse_too_fast(g, c, retry_after_ms);
 	return false;
 }
 
@@ -354,7 +354,7 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 				break;
 		}
 		if (h->refusal != 0) {
-			too_fast(g, c);
+			http_refuse_too_fast(g, c, h->refusal_retry_ms);
 			continue;
 		}
 		h->state = REQUEST_ASKED;

@@ -84,6 +84,8 @@ void http_unhold(struct gateway *g, struct conn *c);
  */
 bool http_respond_too_fast(struct gateway *g, struct conn *c, const struct http_head *head,
     int64_t retry_after_ms);
+/* The same for a request whose body is here: at once. */
+void http_refuse_too_fast(struct gateway *g, struct conn *c, int64_t retry_after_ms);
 void http_go_on(struct gateway *g, struct conn *c);
 
 /* Whatever it asks for: 503 or 429, and the end. */

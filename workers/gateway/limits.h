@@ -58,6 +58,12 @@ int64_t limits_connect_wait_ms(struct gateway *g, struct hash128 address);
  */
 bool limits_request(struct gateway *g, struct conn *c, const struct identity *who,
     int64_t *retry_after_ms);
+/*
+ * The body of that request turned out to be `more` messages besides: they pass, and what the user
+ * and the tenant send next waits for so much longer.  false: others of them did so just before.
+ */
+bool limits_request_more(struct gateway *g, struct conn *c, const struct identity *who,
+    uint32_t more, int64_t *retry_after_ms);
 
 void limits_init(struct gateway *g, struct conn *c);
 /*
