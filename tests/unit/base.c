@@ -640,26 +640,27 @@ test_must(void **state)
 }
 
 static char **test_argv;
-static int test_argc;
 
 static void
 test_title(void **state)
 {
-	char **argv, text[256] = "";
-	FILE *f;
+	char **argv, *text, apart[] = "secret", *vector[] = { test_argv[0], apart, NULL };
 
 	(void)state;
 	assert_int_equal(setenv("BELAY_TITLE_TEST", "kept", 1), 0);
-	argv = title_init(test_argc, test_argv);
-	assert_string_equal(argv[0], test_argv[0]);
+	argv = title_init(2, vector);
+	/* At once, and also what lies somewhere else. */
+	text = read_all("/proc/self/cmdline");
+	assert_string_equal(text, "belayd: starting");
+	free(text);
+	assert_string_equal(apart, "");
+	assert_string_equal(argv[1], "secret");
 	title_set("gateway 7");
 	assert_string_equal(getenv("BELAY_TITLE_TEST"), "kept");
 	assert_non_null(strstr(argv[0], "base"));
-	f = fopen("/proc/self/cmdline", "r");
-	assert_non_null(f);
-	assert_true(fread(text, 1, sizeof(text) - 1, f) > 0);
-	fclose(f);
+	text = read_all("/proc/self/cmdline");
 	assert_string_equal(text, "belayd: gateway 7");
+	free(text);
 }
 
 int
@@ -680,7 +681,7 @@ main(int argc, char **argv)
 		cmocka_unit_test(test_title),
 	};
 
-	test_argc = argc;
+	(void)argc;
 	test_argv = argv;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
