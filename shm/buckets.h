@@ -13,9 +13,9 @@
  *
  * The generic cell rate algorithm: of a bucket one number is kept, `next`, the time at which it is
  * full again were nothing more taken. Taking one puts that off by `gap_ns`, and is refused when it
- * would lie more than `reach_ns` ahead: further ahead it is in debt. So a bucket whose time is over says nothing that an absent
- * one would not: nobody has to fill buckets, and what is idle and not held makes room for others,
- * a few of them with each bucket that is new.
+ * would lie more than `reach_ns` ahead; further ahead it is in debt. So a bucket whose time is over
+ * says nothing that an absent one would not: nobody has to fill buckets, and what is idle and not
+ * held makes room for others, a few of them with each bucket that is new.
  */
 #ifndef BELAY_SHM_BUCKETS_H
 #define BELAY_SHM_BUCKETS_H

@@ -17,6 +17,7 @@
 #include "gateway/http.h"
 #include "gateway/keysets.h"
 #include "gateway/limits.h"
+#include "gateway/refusals.h"
 #include "gateway/session.h"
 #include "gateway/ticket.h"
 #include "gateway/upgrade.h"
@@ -42,7 +43,7 @@ is_service_key(const struct identity *who)
 static bool
 refuse_token(struct gateway *g, struct conn *c, enum auth_verdict verdict, const char *why)
 {
-	upgrade_log_refusal(c, why);
+	refusals_log(g, c, why);
 	worker_count(g->w, verdict == AUTH_MISSING ? STAT_AUTH_MISSING :
 	    verdict == AUTH_EXPIRED ? STAT_AUTH_EXPIRED : STAT_AUTH_INVALID, 1);
 	http_respond_error(g, c, verdict == AUTH_MISSING ? ERROR_missing_token :

@@ -21,6 +21,7 @@
 #include "gateway/keysets.h"
 #include "gateway/output.h"
 #include "gateway/party.h"
+#include "gateway/refusals.h"
 #include "gateway/tls_conn.h"
 #include "gateway/wheel.h"
 #include "http/forwarded.h"
@@ -54,6 +55,7 @@ struct gateway {
 		struct hush *v;
 		uint32_t n, cap;
 	} hushed;
+	struct refusals refusals;
 	int64_t uncounted_ms;		/* monotonic: when a full table of limits was last logged */
 	uint32_t guests;		/* connections that are only to be told why not */
 	int64_t accept_again_ms;	/* monotonic; 0: accepting */

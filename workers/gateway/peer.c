@@ -67,6 +67,15 @@ address_thing(const struct gateway *g, const uint8_t ip[16], struct hash128 *thi
 	return true;
 }
 
+uint64_t
+peer_address_hash(const struct gateway *g, const uint8_t ip[16])
+{
+	struct hash128 thing = { 0, 0 };
+
+	(void)address_thing(g, ip, &thing);
+	return thing.lo != 0 ? thing.lo : 1;
+}
+
 bool
 peer_admit(struct gateway *g, const uint8_t ip[16], uint8_t *holds, int *status,
     int64_t *retry_after_ms)
