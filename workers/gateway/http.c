@@ -128,6 +128,7 @@ send_response(struct gateway *g, struct conn *c, const struct http_response *r, 
 		return;
 	}
 	request_reset(h);
+	h->answered = true;
 	set_due(g, c, IDLE_S);
 	if (!h->parsing)
 		continue_parsing(g, c);
@@ -248,7 +249,7 @@ take_head(struct gateway *g, struct conn *c, const struct http_head *head)
 	struct http *h = c->http;
 	int status;
 
-	h->keep_alive = head->keep_alive;
+	h->keep_alive = head->keep_alive && !c->guest;
 	h->http10 = head->minor == 0;
 	h->head_only = head->method == HTTP_HEAD;
 	h->has_body = head->chunked || head->content_length > 0;
@@ -275,10 +276,10 @@ take_head(struct gateway *g, struct conn *c, const struct http_head *head)
 	buf_put_slice(&h->query, head->query);
 	buf_put_slice(&h->idempotency_key, http_header(head, "Idempotency-Key"));
 	/* If it is refused its body is not read, and nothing can follow it. */
-	h->keep_alive = head->keep_alive && !h->has_body;
+	h->keep_alive = head->keep_alive && !h->has_body && !c->guest;
 	if (!api_authorize(g, c, head))
 		return false;
-	h->keep_alive = head->keep_alive;
+	h->keep_alive = head->keep_alive && !c->guest;
 	status = http_body_init(&h->framing, head, g->conf->limits_message_size_bytes);
 	if (status != 0) {
 		refuse(g, c, -status);
@@ -299,6 +300,16 @@ is_socket_route(const struct http_head *head, struct gateway *g)
 {
 	return slice_is(head->path, "/ws") || slice_is(head->path, "/") ||
 	    (g->conf->server_echo && slice_is(head->path, "/echo"));
+}
+
+/* A load balancer that asks must not take a server that is full for one that is ill. */
+static bool
+is_health(const struct http_head *head)
+{
+	struct route_match match;
+
+	return http_route(head->method, head->path, &match) == 0 && (match.route == ROUTE_health ||
+	    match.route == ROUTE_api_health || match.route == ROUTE_health_ready);
 }
 
 /*
@@ -326,7 +337,9 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 			used += (size_t)len;
 			if (c->by_proxy)
 				peer_take_head(g, c, &head);
-			if (c->guest && !is_socket_route(&head, g)) {
+			if (c->guest && h->health_too && is_health(&head)) {
+				h->refusal = 0;
+			} else if (c->guest && !is_socket_route(&head, g)) {
 				http_refuse_early(g, c, h->refusal, h->refusal_retry_ms);
 				return n;
 			}

@@ -38,6 +38,8 @@ struct http {
 	struct buf cors;		/* header lines for the page that asks */
 	int refusal;			/* a status that is decided, and when to try again */
 	int64_t refusal_retry_ms;
+	bool health_too;		/* a guest is told how the server is, before it goes */
+	bool answered;			/* an earlier request on this connection */
 	uint8_t peer[16];		/* who speaks to us, perhaps a trusted proxy: peer.c */
 
 	/* ?wait=1: the command whose end is waited for. */

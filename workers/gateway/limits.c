@@ -15,6 +15,7 @@
 #include "gateway/http.h"
 #include "gateway/limits.h"
 #include "gateway/peer.h"
+#include "gateway/room.h"
 #include "msg/audience.h"
 #include "shm/buckets.h"
 #include "shm/holdings.h"
@@ -130,6 +131,10 @@ limits_join(struct gateway *g, struct conn *c, struct slice tenant, struct slice
 		gateway_count(g, CONNECTIONS_REFUSED, 1);
 		return false;
 	}
+	if (!room_open(g, c, replaces)) {
+		limits_leave(g, c, tenant, user);
+		return false;
+	}
 	return true;
 }
 
@@ -140,6 +145,7 @@ limits_leave(struct gateway *g, struct conn *c, struct slice tenant, struct slic
 		limits_give(g, LIMITS_TENANT, tenant_thing(g, tenant), &c->holds);
 	if (c->holds & LIMITS_USER)
 		limits_give(g, LIMITS_USER, user_thing(g, tenant, user), &c->holds);
+	room_enter(g, c, ROOM_STRANGERS);
 }
 
 void
@@ -340,6 +346,7 @@ bool
 limits_request(struct gateway *g, struct conn *c, const struct identity *who,
     int64_t *retry_after_ms)
 {
+	room_enter(g, c, ROOM_KNOWN);
 	return take_request(g, c, who, 0, retry_after_ms);
 }
 

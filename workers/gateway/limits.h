@@ -43,11 +43,13 @@ void limits_recount(struct gateway *g, enum limits_place place, struct hash128 t
     uint8_t *holds);
 
 /*
- * A session of the tenant begins; user: none for a device's.  false: there is no room.  `replaces`:
+ * A session of the tenant begins; user: none for a device's.  false: there is no room, be it for
+ * want of descriptors.  `replaces`:
  * it has the place of one that is told to go, and is let in whatever the count.
  */
 bool limits_join(struct gateway *g, struct conn *c, struct slice tenant, struct slice user,
     bool replaces);
+/* … or it ends: the connection, as long as it lasts, is one without a session. */
 void limits_leave(struct gateway *g, struct conn *c, struct slice tenant, struct slice user);
 
 /* One more connection of the address: 0, or the milliseconds until it may come. */
