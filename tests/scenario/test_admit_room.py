@@ -100,6 +100,49 @@ async def test_silent_connections_of_one_address(tight):
     await user.close()
 
 
+async def test_a_slow_one_beside_a_crowd(tight):
+    """Who takes time to say what he wants is not ended for a crowd that comes meanwhile: that takes from itself."""
+    d = tight()
+    crowd = [half_open(d.port, i) for i in range(DESCRIPTORS)]
+    slow = half_open(d.port, 1, "127.0.0.2")
+    slow.settimeout(PATIENCE)
+    for i in range(3 * DESCRIPTORS):
+        crowd.append(half_open(d.port, i))
+    # The crowd's last one is accepted behind all others.
+    crowd[-1].sendall(b"x / HTTP/1.1\r\n\r\n")
+    crowd[-1].settimeout(PATIENCE)
+    assert crowd[-1].recv(100)
+    slow.sendall(b"health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert slow.recv(100).startswith(b"HTTP/1.1 200 ")
+    for s in [slow, *crowd]:
+        s.close()
+
+
+async def test_the_admin_has_room_of_his_own(tight):
+    """Nobody can be ended: all wait for an answer that is due.  Who comes is told so, but not on the admin listener."""
+    d = tight({"limits.requests_per_user": 0, "server.drain_time": "1s"})
+    lock = await d.register("lock")
+    door = await d.device("lock", lock)
+    body = b'{"deviceId":"lock","command":"c","timeoutMs":300000,"queueMs":300000}'
+    request = (f"POST /api/command?wait=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Type: application/json\r\n"
+               f"Content-Length: {len(body)}\r\n\r\n").encode() + body
+    waiting = []
+    for _ in range(2 * DESCRIPTORS):
+        waiting.append(socket.create_connection(("127.0.0.1", d.port), PATIENCE))
+        with contextlib.suppress(OSError):		# of those that have not said it yet
+            waiting[-1].sendall(request)
+
+    async def is_full():
+        return (await get(d.http + "/health"))[0] == 503
+
+    await eventually(is_full)
+    for _ in range(20):
+        assert (await get(d.admin + "/health"))[0] == 200
+    for s in waiting:
+        s.close()
+    await door.close()
+
+
 async def test_sessions_leave_room(tight):
     """Those that come again for a session that they have, requests, and the admin listener find room when no further session does."""
     d = tight()
