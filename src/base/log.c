@@ -98,6 +98,22 @@ open_stderr(void)
 	return STDERR_FILENO;
 }
 
+static void
+note_lost(void)
+{
+	the.lost++;
+	the.lost_untold++;
+}
+
+static void
+drop_waiting(void)
+{
+	for (size_t i = 0; i < the.waiting; i++)
+		if (the.room[i] == '\n')
+			note_lost();
+	the.waiting = 0;
+}
+
 int
 log_open(const char *target, enum log_level level)
 {
@@ -120,7 +136,8 @@ log_open(const char *target, enum log_level level)
 		return -1;
 	}
 	log_flush();
-	the.waiting = 0;		/* in the form of the other place */
+	if (kind != the.kind)
+		drop_waiting();		/* they are in the form of the other place */
 	if (kind == KIND_STDERR || kind == KIND_JSON)
 		fd = open_stderr();
 	if (fd != the.fd)
@@ -244,13 +261,6 @@ put_now(const char *line, size_t len)
 	}
 	/* A full disk may have room again, and lines are worth more than most things then. */
 	return n == 0 || errno == EAGAIN || errno == ENOSPC || errno == EDQUOT ? 1 : -1;
-}
-
-static void
-note_lost(void)
-{
-	the.lost++;
-	the.lost_untold++;
 }
 
 void
