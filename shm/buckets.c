@@ -47,16 +47,18 @@ const struct segment_part_ops buckets_part = {
 	.died = buckets_died,
 };
 
-/* 0 = taken, else how long to wait. */
+/* Takes n, where there is room for so many of them; 0 = taken, else how long to wait. */
 static int64_t
-take_from(struct bucket *b, const struct bucket_rate *rate, uint64_t now_ns)
+take_from(struct bucket *b, const struct bucket_rate *rate, uint32_t n, uint32_t room_for,
+    uint64_t now_ns)
 {
 	uint64_t was = shm_get(&b->next), next;
 
 	do {
-		next = (was > now_ns ? was : now_ns) + rate->gap_ns;
-		if (next > now_ns + rate->reach_ns)
-			return (int64_t)(next - now_ns - rate->reach_ns);
+		next = was > now_ns ? was : now_ns;
+		if (next + room_for * rate->gap_ns > now_ns + rate->reach_ns)
+			return (int64_t)(next + room_for * rate->gap_ns - now_ns - rate->reach_ns);
+		next += n * rate->gap_ns;
 	} while (!atomic_compare_exchange_weak_explicit(&b->next, &was, next, memory_order_acq_rel,
 	    memory_order_acquire));
 	SHM_TEST_POINT("buckets: taken");
@@ -117,8 +119,9 @@ find_or_make(struct shm *shm, const struct table_place *place, uint64_t holders,
 	return index;
 }
 
-int64_t
-buckets_take(struct shm *shm, struct hash128 key, const struct bucket_rate *rate, uint64_t now_ns)
+static int64_t
+take(struct shm *shm, struct hash128 key, const struct bucket_rate *rate, uint32_t n,
+    uint32_t room_for, uint64_t now_ns)
 {
 	struct table *t = &shm->buckets;
 	struct table_place place;
@@ -128,9 +131,22 @@ buckets_take(struct shm *shm, struct hash128 key, const struct bucket_rate *rate
 	table_lock(shm, t, (struct table_key){ key.lo, key.hi }, &place);
 	index = find_or_make(shm, &place, 0, now_ns);
 	if (index != TABLE_NONE)
-		wait_ns = take_from(table_entry(t, index), rate, now_ns);
+		wait_ns = take_from(table_entry(t, index), rate, n, room_for, now_ns);
 	table_unlock(shm, t, place.stripe);
 	return wait_ns;
+}
+
+int64_t
+buckets_take(struct shm *shm, struct hash128 key, const struct bucket_rate *rate, uint64_t now_ns)
+{
+	return take(shm, key, rate, 1, 1, now_ns);
+}
+
+int64_t
+buckets_take_more(struct shm *shm, struct hash128 key, const struct bucket_rate *rate,
+    uint32_t more, uint64_t now_ns)
+{
+	return take(shm, key, rate, more, 0, now_ns);
 }
 
 uint32_t
@@ -150,7 +166,7 @@ buckets_hold(struct shm *shm, struct hash128 key, unsigned slot, uint64_t now_ns
 int64_t
 buckets_take_held(struct shm *shm, uint32_t bucket, const struct bucket_rate *rate, uint64_t now_ns)
 {
-	return take_from(table_entry(&shm->buckets, bucket), rate, now_ns);
+	return take_from(table_entry(&shm->buckets, bucket), rate, 1, 1, now_ns);
 }
 
 /* With the lock held. */

@@ -13,9 +13,9 @@
  *
  * The generic cell rate algorithm: of a bucket one number is kept, `next`, the time at which it is
  * full again were nothing more taken. Taking one puts that off by `gap_ns`, and is refused when it
- * would lie more than `reach_ns` ahead. So a bucket whose time is over says nothing that an absent
- * one would not: nobody has to fill buckets, and what is idle and not held makes room for others,
- * a few of them with each bucket that is new.
+ * would lie more than `reach_ns` ahead; further ahead it is in debt. So a bucket whose time is over
+ * says nothing that an absent one would not: nobody has to fill buckets, and what is idle and not
+ * held makes room for others, a few of them with each bucket that is new.
  */
 #ifndef BELAY_SHM_BUCKETS_H
 #define BELAY_SHM_BUCKETS_H
@@ -48,6 +48,13 @@ bucket_rate(uint64_t rate, uint64_t period_ns, uint64_t burst)
  */
 int64_t buckets_take(struct shm *shm, struct hash128 key, const struct bucket_rate *rate,
     uint64_t now_ns);
+/*
+ * What was taken as one turns out to be so many more: they are taken, however many, and those that
+ * come next wait until the bucket is out of debt. It must not be in debt now; else the nanoseconds
+ * until it is not, and nothing was taken. The rest as above.
+ */
+int64_t buckets_take_more(struct shm *shm, struct hash128 key, const struct bucket_rate *rate,
+    uint32_t more, uint64_t now_ns);
 
 /*
  * For who takes often: the bucket stays where it is until this slot releases it (once, however often

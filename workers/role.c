@@ -31,6 +31,7 @@
 
 #define TICK_MS		100
 #define LATE_MS		100		/* a turn of the loop that is worth counting */
+#define LOG_END_MS	100		/* for lines that wait when the process leaves */
 #define BACKLOG_PAUSE_US 2000		/* before a full mailbox is tried again */
 #define BATCH_DEFAULT	1024		/* records between two looks at everything else */
 #define ALIVE_RECORDS	128		/* records between two signs of life */
@@ -673,6 +674,8 @@ tick(struct process *p)
 	if (p->w.mono_ms < p->next_tick_ms)
 		return;
 	p->next_tick_ms = p->w.mono_ms + TICK_MS;
+	log_flush();
+	worker_count(&p->w, STAT_LOG_LOST, log_take_lost());
 	orphan(p);
 	if (p->w.role->tick != NULL)
 		p->w.role->tick(&p->w);
@@ -759,5 +762,6 @@ worker_run(const struct worker_start *start)
 	if (p->orphan_ms != 0 && start->role->clear_away != NULL)
 		start->role->clear_away();
 	clean_up(p);
+	log_finish(LOG_END_MS);
 	return -ret;
 }

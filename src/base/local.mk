@@ -13,6 +13,7 @@ libbase_a_SOURCES = \
 	src/base/digest.c src/base/digest.h \
 	src/base/json.c src/base/json.h \
 	src/base/log.c src/base/log.h \
+	src/base/log_syslog.c src/base/log_syslog.h \
 	src/base/must.c src/base/must.h \
 	src/base/names.c src/base/names.h \
 	src/base/slice.h \

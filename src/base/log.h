@@ -3,9 +3,9 @@
  *
  * No secret is ever passed to these functions: no token, key, password, or
  * part of one.  Text that came from a peer is escaped (control bytes as \xNN).
- * Lines are written with one write(2) and are bounded (1,024 bytes).  A reader of standard error
- * that stops reading is waited for once, 100 ms; after that lines are lost until it reads again, and
- * then their number is told.
+ * Lines are written with one write(2) and are bounded (1,024 bytes).  Nobody waits for whoever reads
+ * them, or for room on a disk: 64 KB of lines wait in the process meanwhile, and what finds no room
+ * there is lost, counted, and told by its number as soon as there is.
  */
 #ifndef BELAY_BASE_LOG_H
 #define BELAY_BASE_LOG_H
@@ -29,6 +29,13 @@ extern enum log_level log_threshold;
 
 /* One line; the text ends without a line break.  Use the macros below, which say the level. */
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* From time to time: writes what waits and can be written now. */
+void log_flush(void);
+/* Before the process ends: lines that wait may take so many milliseconds to be written. */
+void log_finish(int patience_ms);
+/* How many lines of this process were lost since the last call. */
+unsigned long log_take_lost(void);
 
 #define log_error(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warn(...)  log_write(LOG_LEVEL_WARN, __VA_ARGS__)

@@ -18,7 +18,8 @@ static struct {
 
 /*
  * Copies the strings of a vector, in one piece with it: unsetenv(3) forgets entries of environ, and
- * nobody else would know of a string by itself.  *end moves on while they lie one behind the other.
+ * nobody else would know of a string by itself.  The originals are overwritten, wherever they are;
+ * *end moves on while they lie one behind the other.
  */
 static char **
 copy_vector(char **from, char **end)
@@ -34,6 +35,7 @@ copy_vector(char **from, char **end)
 		size_t len = strlen(from[i]) + 1;
 
 		copy[i] = memcpy(to, from[i], len);
+		memset(from[i], 0, len);
 		to += len;
 		if (from[i] == *end)
 			*end += len;
@@ -50,6 +52,7 @@ title_init(int argc, char **argv)
 	area.argv = copy_vector(argv, &area.end);
 	area.environment = copy_vector(environ, &area.end);
 	environ = area.environment;
+	title_set("starting");
 	return area.argv;
 }
 

@@ -5,15 +5,13 @@
 #define BELAY_BASE_TITLE_H
 
 /*
- * To be called once, first in main(): notes the memory that argv and the environment take, and
- * gives the process copies of both (environ, and the returned argv), which are never freed.
+ * To be called once, first in main(): gives the process copies of argv and the environment (environ,
+ * and the returned argv), which are never freed, and overwrites what stood there: the title is
+ * "belayd: starting".  Other users may read the command line of a process, and -o has secrets.
  */
 char **title_init(int argc, char **argv);
 
-/*
- * Replaces the command line by "belayd: TEXT".  What stood there, secrets of -o and of the
- * environment included, can't be read by other processes any more.
- */
+/* Replaces the title by "belayd: TEXT". */
 void title_set(const char *text);
 
 #endif

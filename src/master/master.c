@@ -45,6 +45,7 @@
 #define LOOK_MS		1000		/* between two looks at the workers' signs of life */
 #define START_LOOK_MS	5		/* between two looks whether they are ready */
 #define TRIAL_MS	10000		/* that another binary may take to read the settings */
+#define LOG_END_MS	100		/* for lines that wait when this process ends */
 #define GRACE_MS	2000		/* beyond a drain's deadline, before a process is killed */
 
 enum phase { PHASE_START, PHASE_RUN, PHASE_DRAIN, PHASE_END };
@@ -336,6 +337,7 @@ become(struct master *m)
 	};
 
 	listeners_hand_over(&m->children.listeners, m->conf, &u);
+	log_finish(LOG_END_MS);
 	(void)upgrade_exec(&u);
 	log_error("the binary can't be replaced: %s", strerror(errno));
 	m->status = MASTER_LOST;
@@ -564,6 +566,7 @@ static void
 look(struct master *m)
 {
 	if (m->now_ms >= m->look_ms) {
+		log_flush();
 		if (m->phase == PHASE_DRAIN)
 			tell_again(m);
 		children_check_hung(&m->children, m->now_ms, m->conf->server_hang_time_ms);
@@ -764,5 +767,6 @@ master_run(const struct conf_sources *sources, struct conf *conf, bool foregroun
 		log_info("stopped");
 	}
 	clean_up(&m, prepared);
+	log_finish(LOG_END_MS);
 	return m.status;
 }

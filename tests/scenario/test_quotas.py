@@ -127,18 +127,18 @@ async def test_refused_requests(start, limit):
 
 
 async def test_many_that_say_nothing(start):
-    """Those beyond the limit who say nothing get a word at once when too many of them wait, and keep nobody else out."""
+    """Of those beyond the limit who say nothing the oldest get a word when too many of them wait, and they keep nobody else out."""
     belayd = start({"limits.connections_per_ip": 2, "limits.handshake_time": "2s"}, workers=1)
     held = [await belayd.user(f"u{i}") for i in range(2)]
     silent = [socket.create_connection(("127.0.0.1", belayd.port), PATIENCE) for _ in range(400)]
     answers = 0
-    for s in silent[-50:]:
+    for s in silent[:50]:
         s.settimeout(PATIENCE)
         answers += s.recv(100).startswith(b"HTTP/1.1 503 ")
     assert answers == 50
     other = await belayd.user("u9", local_addr=("127.0.0.2", 0))
-    silent[0].settimeout(PATIENCE)
-    assert silent[0].recv(100) == b""
+    silent[-1].settimeout(PATIENCE)
+    assert silent[-1].recv(100) == b""
     await close_all(other, *held)
     for s in silent:
         s.close()

@@ -1,6 +1,7 @@
 /*
  * base.c: buffers, times, digests, ids, addresses, titles and the log.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,6 +30,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/log_syslog.h"
 #include "base/must.h"
 #include "base/names.h"
 #include "base/title.h"
@@ -612,6 +616,15 @@ test_log(void **state)
 	unlink(moved);
 }
 
+/* What earlier tests lost is told. */
+static void
+tell_lost(void)
+{
+	assert_int_equal(log_open("/dev/null", LOG_LEVEL_INFO), 0);
+	log_info("so many");
+	(void)log_take_lost();
+}
+
 static void
 test_log_json(void **state)
 {
@@ -622,8 +635,9 @@ test_log_json(void **state)
 	struct slice s;
 
 	(void)state;
-	assert_int_equal(log_open("json", LOG_LEVEL_INFO), 0);
+	tell_lost();
 	dup2(fd, 2);
+	assert_int_equal(log_open("json", LOG_LEVEL_INFO), 0);
 	log_info("quote \" backslash \\ control \t bad \xff");
 	memset(longer, '"', sizeof(longer));
 	longer[sizeof(longer) - 1] = '\0';
@@ -645,44 +659,234 @@ test_log_json(void **state)
 	unlink(path);
 }
 
-/* A reader that stops reading stops nobody: lines are lost, and when it reads again that is told. */
+/* A pipe that is full and has a reader that does not read; its ends are returned, and 2 is the one to write to. */
 static void
-test_log_without_reader(void **state)
+stop_reader(int ends[2])
 {
-	static char taken[1 << 20];
-	int ends[2], saved = dup(2), filler;
-	char name[32], *rest;
-	ssize_t n = 0;
+	static const char nothing[4096];
+	char name[32];
+	int filler;
 
-	(void)state;
 	assert_int_equal(pipe(ends), 0);
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", ends[1]);
 	filler = open(name, O_WRONLY | O_NONBLOCK);
 	assert_true(filler >= 0);
-	while (write(filler, taken, 4096) > 0)
+	while (write(filler, nothing, sizeof(nothing)) > 0)
 		;
+	close(filler);
+	dup2(ends[1], 2);
+	close(ends[1]);
 	assert_int_equal(log_open("stderr", LOG_LEVEL_INFO), 0);
-	alarm(20);
-	dup2(ends[1], 2);
-	for (int i = 0; i < 1000; i++)
-		log_info("lost %d", i);
-	dup2(saved, 2);
-	assert_true(alarm(0) > 15);
+}
 
-	assert_true(read(ends[0], taken, sizeof(taken)) > 0);
-	dup2(ends[1], 2);
+/* What is there, of a pipe that nobody writes to meanwhile, as text without \0. */
+static char *
+read_there(int fd)
+{
+	struct buf b = BUF_INIT;
+	char c;
+
+	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	while (read(fd, &c, 1) == 1)
+		if (c != '\0')
+			buf_putc(&b, c);
+	buf_putc(&b, '\0');
+	return b.data;
+}
+
+/*
+ * A reader that stops reading stops nobody: some lines wait, the others are lost, and when it reads
+ * again both are told, in order.
+ */
+static void
+test_log_without_reader(void **state)
+{
+	enum { LINES = 5000 };
+	int ends[2], saved = dup(2), waited = 0;
+	char *text, *at, want[64];
+	unsigned long lost;
+
+	(void)state;
+	tell_lost();
+	stop_reader(ends);
+	alarm(20);
+	for (int i = 0; i < LINES; i++)
+		log_info("number %d.", i);
+	log_flush();
+	log_finish(10);
+	assert_true(alarm(0) > 15);
+	assert_int_equal(fcntl(2, F_GETFL) & O_NONBLOCK, 0);	/* others share it */
+	lost = log_take_lost();
+	assert_int_equal(log_take_lost(), 0);
+
+	text = read_there(ends[0]);
+	assert_string_equal(text, "");
+	free(text);
+	do {				/* a pipe holds somewhat less than its size, in pages */
+		log_flush();
+		text = read_there(ends[0]);
+		for (at = text; (at = strstr(at, "number ")) != NULL; at++)
+			assert_int_equal(strtol(at + 7, NULL, 10), waited++);
+		at = *text != '\0' ? text : NULL;
+		free(text);
+	} while (at != NULL);
+	assert_true(waited > 500 && waited < 1500);
+	assert_int_equal(waited + lost, LINES);
 	log_info("written");
 	dup2(saved, 2);
 	assert_int_equal(log_open("stderr", LOG_LEVEL_ERROR), 0);
-	close(filler);
-	close(ends[1]);
-	for (rest = taken; (n = read(ends[0], rest, 4096)) > 0; rest += n)
-		;
-	*rest = '\0';
-	assert_non_null(strstr(taken, "1000 lines before this one were lost\n"));
-	assert_non_null(strstr(taken, "written\n"));
+	text = read_there(ends[0]);
+	snprintf(want, sizeof(want), "%lu lines before this one were lost\n", lost);
+	assert_non_null(strstr(text, want));
+	assert_non_null(strstr(strstr(text, want), "written\n"));
+	free(text);
 	close(ends[0]);
 	close(saved);
+}
+
+/* Several processes share the pipe: none of them may find it full after it was asked whether it is. */
+static void
+test_log_of_many(void **state)
+{
+	int ends[2], saved = dup(2), status;
+	char c[4096];
+	pid_t pid[8];
+
+	(void)state;
+	stop_reader(ends);
+	for (unsigned i = 0; i < 8; i++)
+		if ((pid[i] = fork()) == 0) {
+			alarm(60);
+			for (int k = 0; k < 20000; k++)
+				log_info("%d", k);
+			_exit(0);
+		}
+	/* Now and then a little room. */
+	for (int i = 0; i < 16; i++)
+		assert_int_equal(read(ends[0], c, sizeof(c)), sizeof(c));
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
+		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	}
+	dup2(saved, 2);
+	assert_int_equal(log_open("stderr", LOG_LEVEL_ERROR), 0);
+	close(ends[0]);
+	close(saved);
+}
+
+/* A stream that is a socket, as service managers give it. */
+static void
+test_log_to_socket(void **state)
+{
+	int ends[2], saved = dup(2);
+	char text[201] = "";
+	unsigned long lost;
+
+	(void)state;
+	tell_lost();
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	dup2(ends[1], 2);
+	assert_int_equal(log_open("json", LOG_LEVEL_INFO), 0);
+	alarm(20);
+	for (int i = 0; i < 20000; i++)
+		log_info("number %d.", i);
+	lost = log_take_lost();
+	dup2(saved, 2);			/* failures are told there */
+	assert_int_equal(log_open("stderr", LOG_LEVEL_ERROR), 0);
+	assert_true(alarm(0) > 15);
+	assert_in_range(lost, 10000, 19999);
+	assert_true(read(ends[0], text, sizeof(text) - 1) > 100);
+	assert_non_null(strstr(text, "number 0.\"}\n"));
+	close(ends[0]);
+	close(ends[1]);
+	close(saved);
+}
+
+static void
+test_log_to_full_disk(void **state)
+{
+	unsigned long lost;
+
+	(void)state;
+	tell_lost();
+	assert_int_equal(log_open("/dev/full", LOG_LEVEL_INFO), 0);
+	for (int i = 0; i < 5000; i++)
+		log_info("number %d", i);
+	lost = log_take_lost();
+	assert_in_range(lost, 3000, 4500);
+	/* Opened again, as by a reload, it keeps what waits; another place has no use for that. */
+	assert_int_equal(log_open("/dev/full", LOG_LEVEL_INFO), 0);
+	assert_int_equal(log_take_lost(), 0);
+	assert_int_equal(log_open("stderr", LOG_LEVEL_ERROR), 0);
+	assert_int_equal(lost + log_take_lost(), 5000);
+}
+
+static int
+log_daemon(const char *path, int type)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK, 0);
+
+	strcpy(un.sun_path, path);
+	(void)unlink(path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+	assert_true(type == SOCK_DGRAM || listen(fd, 1) == 0);
+	return fd;
+}
+
+/* A log daemon that is not there, does not read, or is started anew stops nobody either. */
+static void
+test_log_to_syslog(void **state)
+{
+	char path[] = "/tmp/belay-syslog-XXXXXX", name[64], text[512];
+	struct log_syslog s = LOG_SYSLOG_INIT;
+	int fd, stream;
+
+	(void)state;
+	assert_non_null(mkdtemp(path));
+	snprintf(name, sizeof(name), "%s/log", path);
+	s.path = name;
+	alarm(60);
+	assert_int_equal(log_syslog_send(&s, "x", 1), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_true(s.again_ms > 0);
+	s.again_ms = 0;
+	fd = log_daemon(name, SOCK_DGRAM);
+	for (int i = 0; log_syslog_send(&s, "first", 5) == 0; i++)
+		assert_true(i < 100000);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(recv(fd, text, sizeof(text), 0), 5);
+	assert_int_equal(log_syslog_send(&s, "again", 5), 0);
+	close(fd);
+	fd = log_daemon(name, SOCK_DGRAM);
+	assert_int_equal(log_syslog_send(&s, "anew", 4), 0);
+	assert_int_equal(recv(fd, text, sizeof(text), 0), 4);
+	close(fd);
+	assert_int_equal(log_syslog_send(&s, "x", 1), -1);
+	assert_int_equal(errno, EAGAIN);
+
+	s.again_ms = 0;
+	fd = log_daemon(name, SOCK_STREAM);
+	assert_int_equal(log_syslog_send(&s, "one", 3), 0);
+	assert_int_equal(log_syslog_send(&s, "two", 3), 0);
+	stream = accept(fd, NULL, NULL);
+	assert_int_equal(recv(stream, text, sizeof(text), 0), 8);
+	assert_memory_equal(text, "one\0two\0", 8);
+	for (int i = 0; log_syslog_send(&s, "more", 4) == 0; i++)
+		assert_true(i < 1000000);
+	assert_int_equal(errno, EAGAIN);
+	log_syslog_close(&s);
+	assert_true(alarm(0) > 0);
+	close(stream);
+	close(fd);
+
+	assert_true(log_syslog_head(text, sizeof(text), 6) > 20);
+	assert_memory_equal(text, "<30>", 4);
+	snprintf(name, sizeof(name), " belayd[%d]: ", (int)getpid());
+	assert_non_null(strstr(text, name));
+	snprintf(name, sizeof(name), "%s/log", path);
+	unlink(name);
+	rmdir(path);
 }
 
 /* In a child: what must() does is seen by its parent. */
@@ -705,26 +909,27 @@ test_must(void **state)
 }
 
 static char **test_argv;
-static int test_argc;
 
 static void
 test_title(void **state)
 {
-	char **argv, text[256] = "";
-	FILE *f;
+	char **argv, *text, apart[] = "secret", *vector[] = { test_argv[0], apart, NULL };
 
 	(void)state;
 	assert_int_equal(setenv("BELAY_TITLE_TEST", "kept", 1), 0);
-	argv = title_init(test_argc, test_argv);
-	assert_string_equal(argv[0], test_argv[0]);
+	argv = title_init(2, vector);
+	/* At once, and also what lies somewhere else. */
+	text = read_all("/proc/self/cmdline");
+	assert_string_equal(text, "belayd: starting");
+	free(text);
+	assert_string_equal(apart, "");
+	assert_string_equal(argv[1], "secret");
 	title_set("gateway 7");
 	assert_string_equal(getenv("BELAY_TITLE_TEST"), "kept");
 	assert_non_null(strstr(argv[0], "base"));
-	f = fopen("/proc/self/cmdline", "r");
-	assert_non_null(f);
-	assert_true(fread(text, 1, sizeof(text) - 1, f) > 0);
-	fclose(f);
+	text = read_all("/proc/self/cmdline");
 	assert_string_equal(text, "belayd: gateway 7");
+	free(text);
 }
 
 int
@@ -741,12 +946,14 @@ main(int argc, char **argv)
 		cmocka_unit_test(test_uuid_after_fork), cmocka_unit_test(test_address),
 		    cmocka_unit_test(test_network),
 		cmocka_unit_test(test_log), cmocka_unit_test(test_log_without_reader),
+		cmocka_unit_test(test_log_of_many), cmocka_unit_test(test_log_to_socket),
+		    cmocka_unit_test(test_log_to_full_disk), cmocka_unit_test(test_log_to_syslog),
 		cmocka_unit_test(test_log_json),
 		    cmocka_unit_test(test_must),
 		cmocka_unit_test(test_title),
 	};
 
-	test_argc = argc;
+	(void)argc;
 	test_argv = argv;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

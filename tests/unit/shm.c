@@ -779,6 +779,27 @@ buckets_fill_by_time(void **state)
 	assert_int_equal(buckets_take(shm, key(3), &slow, now), 12 * SECOND);
 }
 
+/* What is larger than a full bucket passes once; what follows waits until the debt is paid. */
+static void
+buckets_go_into_debt(void **state)
+{
+	struct bucket_rate rate = bucket_rate(10, SECOND, 20), one = bucket_rate(1, SECOND, 1);
+	uint64_t now = 1000 * SECOND;
+	struct shm *shm = *state;
+
+	assert_int_equal(buckets_take(shm, key(1), &rate, now), 0);
+	assert_int_equal(buckets_take_more(shm, key(1), &rate, 1999, now), 0);
+	assert_int_equal(buckets_take(shm, key(1), &rate, now), 198 * SECOND + SECOND / 10);
+	assert_int_equal(buckets_take_more(shm, key(1), &rate, 1, now), 198 * SECOND);
+	now += 198 * SECOND;
+	assert_int_equal(buckets_take(shm, key(1), &rate, now), SECOND / 10);
+	assert_int_equal(buckets_take(shm, key(1), &rate, now + SECOND / 10), 0);
+	/* Also where the first took the only one there was. */
+	assert_int_equal(buckets_take(shm, key(2), &one, now), 0);
+	assert_int_equal(buckets_take_more(shm, key(2), &one, UINT32_MAX, now), 0);
+	assert_int_equal(buckets_take(shm, key(2), &one, now), (int64_t)(UINT32_MAX + UINT64_C(1)) * SECOND);
+}
+
 /* However many come and go, there is room; who goes on is not forgotten, and nobody shares. */
 static void
 idle_buckets_make_room(void **state)
@@ -909,6 +930,7 @@ main(void)
 		UNIT(places_are_counted_for_all),
 		UNIT(a_full_table_of_places),
 		UNIT(buckets_fill_by_time),
+		UNIT(buckets_go_into_debt),
 		UNIT(idle_buckets_make_room),
 		UNIT(held_buckets_are_forgotten),
 		cmocka_unit_test(memory_follows_use),

@@ -17,12 +17,14 @@
 #include "gateway/http.h"
 #include "gateway/limits.h"
 #include "gateway/peer.h"
+#include "gateway/room.h"
 #include "gateway/tls_conn.h"
 #include "net/sock.h"
 
 #define BATCH		64		/* connections taken in one turn */
 #define BUSY_RETRY_MS	5000
 #define REST_MS		500		/* after running out of descriptors */
+#define LOG_EVERY_MS	10000
 #define GUESTS		256		/* that may stay to be told why not */
 #define SLACK		16		/* connections above the mean that nobody minds */
 
@@ -42,17 +44,30 @@ mean_open(const struct gateway *g)
 	return stats_sum(g->w->shm, STAT_CONNECTIONS_OPEN) / (n > 0 ? n : 1);
 }
 
+/* By whom it came: before begin(). */
+static void
+note_way(const struct gateway *g, const struct listener *l, struct conn *c, bool trusted)
+{
+	c->admin = l->admin;
+	c->over_tls = l->tls;
+	c->by_proxy = trusted;
+	c->awaits_proxy = trusted && g->conf->server_proxy_protocol;
+}
+
+/* What is read from it is heeded from now on. */
 static void
 begin(struct conn *c, struct gateway *g, const uint8_t ip[16])
 {
 	memcpy(c->address, ip, sizeof(c->address));
 	http_begin(g, c);
 	memcpy(c->http->peer, ip, sizeof(c->http->peer));
+	room_begin(g, c, c->admin ? ROOM_ADMIN : c->guest ? ROOM_GUESTS : ROOM_STRANGERS);
+	if (c->over_tls && !c->awaits_proxy && tls_conn_begin(g, c) == -1)
+		conn_drop(g, c);
 }
 
-/* A word in HTTP that browsers and load balancers alike understand, to whoever wants nothing yet. */
-static void
-say_no(struct gateway *g, int fd, int status, int64_t retry_after_ms)
+void
+accept_say_no(struct gateway *g, int fd, int status, int64_t retry_after_ms)
 {
 	char text[160];
 	int n;
@@ -67,66 +82,95 @@ say_no(struct gateway *g, int fd, int status, int64_t retry_after_ms)
 	(void)net_read(fd, g->read_buf, GATEWAY_READ_SIZE);
 }
 
+/* Without a connection made of it. */
+static void
+close_at_once(struct gateway *g, const struct listener *l, int fd)
+{
+	if (!l->tls)
+		accept_say_no(g, fd, 503, BUSY_RETRY_MS);
+	net_close(fd);
+}
+
+/* Why a connection has no place, and what it is told. */
+struct refusal {
+	int status;
+	int64_t retry_after_ms;
+	bool full;			/* the instance is, not what its address may have */
+};
+
 /*
- * There is no place for it.  A few at a time may stay as guests until they have said what they
- * want, since a browser that wants a WebSocket can read a close code, and no HTTP status.  TLS
- * would cost a signature for each: it is closed without a word.
+ * There is no place for it.  Some at a time may stay as guests until they have said what they want,
+ * since a browser that wants a WebSocket can read a close code, and no HTTP status; the newest, and
+ * those before them are told a status.  TLS would cost a signature for each: who has too many
+ * connections is closed without a word, but a load balancer asks with TLS how a full server is.
  */
 static void
-turn_away(struct gateway *g, const struct listener *l, int fd, const uint8_t ip[16], int status,
-    int64_t retry_after_ms)
+turn_away(struct gateway *g, const struct listener *l, int fd, const uint8_t ip[16], bool trusted,
+    const struct refusal *why)
 {
-	struct conn *c = NULL;
+	struct conn *c;
 
-	if (!l->tls && g->guests < GUESTS && (c = conn_new(g, fd)) != NULL) {
-		c->guest = true;
-		g->guests++;
-		begin(c, g, ip);
-		c->http->refusal = status;
-		c->http->refusal_retry_ms = retry_after_ms;
+	if (l->tls && !why->full) {
+		net_close(fd);
 		return;
 	}
-	if (!l->tls)
-		say_no(g, fd, status, retry_after_ms);
-	net_close(fd);
+	if (g->guests >= GUESTS)
+		room_end_guest(g);
+	if ((c = conn_new(g, fd)) == NULL) {
+		close_at_once(g, l, fd);
+		return;
+	}
+	note_way(g, l, c, trusted);
+	c->guest = true;
+	g->guests++;
+	begin(c, g, ip);
+	if (c->doomed)
+		return;
+	c->http->refusal = why->status;
+	c->http->refusal_retry_ms = why->retry_after_ms;
+	c->http->health_too = why->full;
+}
+
+/* One more of all connections, if need be in the place of one that has said nothing for a while. */
+static bool
+take_place(struct gateway *g, uint8_t *holds)
+{
+	return limits_take(g, LIMITS_ALL, limits_all, holds) ||
+	    (room_end_stranger(g) && limits_take(g, LIMITS_ALL, limits_all, holds));
 }
 
 static void
 take(struct gateway *g, const struct listener *l, int fd, const uint8_t ip[16])
 {
+	struct refusal why = { 503, BUSY_RETRY_MS, false };
 	struct conn *c = NULL;
 	uint8_t holds = 0;
-	bool trusted;
-	int64_t retry_after_ms = BUSY_RETRY_MS;
-	int status = 503;
+	bool trusted = !l->admin && peer_is_trusted(g, ip);
 
-	trusted = !l->admin && peer_is_trusted(g, ip);
-	if (!l->admin && !trusted && !peer_admit(g, ip, &holds, &status, &retry_after_ms)) {
-		turn_away(g, l, fd, ip, status, retry_after_ms);
+	if (!room_make(g, l->admin)) {
+		gateway_count(g, CONNECTIONS_REFUSED, 1);
+		close_at_once(g, l, fd);
 		return;
 	}
-	if (!l->admin && !limits_take(g, LIMITS_ALL, limits_all, &holds)) {
+	if (!l->admin && !trusted && !peer_admit(g, ip, &holds, &why.status, &why.retry_after_ms)) {
+		turn_away(g, l, fd, ip, trusted, &why);
+		return;
+	}
+	if (!l->admin && !take_place(g, &holds)) {
 		peer_give_back(g, ip, &holds);
 		gateway_count(g, CONNECTIONS_REFUSED, 1);
-		turn_away(g, l, fd, ip, 503, BUSY_RETRY_MS);
+		turn_away(g, l, fd, ip, trusted, &(struct refusal){ 503, BUSY_RETRY_MS, true });
 		return;
 	}
 	if ((c = conn_new(g, fd)) == NULL) {
 		peer_give_back(g, ip, &holds);
 		gateway_count(g, CONNECTIONS_REFUSED, 1);
-		if (!l->tls)
-			say_no(g, fd, 503, BUSY_RETRY_MS);
-		net_close(fd);
+		close_at_once(g, l, fd);
 		return;
 	}
-	c->admin = l->admin;
-	c->over_tls = l->tls;
+	note_way(g, l, c, trusted);
 	c->holds = holds;
-	c->by_proxy = trusted;
-	c->awaits_proxy = trusted && g->conf->server_proxy_protocol;
 	begin(c, g, ip);
-	if (l->tls && !c->awaits_proxy && tls_conn_begin(g, c) == -1)
-		conn_drop(g, c);
 }
 
 /* Too many handshakes are in hand: whoever comes waits in the kernel until the next tick. */
@@ -137,6 +181,20 @@ rests(struct listener *l)
 		return false;
 	event_del(&l->ev);
 	return l->resting = true;
+}
+
+/* The system has no room, and nobody can be ended here.  The admin's way in may have its own. */
+static void
+rest_all(struct gateway *g, const struct listener *l, const char *why)
+{
+	if (g->no_room_ms == 0 || g->w->mono_ms - g->no_room_ms >= LOG_EVERY_MS) {
+		log_error("no connection can be taken: %s", why);
+		g->no_room_ms = g->w->mono_ms;
+	}
+	for (unsigned i = 0; i < g->w->listener_count; i++)
+		if (!g->listeners[i].admin || l->admin)
+			event_del(&g->listeners[i].ev);
+	g->accept_again_ms = g->w->mono_ms + REST_MS;
 }
 
 static void
@@ -150,18 +208,19 @@ on_acceptable(evutil_socket_t listen_fd, short what, void *arg)
 	worker_clock(g->w);		/* the loop may have slept since it was read */
 	for (int i = 0; i < batch && !rests(l); i++) {
 		uint8_t ip[16];
-		int fd = net_accept(listen_fd, ip);
+		int fd = net_accept(listen_fd, ip), error;
 
 		if (fd >= 0) {
 			take(g, l, fd, ip);
 			continue;
 		}
-		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			log_error("no connection can be taken: %s", strerror(errno));
-			accept_stop(g);
-			g->accept_again_ms = g->w->mono_ms + REST_MS;
+		error = errno;
+		if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
+			return;
+		if (!room_end_one(g)) {
+			rest_all(g, l, strerror(error));
+			return;
 		}
-		return;
 	}
 }
 
@@ -178,6 +237,7 @@ listen_on_all(struct gateway *g)
 int
 accept_start(struct gateway *g)
 {
+	room_init(g);
 	g->listeners = must_alloc((g->w->listener_count + 1) * sizeof(*g->listeners));
 	for (unsigned i = 0; i < g->w->listener_count; i++) {
 		struct listener *l = &g->listeners[i];

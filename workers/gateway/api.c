@@ -17,6 +17,7 @@
 #include "gateway/http.h"
 #include "gateway/keysets.h"
 #include "gateway/limits.h"
+#include "gateway/refusals.h"
 #include "gateway/session.h"
 #include "gateway/ticket.h"
 #include "gateway/upgrade.h"
@@ -42,7 +43,7 @@ is_service_key(const struct identity *who)
 static bool
 refuse_token(struct gateway *g, struct conn *c, enum auth_verdict verdict, const char *why)
 {
-	upgrade_log_refusal(c, why);
+	refusals_log(g, c, why);
 	worker_count(g->w, verdict == AUTH_MISSING ? STAT_AUTH_MISSING :
 	    verdict == AUTH_EXPIRED ? STAT_AUTH_EXPIRED : STAT_AUTH_INVALID, 1);
 	http_respond_error(g, c, verdict == AUTH_MISSING ? ERROR_missing_token :
@@ -176,29 +177,62 @@ bad_body(struct gateway *g, struct conn *c, const struct envelope_fault *fault)
 	    fault->field[0] != '\0' ? fault->field : NULL);
 }
 
-/* tenantId in the body; in each element of an array, where all must name the same. */
-static bool
-tenant_in_body(struct slice text, struct buf *scratch, struct slice *out)
+/* What a request says of its tenant. */
+enum named { NAMED_NOWHERE, NAMED_ONCE, NAMED_TWICE };	/* … and not the same */
+
+/* tenantId of one object; *tenant is what was named before, if anything was. */
+static enum named
+tenant_in_object(struct json_value object, struct buf *scratch, struct slice *tenant)
 {
-	struct json_value body, element, v;
-	struct json_iter it;
+	struct json_value v;
 	struct slice other;
 
-	*out = SLICE_NONE;
-	buf_reserve(scratch, text.len + 1);	/* decoding must not move what was decoded */
+	if (json_get(object, "tenantId", &v) == -1 || v.kind == JSON_KIND_NULL)
+		return NAMED_NOWHERE;
+	if (json_text(v, scratch, &other) == -1 || (tenant->p != NULL && !slice_eq(*tenant, other)))
+		return NAMED_TWICE;
+	*tenant = other;
+	return NAMED_ONCE;
+}
+
+/* The same of a body; of an array all elements name it, or it is named nowhere. */
+static enum named
+tenant_in_body(struct slice text, struct buf *scratch, struct slice *tenant)
+{
+	enum named all = NAMED_ONCE, one;
+	struct json_value body, element;
+	struct json_iter it;
+
 	if (json_parse(text, SCHEMA_JSON_DEPTH, &body) == -1)
-		return false;
+		return NAMED_NOWHERE;
 	if (body.kind != JSON_KIND_ARRAY)
-		return json_get(body, "tenantId", &v) == 0 && json_text(v, scratch, out) == 0;
+		return tenant_in_object(body, scratch, tenant);
 	json_iter_init(&it, body);
 	while (json_array_next(&it, &element)) {
-		if (json_get(element, "tenantId", &v) == -1 || json_text(v, scratch, &other) == -1)
-			return false;
-		if (out->p != NULL && !slice_eq(*out, other))
-			return false;
-		*out = other;
+		if ((one = tenant_in_object(element, scratch, tenant)) == NAMED_TWICE)
+			return NAMED_TWICE;
+		if (one == NAMED_NOWHERE)
+			all = NAMED_NOWHERE;
 	}
-	return out->p != NULL;
+	return all;
+}
+
+/* In the query, in the body, or in both; tenant: none where nothing names it. */
+static enum named
+tenant_in_request(struct gateway *g, const struct http *h, struct slice *tenant)
+{
+	struct slice query = buf_slice(&h->query);
+	enum named body;
+	int got;
+
+	*tenant = SLICE_NONE;
+	buf_clear(&g->scratch);
+	buf_reserve(&g->scratch, query.len + h->body.len + 2);	/* decoding must not move what was decoded */
+	got = uri_query_get_id(query, "tenantId", &g->scratch, tenant);
+	if (got == -1 || uri_query_count(query, "tenantId") > 1)
+		return NAMED_TWICE;
+	body = tenant_in_body(buf_slice(&h->body), &g->scratch, tenant);
+	return body == NAMED_NOWHERE && got == 1 ? NAMED_ONCE : body;
 }
 
 /* The tenant that the request is for; a service key of all tenants names it in the query or the body. */
@@ -206,22 +240,20 @@ static bool
 request_tenant(struct gateway *g, struct conn *c, struct slice *out)
 {
 	struct http *h = c->http;
+	enum named named;
 
 	*out = slice_of(h->who.tenant);
 	if (!h->who.any_tenant)
 		return true;
-	buf_clear(&g->scratch);
-	if (uri_query_get_id(buf_slice(&h->query), "tenantId", &g->scratch, out) != 1 &&
-	    !tenant_in_body(buf_slice(&h->body), &g->scratch, out))
-		*out = SLICE_NONE;
-	if (schema_is_id(*out)) {
+	named = tenant_in_request(g, h, out);
+	if (named == NAMED_ONCE && schema_is_id(*out)) {
 		memcpy(h->tenant, out->p, out->len);
 		h->tenant[out->len] = '\0';
 		*out = slice_of(h->tenant);
 		return true;
 	}
-	http_respond_error(g, c, ERROR_invalid_payload, "required for a service key of all "
-	    "tenants", "tenantId");
+	http_respond_error(g, c, ERROR_invalid_payload, named == NAMED_TWICE ?
+	    "more than one tenant is named" : "required for a service key of all tenants", "tenantId");
 	return false;
 }
 
@@ -357,11 +389,28 @@ is_read(enum http_route route)
 	}
 }
 
+/* Each element of an array is a message; the first was counted as the request. */
+static uint32_t
+elements_beyond_first(struct slice text)
+{
+	struct json_value body, element;
+	struct json_iter it;
+	uint32_t n = 0;
+
+	if (json_parse(text, SCHEMA_JSON_DEPTH, &body) == -1 || body.kind != JSON_KIND_ARRAY)
+		return 0;
+	json_iter_init(&it, body);
+	while (json_array_next(&it, &element))
+		n++;
+	return n > 0 ? n - 1 : 0;
+}
+
 /* What a reader answers. */
 static void
 on_read(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
+	int64_t retry_after_ms;
 	struct msg_read m = {
 		.ref = conn_ref(g, c), .route = (uint32_t)h->match.route, .role = (uint8_t)h->who.role,
 		.user = slice_of(h->who.user), .query = buf_slice(&h->query)
@@ -375,8 +424,13 @@ on_read(struct gateway *g, struct conn *c)
 		return;
 	if (h->match.params_n > 0)
 		m.target = h->match.param[0];
-	if (h->match.route == ROUTE_telemetry)	/* one or an array of them: each is checked there */
+	if (h->match.route == ROUTE_telemetry) {	/* one or an array of them: each is checked there */
 		m.body_json = buf_slice(&h->body);
+		if (!limits_request_more(g, c, &h->who, elements_beyond_first(m.body_json), &retry_after_ms)) {
+			http_refuse_too_fast(g, c, retry_after_ms);
+			return;
+		}
+	}
 	reads_ask(g, ask_new(g, c, ASK_REST, SLICE_NONE), read, &m, false);
 }
 

@@ -62,6 +62,10 @@ struct conn {
 	uint32_t wheel_next, wheel_prev, due_s;
 	uint32_t user_next, user_prev;	/* index + 1; all connections of one user */
 	uint32_t tenant_next, tenant_prev;	/* those that see all of their tenant */
+	uint32_t room_next, room_prev;	/* room.c: those without a session, the oldest first */
+	uint32_t room_s;		/* since when it is in that list */
+	uint16_t room_address;
+	uint8_t room_list;		/* enum room_list */
 	uint32_t ping_s;		/* when the next ping is due */
 
 	uint32_t rate_ms;		/* limits.c: when the bucket was last looked at */

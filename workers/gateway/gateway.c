@@ -17,6 +17,7 @@
 #include "gateway/gateway.h"
 #include "gateway/limits.h"
 #include "gateway/peer.h"
+#include "gateway/refusals.h"
 #include "gateway/session.h"
 #include "gateway/ticket.h"
 #include "gateway/upgrade.h"
@@ -302,6 +303,7 @@ gateway_tick(struct worker *w)
 	tenant_sweep(g);
 	accept_tick(g);
 	limits_tick(g);
+	refusals_tick(g);
 	tls_conn_tick(g);
 	drain_tick(g);
 	if (w->mono_ms >= g->keys_due_ms) {
@@ -345,6 +347,7 @@ gateway_stop(struct worker *w)
 	if (g == NULL)
 		return;
 	accept_stop(g);
+	refusals_end(g);
 	free(g->listeners);
 	conn_table_fini(g);
 	keysets_fini(g);

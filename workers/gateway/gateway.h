@@ -22,7 +22,9 @@
 #include "gateway/output.h"
 #include "gateway/party.h"
 #include "gateway/reads.h"
+#include "gateway/refusals.h"
 #include "gateway/revoke.h"
+#include "gateway/room.h"
 #include "gateway/tls_conn.h"
 #include "gateway/wheel.h"
 #include "http/forwarded.h"
@@ -58,9 +60,12 @@ struct gateway {
 		struct hush *v;
 		uint32_t n, cap;
 	} hushed;
+	struct refusals refusals;
+	struct room room;
 	int64_t uncounted_ms;		/* monotonic: when a full table of limits was last logged */
 	uint32_t guests;		/* connections that are only to be told why not */
 	int64_t accept_again_ms;	/* monotonic; 0: accepting */
+	int64_t no_room_ms;		/* monotonic: when it was last logged that none can be taken */
 
 	/* One of each for the whole process: used up within a call. */
 	uint8_t *read_buf;		/* GATEWAY_READ_SIZE bytes */

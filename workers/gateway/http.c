@@ -129,6 +129,7 @@ send_response(struct gateway *g, struct conn *c, const struct http_response *r, 
 		return;
 	}
 	request_reset(h);
+	h->answered = true;
 	set_due(g, c, IDLE_S);
 	if (!h->parsing)
 		continue_parsing(g, c);
@@ -182,13 +183,13 @@ http_respond_retry(struct gateway *g, struct conn *c, enum error_code code, int6
 	respond_error(g, c, error_status(code), code, NULL, NULL, retry_after_ms);
 }
 
-static void
-too_fast(struct gateway *g, struct conn *c)
+void
+http_refuse_too_fast(struct gateway *g, struct conn *c, int64_t retry_after_ms)
 {
 	struct http *h = c->http;
 
 	h->refusal = 0;
-	http_respond_retry(g, c, ERROR_rate_limited, h->refusal_retry_ms);
+	http_respond_retry(g, c, ERROR_rate_limited, retry_after_ms);
 	if (!c->hushed || c->doomed || c->phase != CONN_HTTP || h->state != REQUEST_HEAD)
 		return;
 	h->state = REQUEST_RESTING;
@@ -203,7 +204,7 @@ http_respond_too_fast(struct gateway *g, struct conn *c, const struct http_head 
 	c->http->refusal_retry_ms = retry_after_ms;
 	if (c->http->has_body && !head->expect_continue)
 		return true;
-	too_fast(g, c);
+	http_refuse_too_fast(g, c, retry_after_ms);
 	return false;
 }
 
@@ -255,7 +256,7 @@ take_head(struct gateway *g, struct conn *c, const struct http_head *head)
 	struct http *h = c->http;
 	int status;
 
-	h->keep_alive = head->keep_alive;
+	h->keep_alive = head->keep_alive && !c->guest;
 	h->http10 = head->minor == 0;
 	h->head_only = head->method == HTTP_HEAD;
 	h->has_body = head->chunked || head->content_length > 0;
@@ -282,10 +283,10 @@ take_head(struct gateway *g, struct conn *c, const struct http_head *head)
 	buf_put_slice(&h->query, head->query);
 	buf_put_slice(&h->idempotency_key, http_header(head, "Idempotency-Key"));
 	/* If it is refused its body is not read, and nothing can follow it. */
-	h->keep_alive = head->keep_alive && !h->has_body;
+	h->keep_alive = head->keep_alive && !h->has_body && !c->guest;
 	if (!api_authorize(g, c, head))
 		return false;
-	h->keep_alive = head->keep_alive;
+	h->keep_alive = head->keep_alive && !c->guest;
 	status = http_body_init(&h->framing, head, g->conf->limits_message_size_bytes);
 	if (status != 0) {
 		refuse(g, c, -status);
@@ -306,6 +307,16 @@ is_socket_route(const struct http_head *head, struct gateway *g)
 {
 	return slice_is(head->path, "/ws") || slice_is(head->path, "/") ||
 	    (g->conf->server_echo && slice_is(head->path, "/echo"));
+}
+
+/* A load balancer that asks must not take a server that is full for one that is ill. */
+static bool
+is_health(const struct http_head *head)
+{
+	struct route_match match;
+
+	return http_route(head->method, head->path, &match) == 0 && (match.route == ROUTE_health ||
+	    match.route == ROUTE_api_health || match.route == ROUTE_health_ready);
 }
 
 /*
@@ -333,7 +344,9 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 			used += (size_t)len;
 			if (c->by_proxy)
 				peer_take_head(g, c, &head);
-			if (c->guest && !is_socket_route(&head, g)) {
+			if (c->guest && h->health_too && is_health(&head)) {
+				h->refusal = 0;
+			} else if (c->guest && !is_socket_route(&head, g)) {
 				http_refuse_early(g, c, h->refusal, h->refusal_retry_ms);
 				return n;
 			}
@@ -361,7 +374,7 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 				break;
 		}
 		if (h->refusal != 0) {
-			too_fast(g, c);
+			http_refuse_too_fast(g, c, h->refusal_retry_ms);
 			continue;
 		}
 		h->state = REQUEST_ASKED;

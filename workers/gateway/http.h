@@ -40,6 +40,8 @@ struct http {
 	struct buf cors;		/* header lines for the page that asks */
 	int refusal;			/* a status that is decided, and when to try again */
 	int64_t refusal_retry_ms;
+	bool health_too;		/* a guest is told how the server is, before it goes */
+	bool answered;			/* an earlier request on this connection */
 	uint8_t peer[16];		/* who speaks to us, perhaps a trusted proxy: peer.c */
 
 	/* ?wait=1: the command whose end is waited for. */
@@ -87,6 +89,8 @@ void http_unhold(struct gateway *g, struct conn *c);
  */
 bool http_respond_too_fast(struct gateway *g, struct conn *c, const struct http_head *head,
     int64_t retry_after_ms);
+/* The same for a request whose body is here: at once. */
+void http_refuse_too_fast(struct gateway *g, struct conn *c, int64_t retry_after_ms);
 void http_go_on(struct gateway *g, struct conn *c);
 
 /* The key that let the request in hand in is not in force any more: 401, and the end. */

@@ -15,6 +15,7 @@
 #include "gateway/http.h"
 #include "gateway/limits.h"
 #include "gateway/peer.h"
+#include "gateway/room.h"
 #include "msg/audience.h"
 #include "shm/buckets.h"
 #include "shm/holdings.h"
@@ -130,6 +131,10 @@ limits_join(struct gateway *g, struct conn *c, struct slice tenant, struct slice
 		gateway_count(g, CONNECTIONS_REFUSED, 1);
 		return false;
 	}
+	if (!room_open(g, c, replaces)) {
+		limits_leave(g, c, tenant, user);
+		return false;
+	}
 	return true;
 }
 
@@ -140,6 +145,7 @@ limits_leave(struct gateway *g, struct conn *c, struct slice tenant, struct slic
 		limits_give(g, LIMITS_TENANT, tenant_thing(g, tenant), &c->holds);
 	if (c->holds & LIMITS_USER)
 		limits_give(g, LIMITS_USER, user_thing(g, tenant, user), &c->holds);
+	room_enter(g, c, ROOM_STRANGERS);
 }
 
 void
@@ -300,8 +306,16 @@ refused_wait_ms(const struct gateway *g, struct tenant *t)
 	return (t->refused_ns - now) / (int64_t)MS_NS;
 }
 
-bool
-limits_request(struct gateway *g, struct conn *c, const struct identity *who,
+/* A request (more = 0), or what it turned out to be besides: 0, or the milliseconds to wait. */
+static int64_t
+take(struct gateway *g, struct hash128 thing, const struct bucket_rate *rate, uint32_t more)
+{
+	return wait_ms(g, more == 0 ? buckets_take(g->w->shm, thing, rate, now_ns(g)) :
+	    buckets_take_more(g->w->shm, thing, rate, more, now_ns(g)));
+}
+
+static bool
+take_request(struct gateway *g, struct conn *c, const struct identity *who, uint32_t more,
     int64_t *retry_after_ms)
 {
 	unsigned most = g->conf->limits_requests_per_user;
@@ -309,8 +323,8 @@ limits_request(struct gateway *g, struct conn *c, const struct identity *who,
 
 	if (most > 0 && who->role != ROLE_SERVICE) {
 		rate = bucket_rate(most, SECOND_NS, 2 * (uint64_t)most);
-		*retry_after_ms = wait_ms(g, buckets_take(g->w->shm,
-		    user_thing(g, slice_of(who->tenant), slice_of(who->user)), &rate, now_ns(g)));
+		*retry_after_ms = take(g, user_thing(g, slice_of(who->tenant), slice_of(who->user)),
+		    &rate, more);
 		if (*retry_after_ms > 0) {
 			gateway_count(g, REQUESTS_LIMITED, 1);
 			note_refused(g, c, *retry_after_ms);
@@ -320,13 +334,27 @@ limits_request(struct gateway *g, struct conn *c, const struct identity *who,
 	if (g->conf->limits_tenant_message_rate == 0 || who->any_tenant)
 		return true;
 	rate = tenant_rate(g);
-	*retry_after_ms = wait_ms(g, buckets_take(g->w->shm,
-	    tenant_thing(g, slice_of(who->tenant)), &rate, now_ns(g)));
+	*retry_after_ms = take(g, tenant_thing(g, slice_of(who->tenant)), &rate, more);
 	if (*retry_after_ms == 0)
 		return true;
 	gateway_count(g, TENANT_LIMITED, 1);
 	note_refused(g, c, refused_wait_ms(g, tenant_find(g, slice_of(who->tenant))));
 	return false;
+}
+
+bool
+limits_request(struct gateway *g, struct conn *c, const struct identity *who,
+    int64_t *retry_after_ms)
+{
+	room_enter(g, c, ROOM_KNOWN);
+	return take_request(g, c, who, 0, retry_after_ms);
+}
+
+bool
+limits_request_more(struct gateway *g, struct conn *c, const struct identity *who, uint32_t more,
+    int64_t *retry_after_ms)
+{
+	return more == 0 || take_request(g, c, who, more, retry_after_ms);
 }
 
 /* Many messages are of few tenants: whose connections are here, their buckets are held. */

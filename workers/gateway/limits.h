@@ -43,11 +43,13 @@ void limits_recount(struct gateway *g, enum limits_place place, struct hash128 t
     uint8_t *holds);
 
 /*
- * A session of the tenant begins; user: none for a device's.  false: there is no room.  `replaces`:
+ * A session of the tenant begins; user: none for a device's.  false: there is no room, be it for
+ * want of descriptors.  `replaces`:
  * it has the place of one that is told to go, and is let in whatever the count.
  */
 bool limits_join(struct gateway *g, struct conn *c, struct slice tenant, struct slice user,
     bool replaces);
+/* … or it ends: the connection, as long as it lasts, is one without a session. */
 void limits_leave(struct gateway *g, struct conn *c, struct slice tenant, struct slice user);
 
 /* One more connection of the address: 0, or the milliseconds until it may come. */
@@ -58,6 +60,12 @@ int64_t limits_connect_wait_ms(struct gateway *g, struct hash128 address);
  */
 bool limits_request(struct gateway *g, struct conn *c, const struct identity *who,
     int64_t *retry_after_ms);
+/*
+ * The body of that request turned out to be `more` messages besides: they pass, and what the user
+ * and the tenant send next waits for so much longer.  false: others of them did so just before.
+ */
+bool limits_request_more(struct gateway *g, struct conn *c, const struct identity *who,
+    uint32_t more, int64_t *retry_after_ms);
 
 void limits_init(struct gateway *g, struct conn *c);
 /*

@@ -19,6 +19,8 @@ libworkers_a_SOURCES += \
 	workers/gateway/party.c workers/gateway/party.h \
 	workers/gateway/peer.c workers/gateway/peer.h workers/gateway/reads.c workers/gateway/reads.h \
 	workers/gateway/revoke.c workers/gateway/revoke.h \
+	workers/gateway/refusals.c workers/gateway/refusals.h \
+	workers/gateway/room.c workers/gateway/room.h \
 	workers/gateway/session.c workers/gateway/session.h \
 	workers/gateway/traffic.c workers/gateway/traffic.h \
 	workers/gateway/ticket.c workers/gateway/ticket.h \

@@ -15,6 +15,7 @@
 #include "gateway/http.h"
 #include "gateway/limits.h"
 #include "gateway/peer.h"
+#include "gateway/room.h"
 #include "gateway/tls_conn.h"
 #include "net/proxy.h"
 #include "net/sock.h"
@@ -67,6 +68,15 @@ address_thing(const struct gateway *g, const uint8_t ip[16], struct hash128 *thi
 	return true;
 }
 
+uint64_t
+peer_address_hash(const struct gateway *g, const uint8_t ip[16])
+{
+	struct hash128 thing = { 0, 0 };
+
+	(void)address_thing(g, ip, &thing);
+	return thing.lo != 0 ? thing.lo : 1;
+}
+
 bool
 peer_admit(struct gateway *g, const uint8_t ip[16], uint8_t *holds, int *status,
     int64_t *retry_after_ms)
@@ -104,6 +114,7 @@ peer_give_back(struct gateway *g, const uint8_t ip[16], uint8_t *holds)
 void
 peer_leave(struct gateway *g, struct conn *c)
 {
+	room_leave(g, c);
 	if (c->holds == 0)
 		return;
 	peer_give_back(g, c->address, &c->holds);
@@ -166,7 +177,7 @@ take_client(struct gateway *g, struct conn *c, const struct proxy_client *client
 		memcpy(c->address, client->ip, sizeof(c->address));
 		memcpy(c->http->peer, client->ip, sizeof(c->http->peer));
 		c->by_proxy = peer_is_trusted(g, client->ip);
-		if (!c->by_proxy)
+		if (!c->by_proxy && !c->guest)
 			admitted = peer_admit(g, client->ip, &c->holds, &status, &retry_after_ms);
 	}
 	if (!admitted && !c->over_tls)

@@ -23,6 +23,8 @@ void peer_fini(struct gateway *g);
 
 /* ip, here and below: v4 mapped into v6; zeros for a unix socket. */
 bool peer_is_trusted(const struct gateway *g, const uint8_t ip[16]);
+/* The same for all that are counted as one address, and hardly for others; never 0. */
+uint64_t peer_address_hash(const struct gateway *g, const uint8_t ip[16]);
 
 /*
  * May one more connection come from this address?  *status is 503 or 429 where it may not, and

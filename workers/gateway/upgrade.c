@@ -11,7 +11,6 @@
 #include <strings.h>
 
 #include "auth/device_token.h"
-#include "base/log.h"
 #include "gateway/conn.h"
 #include "gateway/cors.h"
 #include "gateway/gateway.h"
@@ -19,6 +18,7 @@
 #include "gateway/keysets.h"
 #include "gateway/limits.h"
 #include "gateway/peer.h"
+#include "gateway/refusals.h"
 #include "gateway/session.h"
 #include "gateway/ticket.h"
 #include "gateway/upgrade.h"
@@ -373,15 +373,6 @@ upgrade_welcome(struct gateway *g, const struct msg_device_welcome *m)
 }
 
 void
-upgrade_log_refusal(const struct conn *c, const char *why)
-{
-	char peer[INET6_ADDRSTRLEN];
-
-	conn_peer(c, peer);
-	log_info("%s refused: %s", peer, why);
-}
-
-void
 upgrade_refuse(struct gateway *g, struct conn *c, enum upgrade_refusal refusal, const char *why)
 {
 	static const struct {
@@ -400,7 +391,7 @@ upgrade_refuse(struct gateway *g, struct conn *c, enum upgrade_refusal refusal, 
 	bool charger = c->phase != CONN_OPEN && c->http != NULL && c->http->charger;
 
 	snprintf(said, sizeof(said), "%s: %s", table[refusal].said, why);
-	upgrade_log_refusal(c, said);
+	refusals_log(g, c, said);
 	worker_count(g->w, table[refusal].counter, 1);
 	conn_close(g, c, charger ? table[refusal].feed_close : table[refusal].close);
 }

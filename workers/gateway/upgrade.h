@@ -28,7 +28,6 @@ struct identity;
 void upgrade_open_user(struct gateway *g, struct conn *c, struct identity *who);
 /* The token of an Authorization header; p is NULL when there is none. */
 struct slice upgrade_bearer(const struct http_head *head);
-void upgrade_log_refusal(const struct conn *c, const char *why);
 /* Storage's answer about a device. */
 struct msg_device_welcome;
 void upgrade_welcome(struct gateway *g, const struct msg_device_welcome *m);
