@@ -7,6 +7,7 @@
 #ifndef BELAY_NET_SOCK_H
 #define BELAY_NET_SOCK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -29,6 +30,12 @@ ssize_t net_peek(int fd, void *into, size_t cap);
  */
 ssize_t net_write(int fd, const void *from, size_t len);
 ssize_t net_writev(int fd, const struct iovec *iov, int iovcnt);
+
+/*
+ * Does something that was written wait for the peer, and has the peer made room for some of it within
+ * the time?  Then it is slow and not gone.  false on a unix socket.
+ */
+bool net_is_read(int fd, int64_t within_ms);
 
 /* Nothing more is written; what the peer sends can still be read. */
 void net_end(int fd);
