@@ -80,8 +80,8 @@ async def test_who_keeps_up_misses_nothing(start):
 
 
 async def test_a_value_larger_than_half_is_sent(start):
-    """It is sent when it comes, not when the next message comes."""
-    d = start(SMALL)
+    """It is sent when it comes, not when the next message comes, and be that a ping."""
+    d = start({**SMALL, "limits.heartbeat": "10m"})
     device = await d.device("large-1", await d.register("large-1"))
     c = Narrow(d, "/ws", token())
     assert c.expect("connected")
@@ -122,17 +122,6 @@ async def test_nobody_is_closed_for_telemetry(start):
         await device.close()
 
 
-async def test_messages_count_for_what_they_take(start):
-    """Small messages that wait end a client that does not read before their memory is many times limits.send_buffer."""
-    d = start(SMALL, workers=1)
-    c = Narrow(d, "/ws", token())
-    assert c.expect("connected")
-    small = frame(TEXT, b'{"type":"ping"}')
-    c.fill(small)
-    assert await eventually(lambda: d.metric("belay_slow_consumers_total")) == 1
-    c.close()
-
-
 async def test_many_answers_in_one_turn(start):
     """A client that reads is not slow because its requests came together: their answers are written before they are too many."""
     d = start(SMALL, workers=1)
@@ -153,7 +142,7 @@ async def test_after_the_close_frame_nothing_follows(start):
     device = await d.device("end-1", await d.register("end-1"))
     c = Narrow(d, "/ws", token("kicked", role="admin"))
     assert c.expect("connected")
-    for i in range(1000):
+    for i in range(5000):
         await device.send("telemetry", {"data": {"i": i, "pad": "x" * 2000}})
     await heard(device)
     status, body = await d.rest("DELETE", "/v1/websocket/user/kicked/disconnect", bearer=token(role="admin"))
