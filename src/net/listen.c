@@ -14,8 +14,7 @@
 
 #include "base/address.h"
 #include "net/listen.h"
-
-#define UNSENT_MAX 16384		/* bytes: a record of TLS */
+#include "net/sock.h"
 
 struct place {
 	struct sockaddr_storage ss;
@@ -104,7 +103,7 @@ remove_stale(const struct place *place)
 static int
 set_options(int fd, const struct place *place, bool reuseport)
 {
-	int on = 1, unsent = UNSENT_MAX;
+	int on = 1, unsent = NET_UNSENT_MAX;
 
 	if (place->ss.ss_family == AF_UNIX)
 		return 0;

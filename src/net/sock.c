@@ -87,6 +87,14 @@ net_writev(int fd, const struct iovec *iov, int iovcnt)
 	return n;
 }
 
+void
+net_hold_unsent(int fd, bool much)
+{
+	int unsent = much ? 0 : NET_UNSENT_MAX;		/* 0: the system's own, which is all */
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+}
+
 bool
 net_is_read(int fd, int64_t within_ms)
 {

@@ -13,6 +13,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#define NET_UNSENT_MAX 16384		/* bytes: a record of TLS */
+
 /*
  * Takes one connection from a socket of listen_open(): non-blocking, close-on-exec, without Nagle's
  * wait.  ip: the peer's address, v4 mapped into v6; zeros for a unix socket.  The descriptor, or -1
@@ -31,6 +33,11 @@ ssize_t net_peek(int fd, void *into, size_t cap);
 ssize_t net_write(int fd, const void *from, size_t len);
 ssize_t net_writev(int fd, const struct iovec *iov, int iovcnt);
 
+/*
+ * How much is taken that can't leave yet: about NET_UNSENT_MAX, as from the beginning, or as much as the
+ * system lets a socket have.  On a unix socket it is always the latter.
+ */
+void net_hold_unsent(int fd, bool much);
 /*
  * Does something that was written wait for the peer, and has the peer made room for some of it within
  * the time?  Then it is slow and not gone.  false on a unix socket.

@@ -266,6 +266,10 @@ refill(struct gateway *g, struct conn *c, struct output *o)
 	unsigned n = 0;
 	size_t len = 0;
 
+	if (o->lifted) {
+		o->lifted = false;
+		net_hold_unsent(conn_fd(c), false);
+	}
 	if (o->pong == NULL && o->aside.count == 0 && dropped == 0)
 		return false;
 	if (c->phase == CONN_CLOSING)		/* nothing follows our close frame */
@@ -396,6 +400,24 @@ is_full(const struct gateway *g, const struct output *o, const struct frame *f)
 	return o->held > 0 && o->held + frame_cost(f) > g->conf->limits_send_buffer_bytes;
 }
 
+/*
+ * Room for what may not be lost: if it can't leave it may still fill the kernel's buffers.  false:
+ * there is none, or the connection has ended.
+ */
+static bool
+find_room(struct gateway *g, struct conn *c, struct output *o, const struct frame *f)
+{
+	if (is_full(g, o, f))
+		make_room(g, c, o);
+	if (!c->doomed && is_full(g, o, f) && o->blocked && !o->lifted) {
+		o->lifted = true;
+		net_hold_unsent(conn_fd(c), true);
+		o->blocked = false;	/* what is taken now is no sign of life */
+		write_out(g, c);
+	}
+	return !c->doomed && !is_full(g, o, f);
+}
+
 static void
 send_telemetry(struct gateway *g, struct conn *c, struct output *o, struct frame *f)
 {
@@ -427,19 +449,14 @@ output_send(struct gateway *g, struct conn *c, struct frame *f)
 	 * HTTP answers no more requests before it was sent, and what is replayed in AUTH was measured by
 	 * who sent it.
 	 */
-	if (f->header_len != 0 && c->phase != CONN_AUTH && is_full(g, o, f)) {
-		make_room(g, c, o);
-		if (c->doomed)
-			return;
-		if (is_full(g, o, f)) {
-			if (c->phase == CONN_CLOSING)
-				conn_drop(g, c);
-			else {
-				gateway_count(g, SLOW_CONSUMERS, 1);
-				conn_close(g, c, WS_CLOSE_SLOW_CONSUMER);
-			}
-			return;
+	if (f->header_len != 0 && c->phase != CONN_AUTH && !find_room(g, c, o, f)) {
+		if (c->phase == CONN_CLOSING)
+			conn_drop(g, c);
+		else if (!c->doomed) {
+			gateway_count(g, SLOW_CONSUMERS, 1);
+			conn_close(g, c, WS_CLOSE_SLOW_CONSUMER);
 		}
+		return;
 	}
 	queue_push(o, frame_get(f));
 	/* the 101 waits for the answer about the token, and leaves with it: output_release() */

@@ -15,6 +15,9 @@
  *		where some of it was left out.
  *	pong	one at most, the newest.
  *
+ * What the queue has no room for may fill the kernel's buffers before the connection is ended; else
+ * little is given to the kernel, since nothing there can be conflated (net_hold_unsent()).
+ *
  * The latter two follow when the queue is empty.  A client that keeps up is given all, however much
  * a turn brings: where it would be too much, what waits is written first.
  */
@@ -62,8 +65,11 @@ struct output {
 	size_t bytes;			/* of all in the queue */
 	size_t held;			/* frame_cost() of what may not be lost */
 	struct conn *next_dirty;	/* list of those to be flushed */
-	/* blocked: the socket takes no more; a write event is set */
-	bool dirty, blocked;
+	/*
+	 * blocked: the socket takes no more; a write event is set.  lifted: it takes what the system lets
+	 * it have, since what may not be lost was too much for the queue
+	 */
+	bool dirty, blocked, lifted;
 	struct aside aside;
 	int64_t dropped_since_ms;	/* wall clock: for the gap message */
 	struct frame *pong;		/* owned; the answer to the newest ping, or NULL */
