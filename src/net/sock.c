@@ -2,8 +2,11 @@
  * sock.c: takes, reads, writes and ends clients' connections.  Runs in gateways.  Owns nothing.
  */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -82,6 +85,32 @@ net_writev(int fd, const struct iovec *iov, int iovcnt)
 		n = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (n == -1 && errno == EINTR);
 	return n;
+}
+
+void
+net_hold_unsent(int fd, bool much)
+{
+	int unsent = much ? 0 : NET_UNSENT_MAX;		/* 0: the system's own, which is all */
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+}
+
+bool
+net_is_read(int fd, int64_t within_ms)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+	int waits;
+
+	if (ioctl(fd, SIOCOUTQ, &waits) == -1 || waits == 0 ||
+	    getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == -1)
+		return false;
+	/*
+	 * With bytes still waiting only a window that was opened lets new ones go.  What is sent again
+	 * to a peer that has gone looks alike, but is not acknowledged; a probe of a closed window is,
+	 * but carries nothing.
+	 */
+	return info.tcpi_last_data_sent < within_ms && info.tcpi_last_ack_recv < within_ms;
 }
 
 void

@@ -7,10 +7,13 @@
 #ifndef BELAY_NET_SOCK_H
 #define BELAY_NET_SOCK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+
+#define NET_UNSENT_MAX 16384		/* bytes: a record of TLS */
 
 /*
  * Takes one connection from a socket of listen_open(): non-blocking, close-on-exec, without Nagle's
@@ -29,6 +32,17 @@ ssize_t net_peek(int fd, void *into, size_t cap);
  */
 ssize_t net_write(int fd, const void *from, size_t len);
 ssize_t net_writev(int fd, const struct iovec *iov, int iovcnt);
+
+/*
+ * How much is taken that can't leave yet: about NET_UNSENT_MAX, as from the beginning, or as much as the
+ * system lets a socket have.  On a unix socket it is always the latter.
+ */
+void net_hold_unsent(int fd, bool much);
+/*
+ * Does something that was written wait for the peer, and has the peer made room for some of it within
+ * the time?  Then it is slow and not gone.  false on a unix socket.
+ */
+bool net_is_read(int fd, int64_t within_ms);
 
 /* Nothing more is written; what the peer sends can still be read. */
 void net_end(int fd);

@@ -316,6 +316,8 @@ conn_sent(struct gateway *g, struct conn *c)
 	if (!c->drop_when_sent) {
 		if (c->phase == CONN_CLOSING)
 			conn_hurry(g, c);
+		else if (c->phase == CONN_HTTP)
+			http_sent(g, c);
 		return;
 	}
 	if (c->closed_by_peer) {

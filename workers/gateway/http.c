@@ -330,7 +330,7 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 	size_t used = 0;
 
 	while (!c->doomed && c->phase == CONN_HTTP &&
-	    (h->state == REQUEST_HEAD || h->state == REQUEST_BODY)) {
+	    (h->state == REQUEST_HEAD || h->state == REQUEST_BODY) && !output_is_behind(c)) {
 		if (h->state == REQUEST_HEAD) {
 			struct http_head head;
 			long len = http_head_parse(p + used, n - used, &head);
@@ -449,6 +449,15 @@ continue_parsing(struct gateway *g, struct conn *c)
 }
 
 void
+http_sent(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+
+	if (h->in.len > 0 && (h->state == REQUEST_HEAD || h->state == REQUEST_BODY))
+		continue_parsing(g, c);
+}
+
+void
 http_hold(struct gateway *g, struct conn *c)
 {
 	request_reset(c->http);
@@ -519,7 +528,12 @@ http_timer(struct gateway *g, struct conn *c)
 		set_due(g, c, h->look_s);
 		return;
 	}
-	if ((h->state == REQUEST_BODY || h->in.len > 0) && h->state != REQUEST_OVER && !c->awaits_proxy)
+	if (c->writing && c->heard) {	/* it takes its answer slowly */
+		c->heard = false;
+		set_due(g, c, IDLE_S);
+		return;
+	}
+	if ((h->state == REQUEST_BODY || h->in.len > 0) && h->state != REQUEST_OVER && !c->awaits_proxy && !c->writing)
 		refuse(g, c, 408);
 	else
 		conn_drop(g, c);

@@ -81,6 +81,8 @@ void http_wait_no_more(struct gateway *g, struct conn *c);
  */
 void http_hold(struct gateway *g, struct conn *c);
 void http_unhold(struct gateway *g, struct conn *c);
+/* The answers have been written: on with requests that waited for that. */
+void http_sent(struct gateway *g, struct conn *c);
 
 /*
  * Answers the request in hand, whose head is `head`, with 429: when its body has come, so that the

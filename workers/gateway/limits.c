@@ -214,7 +214,7 @@ note_refused(struct gateway *g, struct conn *c, int64_t wait_ms)
 	    wait_ms > HUSH_MAX_MS ? HUSH_MAX_MS : wait_ms);
 	c->hushed = true;
 	gateway_count(g, HUSHED, 1);
-	if (c->phase == CONN_OPEN)
+	if (c->phase != CONN_HTTP)
 		conn_pause_reading(g, c, true);
 }
 

@@ -3,6 +3,7 @@ libworkers_a_SOURCES += \
 	workers/gateway/accept.c workers/gateway/accept.h \
 	workers/gateway/api.c workers/gateway/api.h \
 	workers/gateway/api_health.c \
+	workers/gateway/aside.c workers/gateway/aside.h \
 	workers/gateway/ask.c workers/gateway/ask.h \
 	workers/gateway/conn.c workers/gateway/conn.h \
 	workers/gateway/cors.c workers/gateway/cors.h \

@@ -19,9 +19,10 @@
 
 #define GATHER_MAX	16384		/* bytes that are worth copying into one write */
 #define IOV_BATCH	64
+#define REFILL_MAX	64		/* frames that are brought back at once */
+#define BEHIND		65536		/* bytes that are worth writing before more is made */
 #define POOL_MAX	1024
 #define DEFLATE_MIN	64		/* bytes: shorter messages do not shrink */
-#define DEFLATE_BITS	15
 
 void
 output_pool_init(struct output_pool *p)
@@ -79,43 +80,59 @@ frame_raw(struct slice bytes)
 	return f;
 }
 
+struct frame *
+frame_get(struct frame *f)
+{
+	f->refs++;
+	return f;
+}
+
 void
 frame_put(struct frame *f)
 {
+	struct frame *next;
+
 	if (f == NULL || --f->refs > 0)
 		return;
-	frame_put(f->deflated);
+	for (struct frame *d = f->deflated; d != NULL; d = next) {
+		next = d->deflated;
+		d->deflated = NULL;
+		frame_put(d);
+	}
 	free(f);
 }
 
 /*
- * The frame as this connection is to get it: compressed once for all that negotiated it, where it
- * pays.
+ * The frame as this connection is to get it: compressed once for all of the same window, where it
+ * pays.  It belongs to the one that was given.
  */
 static struct frame *
 frame_for(struct gateway *g, struct conn *c, struct frame *f)
 {
+	uint8_t bit = (uint8_t)(1 << (15 - c->deflate_bits));
 	const uint8_t *packed;
-	size_t packed_len;
+	struct frame *d;
+	size_t len;
 
-	if (!c->deflate || !f->text || g->deflate == NULL || f->len - f->header_len < DEFLATE_MIN)
+	if (!c->deflate || !f->text || g->deflate == NULL || f->len - f->header_len < DEFLATE_MIN ||
+	    (f->deflate_useless & bit) != 0)
 		return f;
-	if (c->deflate_bits == DEFLATE_BITS && f->deflated != NULL)
-		return f->deflated;
+	for (d = f->deflated; d != NULL; d = d->deflated)
+		if (d->deflate_bits == c->deflate_bits)
+			return d;
+	gateway_count(g, COMPRESSED, 1);
 	if (ws_deflate_message(g->deflate, c->deflate_bits, f->data + f->header_len,
-	    f->len - f->header_len, &packed, &packed_len) != 0)
+	    f->len - f->header_len, &packed, &len) != 0) {
+		f->deflate_useless |= bit;
 		return f;
-
-	struct frame *small = frame_new(WS_FIN | WS_RSV1 | WS_OP_TEXT,
-	    slice_bytes(packed, packed_len));
-
-	small->conflatable = f->conflatable;
-	small->about = f->about;
-	if (c->deflate_bits == DEFLATE_BITS)
-		f->deflated = small;
-	else
-		small->refs = 0;	/* the queue's reference will be the only one */
-	return small;
+	}
+	d = frame_new(WS_FIN | WS_RSV1 | WS_OP_TEXT, slice_bytes(packed, len));
+	d->conflatable = f->conflatable;
+	d->about = f->about;
+	d->deflate_bits = c->deflate_bits;
+	d->deflated = f->deflated;
+	f->deflated = d;
+	return d;
 }
 
 static struct output *
@@ -145,11 +162,12 @@ output_give_back(struct gateway *g, struct conn *c)
 	struct output_pool *p = &g->outputs;
 	struct output *o = c->out;
 
-	must(o->count == 0 && o->aside_count == 0 && !o->dirty);
+	must(o->count == 0 && !o->dirty);
 	c->out = NULL;
 	if (o->queue != o->small)
 		free(o->queue);
-	free(o->aside);
+	aside_fini(&o->aside);
+	frame_put(o->pong);
 	if (p->free_count >= POOL_MAX) {
 		free(o);
 		return;
@@ -159,6 +177,7 @@ output_give_back(struct gateway *g, struct conn *c)
 	p->free_count++;
 }
 
+/* Takes over the caller's reference. */
 static void
 queue_push(struct output *o, struct frame *f)
 {
@@ -176,7 +195,7 @@ queue_push(struct output *o, struct frame *f)
 	}
 	o->queue[(o->head + o->count++) % o->cap] = f;
 	o->bytes += f->len;
-	f->refs++;
+	o->held += f->conflatable ? 0 : frame_cost(f);
 }
 
 static void
@@ -187,6 +206,7 @@ queue_pop(struct output *o)
 	o->head = (o->head + 1) % o->cap;
 	o->count--;
 	o->bytes -= f->len;
+	o->held -= f->conflatable ? 0 : frame_cost(f);
 	o->written = 0;
 	frame_put(f);
 }
@@ -201,103 +221,71 @@ mark_dirty(struct gateway *g, struct conn *c, struct output *o)
 	g->outputs.dirty = c;
 }
 
+/* What was left out since there were so many: for the counter, and for the gap message. */
 static void
-note_dropped(struct gateway *g, struct output *o)
+note_dropped(struct gateway *g, struct output *o, uint32_t before)
 {
-	if (o->dropped++ == 0)
+	if (before == 0 && o->aside.dropped > 0)
 		o->dropped_since_ms = g->w->now_ms;
-	gateway_count(g, CONFLATED, 1);
+	gateway_count(g, CONFLATED, o->aside.dropped - before);
 }
 
-/* A newer value of a device takes the place of the one that waits. */
 static void
 set_aside(struct gateway *g, struct output *o, struct frame *f)
 {
-	size_t limit = g->conf->limits_send_buffer_bytes;
+	uint32_t dropped = o->aside.dropped;
 
-	for (uint32_t i = 0; i < o->aside_count; i++) {
-		struct aside *a = &o->aside[i];
-
-		if (a->about.lo != f->about.lo || a->about.hi != f->about.hi)
-			continue;
-		note_dropped(g, o);
-		o->aside_bytes += f->len - (size_t)a->frame->len;
-		frame_put(a->frame);
-		a->frame = f;
-		f->refs++;
-		return;
-	}
-	if (o->aside_bytes + f->len > limit) {
-		note_dropped(g, o);
-		f->refs++;
-		frame_put(f);
-		return;
-	}
-	if (o->aside_count == o->aside_cap) {
-		o->aside_cap = o->aside_cap == 0 ? 8 : o->aside_cap * 2;
-		o->aside = must_realloc(o->aside, o->aside_cap * sizeof(*o->aside));
-	}
-	o->aside[o->aside_count++] = (struct aside){ f->about, f };
-	o->aside_bytes += f->len;
-	f->refs++;
+	aside_put(&o->aside, f, g->conf->limits_send_buffer_bytes, (uint32_t)g->w->mono_ms);
+	note_dropped(g, o, dropped);
 }
 
-void
-output_send(struct gateway *g, struct conn *c, struct frame *f)
-{
-	size_t limit = g->conf->limits_send_buffer_bytes;
-	struct output *o;
-
-	if (c->doomed)
-		return;
-	o = output_of(g, c);
-	f = frame_for(g, c, f);
-	if (f->conflatable && (o->aside_count > 0 || o->bytes + f->len > limit / 2)) {
-		set_aside(g, o, f);
-		return;
-	}
-	if (o->bytes + f->len > limit && o->count > 0 && f->header_len != 0) {
-		f->refs++;
-		frame_put(f);
-		if (c->phase == CONN_CLOSING)
-			conn_drop(g, c);
-		else {
-			gateway_count(g, SLOW_CONSUMERS, 1);
-			conn_close(g, c, WS_CLOSE_SLOW_CONSUMER);
-		}
-		return;
-	}
-	queue_push(o, f);
-	/* the 101 waits for the answer about the token, and leaves with it: output_release() */
-	if (c->phase != CONN_AUTH)
-		mark_dirty(g, c, o);
-}
-
-/* The queue is empty: what waited aside follows, after a word about what is missing. */
 static void
-bring_back_aside(struct output *o)
+push_gap(struct output *o)
 {
 	struct buf text = BUF_INIT;
-	struct frame *gap;
 
-	if (o->dropped > 0) {
-		buf_puts(&text, "{\"type\":\"gap\",\"payload\":{\"dropped\":");
-		buf_put_u64(&text, o->dropped);
-		buf_puts(&text, ",\"since\":");
-		buf_put_json_time(&text, o->dropped_since_ms);
-		buf_puts(&text, "}}");
-		gap = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&text));
-		queue_push(o, gap);
-		frame_put(gap);
-		buf_fini(&text);
-		o->dropped = 0;
+	buf_puts(&text, "{\"type\":\"gap\",\"payload\":{\"dropped\":");
+	buf_put_u64(&text, o->aside.dropped);
+	buf_puts(&text, ",\"since\":");
+	buf_put_json_time(&text, o->dropped_since_ms);
+	buf_puts(&text, "}}");
+	queue_push(o, frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&text)));
+	buf_fini(&text);
+	o->aside.dropped = 0;
+}
+
+/*
+ * The queue is empty: what was kept out of it follows, after a word about what is missing, but no
+ * more than is written at once, so that the rest can still become newer.  false: there is nothing.
+ */
+static bool
+refill(struct gateway *g, struct conn *c, struct output *o)
+{
+	uint32_t now_ms = (uint32_t)g->w->mono_ms, dropped = o->aside.dropped;
+	struct frame *next[REFILL_MAX];
+	unsigned n = 0;
+	size_t len = 0;
+
+	if (o->lifted) {
+		o->lifted = false;
+		net_hold_unsent(conn_fd(c), false);
 	}
-	for (uint32_t i = 0; i < o->aside_count; i++) {
-		queue_push(o, o->aside[i].frame);
-		frame_put(o->aside[i].frame);
-	}
-	o->aside_count = 0;
-	o->aside_bytes = 0;
+	if (o->pong == NULL && o->aside.count == 0 && dropped == 0)
+		return false;
+	if (c->phase == CONN_CLOSING)		/* nothing follows our close frame */
+		return false;
+	if (o->pong != NULL)
+		queue_push(o, o->pong);
+	o->pong = NULL;
+	while (n < REFILL_MAX && len < GATHER_MAX &&
+	    (next[n] = aside_take(&o->aside, now_ms)) != NULL)
+		len += next[n++]->len;
+	note_dropped(g, o, dropped);
+	if (o->aside.dropped > 0)
+		push_gap(o);
+	for (unsigned i = 0; i < n; i++)
+		queue_push(o, next[i]);
+	return o->count > 0;
 }
 
 /*
@@ -358,30 +346,26 @@ write_some(struct gateway *g, struct conn *c, struct output *o)
 	return net_writev(conn_fd(c), iov, n);
 }
 
+/* Writes until nothing waits, or the socket takes no more: then it is watched.  May end the connection. */
 static void
-flush(struct gateway *g, struct conn *c)
+write_out(struct gateway *g, struct conn *c)
 {
 	struct output *o = c->out;
 
-	for (;;) {
-		ssize_t n;
+	while (o->count > 0 || refill(g, c, o)) {
+		ssize_t n = write_some(g, c, o);
 
-		if (o->count == 0 && o->aside_count > 0)
-			bring_back_aside(o);
-		if (o->count == 0)
-			break;
-		n = write_some(g, c, o);
 		if (n < 0) {
 			if (errno != EAGAIN) {
 				conn_drop(g, c);
 				return;
 			}
-			if (!o->blocked) {
-				o->blocked = true;
-				conn_want_write(g, c, true);
-			}
+			o->blocked = true;
+			conn_want_write(g, c, true);
 			return;
 		}
+		if (o->blocked)
+			c->heard = true;	/* it reads, if slowly: its pong may be far behind */
 		gateway_count(g, BYTES_OUT, (uint64_t)n);
 		while (n > 0) {
 			struct frame *f = o->queue[o->head];
@@ -395,10 +379,116 @@ flush(struct gateway *g, struct conn *c)
 			queue_pop(o);
 		}
 	}
-	if (o->blocked) {
-		o->blocked = false;
-		conn_want_write(g, c, false);
+	o->blocked = false;
+	conn_want_write(g, c, false);
+}
+
+/*
+ * There would be more than may wait.  A client that keeps up is not slow for that: it is given what
+ * waits, in the middle of the turn.  The output stays, empty perhaps, until the turn ends.
+ */
+static void
+make_room(struct gateway *g, struct conn *c, struct output *o)
+{
+	if (!o->blocked && c->phase != CONN_AUTH)
+		write_out(g, c);
+}
+
+static bool
+is_full(const struct gateway *g, const struct output *o, const struct frame *f)
+{
+	return o->held > 0 && o->held + frame_cost(f) > g->conf->limits_send_buffer_bytes;
+}
+
+/*
+ * Room for what may not be lost: if it can't leave it may still fill the kernel's buffers.  false:
+ * there is none, or the connection has ended.
+ */
+static bool
+find_room(struct gateway *g, struct conn *c, struct output *o, const struct frame *f)
+{
+	if (is_full(g, o, f))
+		make_room(g, c, o);
+	if (!c->doomed && is_full(g, o, f) && o->blocked && !o->lifted) {
+		o->lifted = true;
+		net_hold_unsent(conn_fd(c), true);
+		o->blocked = false;	/* what is taken now is no sign of life */
+		write_out(g, c);
 	}
+	return !c->doomed && !is_full(g, o, f);
+}
+
+static void
+send_telemetry(struct gateway *g, struct conn *c, struct output *o, struct frame *f)
+{
+	if (o->bytes >= GATHER_MAX)
+		make_room(g, c, o);	/* what is in the queue can't become newer */
+	if (c->doomed)
+		return;
+	if (o->blocked || o->aside.count > 0)
+		set_aside(g, o, f);
+	else
+		queue_push(o, frame_get(f));
+	mark_dirty(g, c, o);
+}
+
+void
+output_send(struct gateway *g, struct conn *c, struct frame *f)
+{
+	struct output *o;
+
+	if (c->doomed)
+		return;
+	o = output_of(g, c);
+	f = frame_for(g, c, f);
+	if (f->conflatable) {
+		send_telemetry(g, c, o, f);
+		return;
+	}
+	/*
+	 * HTTP answers no more requests before it was sent, and what is replayed in AUTH was measured by
+	 * who sent it.
+	 */
+	if (f->header_len != 0 && c->phase != CONN_AUTH && !find_room(g, c, o, f)) {
+		if (c->phase == CONN_CLOSING)
+			conn_drop(g, c);
+		else if (!c->doomed) {
+			gateway_count(g, SLOW_CONSUMERS, 1);
+			conn_close(g, c, WS_CLOSE_SLOW_CONSUMER);
+		}
+		return;
+	}
+	queue_push(o, frame_get(f));
+	/* the 101 waits for the answer about the token, and leaves with it: output_release() */
+	if (c->phase != CONN_AUTH)
+		mark_dirty(g, c, o);
+}
+
+void
+output_pong(struct gateway *g, struct conn *c, struct slice payload, bool newest)
+{
+	struct frame *f;
+	struct output *o;
+
+	if (c->doomed)
+		return;
+	o = output_of(g, c);
+	f = frame_new(WS_FIN | WS_OP_PONG, payload);
+	if (newest || o->blocked || o->pong != NULL || is_full(g, o, f)) {
+		frame_put(o->pong);
+		o->pong = f;
+	} else {
+		queue_push(o, f);
+	}
+	mark_dirty(g, c, o);
+}
+
+static void
+flush(struct gateway *g, struct conn *c)
+{
+	write_out(g, c);
+	if (c->doomed || c->out->blocked)
+		return;
 	output_give_back(g, c);
 	conn_sent(g, c);
 }
@@ -413,8 +503,15 @@ output_flush_all(struct gateway *g)
 
 		g->outputs.dirty = o->next_dirty;
 		o->dirty = false;
-		flush(g, c);
+		if (!o->blocked)
+			flush(g, c);
 	}
+}
+
+bool
+output_is_behind(const struct conn *c)
+{
+	return c->out != NULL && (c->out->blocked || c->out->bytes > BEHIND);
 }
 
 void
@@ -448,8 +545,5 @@ output_discard(struct gateway *g, struct conn *c)
 	}
 	while (o->count > 0)
 		queue_pop(o);
-	for (uint32_t i = 0; i < o->aside_count; i++)
-		frame_put(o->aside[i].frame);
-	o->aside_count = 0;
 	output_give_back(g, c);
 }

@@ -7,9 +7,19 @@
  * output_flush_all(), which the gateway calls at the end of each turn, so that
  * all that a turn produced for one client leaves in one system call.
  *
- * Bounded (limits.send_buffer): when a client does not keep up, conflatable
- * frames (telemetry) wait aside, the newest of each device, and a `gap` is told before
- * they leave; a frame that may not be lost ends the connection with 4008.
+ * Bounded (limits.send_buffer), where each frame counts for what it takes with all that keeps it:
+ *
+ *	queue	what may not be lost, and so much telemetry as is written at once.  Too much
+ *		of the former ends the connection with 4008; the latter counts for nothing.
+ *	aside	telemetry while the socket takes no more: aside.h.  A `gap` is told before it
+ *		where some of it was left out.
+ *	pong	one at most, the newest.
+ *
+ * What the queue has no room for may fill the kernel's buffers before the connection is ended; else
+ * little is given to the kernel, since nothing there can be conflated (net_hold_unsent()).
+ *
+ * The latter two follow when the queue is empty.  A client that keeps up is given all, however much
+ * a turn brings: where it would be too much, what waits is written first.
  */
 #ifndef BELAY_GATEWAY_OUTPUT_H
 #define BELAY_GATEWAY_OUTPUT_H
@@ -20,6 +30,7 @@
 
 #include "base/digest.h"
 #include "base/slice.h"
+#include "gateway/aside.h"
 
 struct conn;
 struct gateway;
@@ -30,15 +41,19 @@ struct frame {
 	uint8_t header_len;		/* WebSocket header in front; 0: not a WebSocket frame */
 	bool text;			/* a whole text message: may be compressed */
 	bool conflatable;
+	uint8_t deflate_bits;		/* window of this one, compressed; 0: it is not */
+	uint8_t deflate_useless;	/* 1 << (15 - bits) of the windows that make it no smaller */
 	struct hash128 about;		/* the device, when conflatable */
-	struct frame *deflated;		/* the same message compressed (window of 15 bits); owned */
+	struct frame *deflated;		/* owned: the same message compressed, by window, in a list */
 	uint8_t data[];
 };
 
-struct aside {
-	struct hash128 about;
-	struct frame *frame;		/* referred to */
-};
+/* Bytes that a frame takes where it waits: with its struct, the heap's word and its place in a queue. */
+static inline size_t
+frame_cost(const struct frame *f)
+{
+	return sizeof(*f) + f->len + 4 * sizeof(void *);
+}
 
 #define OUTPUT_SMALL 6
 
@@ -48,14 +63,16 @@ struct output {
 	uint32_t head, count, cap;
 	uint32_t written;		/* bytes of the first frame already sent */
 	size_t bytes;			/* of all in the queue */
+	size_t held;			/* frame_cost() of what may not be lost */
 	struct conn *next_dirty;	/* list of those to be flushed */
-	/* blocked: the socket takes no more; a write event is set */
-	bool dirty, blocked;
-	struct aside *aside;
-	uint32_t aside_count, aside_cap;
-	size_t aside_bytes;
-	uint32_t dropped;		/* for the gap message */
-	int64_t dropped_since_ms;
+	/*
+	 * blocked: the socket takes no more; a write event is set.  lifted: it takes what the system lets
+	 * it have, since what may not be lost was too much for the queue
+	 */
+	bool dirty, blocked, lifted;
+	struct aside aside;
+	int64_t dropped_since_ms;	/* wall clock: for the gap message */
+	struct frame *pong;		/* owned; the answer to the newest ping, or NULL */
 	struct output *next_free;
 };
 
@@ -72,6 +89,7 @@ void output_pool_fini(struct output_pool *p);
 /* A frame with one reference, the caller's. first: WS_FIN | opcode. */
 struct frame *frame_new(uint8_t first, struct slice payload);
 struct frame *frame_raw(struct slice bytes);		/* HTTP */
+struct frame *frame_get(struct frame *f);		/* one more reference */
 void frame_put(struct frame *f);			/* gives a reference back */
 
 /*
@@ -79,9 +97,17 @@ void frame_put(struct frame *f);			/* gives a reference back */
  * it within the call.
  */
 void output_send(struct gateway *g, struct conn *c, struct frame *f);
+/*
+ * Answers a ping (RFC 6455 section 5.5.3): in its turn, or, for a client that does not read or with
+ * `newest`, once for all pings since the last one that was answered.  Never ends the connection for
+ * want of room.
+ */
+void output_pong(struct gateway *g, struct conn *c, struct slice payload, bool newest);
 void output_flush_all(struct gateway *g);
 /* What was queued in phase AUTH may leave. */
 void output_release(struct gateway *g, struct conn *c);
+/* So much waits that who answers requests had better wait too: conn_sent() is called when nothing does. */
+bool output_is_behind(const struct conn *c);
 /* The socket takes bytes again. */
 void output_writable(struct gateway *g, struct conn *c);
 /* Forgets all that waits; gives the output back to the pool. */

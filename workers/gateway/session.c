@@ -20,6 +20,7 @@
 #include "gateway/limits.h"
 #include "gateway/session.h"
 #include "gateway/upgrade.h"
+#include "net/sock.h"
 #include "ws/frame.h"
 
 #define WARN_MS 60000			/* token_expiring comes so long before */
@@ -377,13 +378,34 @@ session_end(struct gateway *g, struct conn *c, const char *reason)
 	c->kind = CONN_NOBODY;
 }
 
+/*
+ * Control frames count like messages, and beyond the rate the connection rests and ends as with
+ * those; but the newest ping is answered all the same (RFC 6455 section 5.5.2 wants an answer).
+ */
 static void
-pong(struct gateway *g, struct conn *c, const struct ws_message *m)
+on_ping(struct gateway *g, struct conn *c, const struct ws_message *m)
 {
-	struct frame *f = frame_new(WS_FIN | WS_OP_PONG, slice_bytes(m->data, m->len));
+	int64_t wait_ms;
+	bool newest = c->kind != CONN_ECHO && !limits_message(g, c, &wait_ms);
 
-	output_send(g, c, f);
-	frame_put(f);
+	if (c->phase == CONN_CLOSING || c->doomed)
+		return;
+	if (c->kind == CONN_DEVICE)
+		device_heard(g, c->device);
+	output_pong(g, c, slice_bytes(m->data, m->len), newest);
+}
+
+static void
+on_pong(struct gateway *g, struct conn *c)
+{
+	int64_t wait_ms;
+
+	if (c->kind == CONN_DEVICE)
+		device_heard(g, c->device);
+	if (c->pong_owed)		/* asked for by us: it counts for nothing */
+		c->pong_owed = false;
+	else if (c->kind != CONN_ECHO)
+		(void)limits_message(g, c, &wait_ms);
 }
 
 static void
@@ -585,7 +607,7 @@ session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
 			break;
 		case WS_EVENT_PING:
 			if (c->phase != CONN_CLOSING)
-				pong(g, c, &m);
+				on_ping(g, c, &m);
 			break;
 		case WS_EVENT_CLOSE:
 			on_close_frame(g, c, &m);
@@ -601,8 +623,8 @@ session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
 			conn_drop_when_sent(g, c);
 			break;
 		case WS_EVENT_PONG:
-			if (c->phase == CONN_OPEN && c->kind == CONN_DEVICE)
-				device_heard(g, c->device);
+			if (c->phase != CONN_CLOSING)
+				on_pong(g, c);
 			break;
 		case WS_EVENT_NEED_MORE:
 			break;
@@ -610,13 +632,16 @@ session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
 	} while (event != WS_EVENT_NEED_MORE && !c->doomed);
 }
 
-/* No answer between two pings: there is nobody any more. */
+/*
+ * No answer between two pings: there is nobody any more.  But an answer may be late because what
+ * stands before our ping is being read slowly.
+ */
 static void
 heartbeat(struct gateway *g, struct conn *c)
 {
 	struct frame *f;
 
-	if (c->pinged && !c->heard) {
+	if (c->pinged && !c->heard && !net_is_read(conn_fd(c), heartbeat_s(g) * INT64_C(1000))) {
 		gateway_count(g, HEARTBEAT_LOST, 1);
 		session_end(g, c, "heartbeat_timeout");
 		conn_drop(g, c);
@@ -625,6 +650,9 @@ heartbeat(struct gateway *g, struct conn *c)
 	c->pinged = true;
 	c->heard = false;
 	c->ping_s = g->wheel.now + heartbeat_s(g);
+	if (c->writing)			/* what waits tells as much as one more ping behind it */
+		return;
+	c->pong_owed = true;
 	f = frame_new(WS_FIN | WS_OP_PING, SLICE_NONE);
 	output_send(g, c, f);
 	frame_put(f);
