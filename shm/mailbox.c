@@ -246,9 +246,10 @@ put_pad(uint8_t *at, size_t len)
 	memcpy(at, &pad, 8);
 }
 
-/* Into the ring; the bell is the caller's. */
+/* Into the ring; the bell is the caller's.  *at: the position behind the record. */
 static int
-put(struct shm *shm, unsigned to, uint16_t kind, bool idly, const struct iovec *iov, int iovcnt)
+put(struct shm *shm, unsigned to, uint16_t kind, bool idly, const struct iovec *iov, int iovcnt,
+    uint64_t *at)
 {
 	struct mailbox_ring *ring = ring_of(shm, to);
 	struct lock_guard guard = { mailbox_repair, ring, to };
@@ -293,22 +294,34 @@ put(struct shm *shm, unsigned to, uint16_t kind, bool idly, const struct iovec *
 	SHM_TEST_POINT("mailbox: published");
 	lock_drop(shm, &ring->lock);
 	SHM_TEST_POINT("mailbox: before ring");
+	*at = tail + need;
 	return 0;
 }
 
 int
-mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
+mailbox_post_at(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt,
+    uint64_t *at)
 {
-	if (put(shm, to, kind, false, iov, iovcnt) == -1)
+	if (put(shm, to, kind, false, iov, iovcnt, at) == -1)
 		return -1;
 	ring_bell(shm, to);
 	return 0;
 }
 
 int
+mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
+{
+	uint64_t at;
+
+	return mailbox_post_at(shm, to, kind, iov, iovcnt, &at);
+}
+
+int
 mailbox_post_idly(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
 {
-	if (put(shm, to, kind, true, iov, iovcnt) == -1)
+	uint64_t at;
+
+	if (put(shm, to, kind, true, iov, iovcnt, &at) == -1)
 		return -1;
 	if (mailbox_used(shm, to) > IDLE_BYTES)
 		ring_bell(shm, to);
@@ -437,6 +450,12 @@ mailbox_used(const struct shm *shm, unsigned slot)
 
 	/* The two are not read at one moment. */
 	return tail > head ? (size_t)(tail - head) : 0;
+}
+
+uint64_t
+mailbox_consumed(const struct shm *shm, unsigned slot)
+{
+	return shm_get(&ring_of(shm, slot)->head);
 }
 
 uint64_t

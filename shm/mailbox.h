@@ -42,6 +42,12 @@ struct mail {
  */
 int mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt);
 /*
+ * The same, and *at is the position behind the record: the reader is done with it, for good, as soon as
+ * mailbox_consumed() is not below that.
+ */
+int mailbox_post_at(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt,
+    uint64_t *at);
+/*
  * The same for what can wait: it takes half of the ring at most (else EAGAIN), and does not ring before 64 KiB
  * are in it.  A reader that wakes up by itself now and then (workers do, ten times a second) finds it.
  */
@@ -79,6 +85,11 @@ int mailbox_sleep(struct mailbox_reader *r);
 void mailbox_wake(struct mailbox_reader *r);
 int mailbox_fd(const struct shm *shm, unsigned slot);
 
+/*
+ * Any process: up to where the slot's processes have consumed.  It grows for as long as the segment is there, whoever dies:
+ * a writer that compares it with its own positions knows what of its own is not done, and need not count answers.
+ */
+uint64_t mailbox_consumed(const struct shm *shm, unsigned slot);
 /* Bytes not consumed, padding included. */
 size_t mailbox_used(const struct shm *shm, unsigned slot);
 uint64_t mailbox_rings(const struct shm *shm, unsigned slot);	/* how often its bell was rung */
