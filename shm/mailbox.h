@@ -43,7 +43,7 @@ struct mail {
 int mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt);
 /*
  * The same, and *at is the position behind the record: the reader is done with it, for good, as soon as
- * mailbox_consumed() is not below that.
+ * mailbox_consumed() has come there.
  */
 int mailbox_post_at(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt,
     uint64_t *at);
@@ -86,8 +86,9 @@ void mailbox_wake(struct mailbox_reader *r);
 int mailbox_fd(const struct shm *shm, unsigned slot);
 
 /*
- * Any process: up to where the slot's processes have consumed.  It grows for as long as the segment is there, whoever dies:
- * a writer that compares it with its own positions knows what of its own is not done, and need not count answers.
+ * Any process: up to where the slot's processes have consumed.  It grows for as long as the segment is there,
+ * whoever dies: a writer that compares it with its own positions knows what of its own is not done, and need not
+ * count answers.
  */
 uint64_t mailbox_consumed(const struct shm *shm, unsigned slot);
 /* Bytes not consumed, padding included. */

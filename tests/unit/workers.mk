@@ -1,1 +1,6 @@
 # Unit tests: workers
+check_PROGRAMS += tests/unit/turns
+TESTS += tests/unit/turns
+tests_unit_turns_SOURCES = tests/unit/turns.c
+tests_unit_turns_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_turns_LDADD = libworkers.a libbase.a $(UNIT_LIBS)

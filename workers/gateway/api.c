@@ -160,13 +160,14 @@ api_authorize(struct gateway *g, struct conn *c, const struct http_head *head)
 
 /* ------------------------------------------------------------------ what is asked */
 
-/* Its answer can't be had now. */
+/* Storage is not asked now: tell_refusal(). */
 static void
-unavailable(struct gateway *g, struct conn *c, struct ask *a)
+not_asked(struct gateway *g, struct conn *c, struct ask *a)
 {
-	if (a != NULL)
-		ask_free(g, a);
-	http_respond_error(g, c, ERROR_unavailable, NULL, NULL);
+	enum error_code code = tell_refusal();
+
+	ask_free(g, a);
+	http_respond_error(g, c, code, NULL, NULL);
 }
 
 static void
@@ -272,7 +273,7 @@ on_command(struct gateway *g, struct conn *c)
 	a = ask_new(g, c, m.follows ? ASK_COMMAND_WAIT : ASK_COMMAND_REST, SLICE_NONE);
 	m.request = a->request;
 	if (gateway_tell_storage(g, command_new, &m) == -1)
-		unavailable(g, c, a);
+		not_asked(g, c, a);
 }
 
 /*
@@ -320,7 +321,7 @@ on_cancel(struct gateway *g, struct conn *c)
 	a = ask_new(g, c, ASK_REST, SLICE_NONE);
 	m.request = a->request;
 	if (gateway_tell_storage(g, command_cancel, &m) == -1)
-		unavailable(g, c, a);
+		not_asked(g, c, a);
 }
 
 static enum body_schema
@@ -348,6 +349,22 @@ params_ok(const struct route_match *match)
 	return true;
 }
 
+/* How many messages a body of telemetry is; one that is no such body is refused by storage. */
+static uint32_t
+samples_in(struct slice text)
+{
+	struct json_value body, element;
+	struct json_iter it;
+	uint32_t n = 0;
+
+	if (json_parse(text, SCHEMA_JSON_DEPTH, &body) == -1 || body.kind != JSON_KIND_ARRAY)
+		return 1;
+	json_iter_init(&it, body);
+	while (json_array_next(&it, &element))
+		n++;
+	return n > 0 ? n : 1;
+}
+
 /* What storage answers alone. */
 static void
 on_rest(struct gateway *g, struct conn *c)
@@ -362,6 +379,7 @@ on_rest(struct gateway *g, struct conn *c)
 		.role = (uint8_t)h->who.role, .user = slice_of(h->who.user),
 		.query = buf_slice(&h->query)
 	};
+	uint32_t parts = 1;
 	struct ask *a;
 
 	if (!params_ok(&h->match)) {
@@ -375,8 +393,10 @@ on_rest(struct gateway *g, struct conn *c)
 		}
 		m.body_json = buf_slice(&h->body);
 	}
-	if (h->match.route == ROUTE_telemetry)	/* one or an array of them: storage checks each */
+	if (h->match.route == ROUTE_telemetry) {	/* one or an array of them: storage checks each */
 		m.body_json = buf_slice(&h->body);
+		parts = samples_in(m.body_json);
+	}
 	if (!request_tenant(g, c, &m.tenant))
 		return;
 	if (h->match.params_n > 0)
@@ -390,8 +410,8 @@ on_rest(struct gateway *g, struct conn *c)
 	}
 	a = ask_new(g, c, ASK_REST, SLICE_NONE);
 	m.request = a->request;
-	if (gateway_tell_storage(g, rest, &m) == -1)
-		unavailable(g, c, a);
+	if (gateway_tell_storage_parts(g, rest, &m, parts) == -1)
+		not_asked(g, c, a);
 }
 
 /* A service key of all tenants that names none is the operator's: it is shown what is nobody's alone. */
@@ -453,7 +473,7 @@ on_metrics(struct gateway *g, struct conn *c)
 	a->until_ms = g->w->mono_ms + ASK_PROBE_MS;
 	m.request = a->request;
 	if (gateway_tell_storage(g, rest, &m) == -1)
-		unavailable(g, c, a);
+		not_asked(g, c, a);
 }
 
 static void

@@ -21,7 +21,9 @@
 #include "gateway/keysets.h"
 #include "gateway/output.h"
 #include "gateway/party.h"
+#include "gateway/tell.h"
 #include "gateway/tls_conn.h"
+#include "gateway/turns.h"
 #include "gateway/wheel.h"
 #include "http/forwarded.h"
 #include "msg/envelope.h"
@@ -45,6 +47,9 @@ struct gateway {
 	struct output_pool outputs;
 	struct wheel wheel;
 	struct ask_table asks;
+	struct turns to_storage;	/* tell.c */
+	struct event look;		/* … when it is looked whether more may go */
+	struct { uint64_t waited, dropped; } turns_counted;
 	struct follow_table follows;
 	struct party_table parties;
 	struct listener *listeners;	/* accept.c */
@@ -84,12 +89,14 @@ struct gateway {
 #define gateway_count(g, counter, n) worker_count((g)->w, STAT_##counter, (n))
 
 /*
- * Packs and posts a record made of struct msg_NAME to storage. -1 with EAGAIN: storage's mailbox
- * and the backlog are full.
+ * Packs a record made of struct msg_NAME for storage, where it goes in its turn.  -1: not taken, and
+ * tell_refusal() says why.
  */
-#define gateway_tell_storage(g, name, m) \
+#define gateway_tell_storage(g, name, m) gateway_tell_storage_parts((g), name, (m), 1)
+/* The same of a record that is so many messages. */
+#define gateway_tell_storage_parts(g, name, m, parts) \
 	(buf_clear(&(g)->record), msg_pack_##name(&(g)->record, (m)), \
-	    gateway_post((g), gateway_storage_slot(g), MSG_##name))
+	    tell_storage((g), MSG_##name, msg_whose_##name(m), (parts)))
 int gateway_storage_slot(const struct gateway *g);	/* -1: there is none */
 int gateway_post(struct gateway *g, int slot, uint16_t kind);	/* posts g->record */
 

@@ -340,6 +340,7 @@ session_open_echo(struct gateway *g, struct conn *c)
 void
 session_end(struct gateway *g, struct conn *c, const char *reason)
 {
+	tell_ended(g, c);
 	switch ((enum conn_kind)c->kind) {
 	case CONN_USER:
 		gateway_count(g, WS_USERS, -1);
@@ -415,6 +416,8 @@ session_error(struct gateway *g, struct conn *c, struct slice re, enum error_cod
 
 	traffic_count_error(g, c, code);
 	envelope_fault_set(&fault, code, field, message != NULL ? "%s" : NULL, message);
+	if (code == ERROR_rate_limited)
+		fault.retry_after_ms = TELL_RETRY_MS;
 	send_fault(g, c, re, &fault);
 }
 
@@ -604,7 +607,7 @@ heartbeat(struct gateway *g, struct conn *c)
 {
 	struct frame *f;
 
-	if (c->pinged && !c->heard) {
+	if (c->pinged && !c->heard && !c->waits) {	/* not heard, but not listened to either */
 		gateway_count(g, HEARTBEAT_LOST, 1);
 		session_end(g, c, "heartbeat_timeout");
 		conn_drop(g, c);
@@ -675,7 +678,7 @@ ask_whose(struct gateway *g, struct conn *c, struct slice re, struct slice token
 	a = ask_new(g, c, ASK_REFRESH, re);
 	m.request = a->request;
 	if (gateway_tell_storage(g, token_check, &m) == -1)
-		answer_failed(g, a, ERROR_unavailable);
+		answer_failed(g, a, tell_refusal());
 }
 
 void
