@@ -7,8 +7,8 @@
  * so that nobody's lump lies in front of another's record.  A device's connection is one of its owner's.
  *
  *	cost		what a record is for the receiver, in units of a small one
- *	outstanding	posted, and the receiver's ring has not consumed it: known by positions (shm/mailbox.h), not by
- *			answers, so nothing can leak, whoever dies
+ *	outstanding	posted, and the receiver's ring has not consumed it: known by positions (shm/mailbox.h), not
+ *			by answers, so nothing can leak, whoever dies
  *	limits		in all; of one tenant; of one user; each is passed by one record at most.  Who was alone lately
  *			(TURNS_LATELY_MS) has the whole of the level above
  *	order		of one connection: always as it was put
