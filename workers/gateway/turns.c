@@ -421,10 +421,11 @@ conn_key(uint64_t conn)
 	return (struct hash128){ conn, 0 };
 }
 
+/* The bytes may be passed by one record: a long one alone may wait, too. */
 static bool
-has_room(const struct turn_node *n, const struct turns_bounds *bounds, size_t len)
+has_room(const struct turn_node *n, const struct turns_bounds *bounds)
 {
-	return n->records < bounds->records && n->bytes < bounds->bytes && bounds->bytes - n->bytes >= len;
+	return n->records < bounds->records && n->bytes < bounds->bytes;
 }
 
 static int
@@ -435,9 +436,9 @@ keep(struct turns *t, struct turn_node *conn, struct turn_node *user, const stru
 	struct turn_node *whose = conn != NULL ? conn->user : user;
 	struct record *r;
 
-	if (class != TURN_FIRST && (!has_room(conn != NULL ? conn : &nothing, &t->limits.of_conn, record.len) ||
-	    (!whose->parent->stranger && (!has_room(whose, &t->limits.of_user, record.len) ||
-	    !has_room(whose->parent, &t->limits.of_tenant, record.len))))) {
+	if (class != TURN_FIRST && (!has_room(conn != NULL ? conn : &nothing, &t->limits.of_conn) ||
+	    (!whose->parent->stranger && (!has_room(whose, &t->limits.of_user) ||
+	    !has_room(whose->parent, &t->limits.of_tenant))))) {
 		errno = EDQUOT;
 		return -1;
 	}
@@ -582,8 +583,9 @@ turns_tick(struct turns *t, int64_t now_ms)
 	t->now_ms = now_ms;
 	turns_pump(t);
 	while ((n = t->oldest) != NULL && now_ms - n->used_ms >= TURNS_LATELY_MS) {
-		/* Of its tenant something may be outstanding by the lane. */
-		if (n->outstanding > 0 || n->records > 0 || n->parent->outstanding > 0) {
+		/* The last one keeps its tenant, of which something may be outstanding by the lane. */
+		if (n->outstanding > 0 || n->records > 0 ||
+		    (n->parent->children == 1 && n->parent->outstanding > 0)) {
 			list_out(t, n);
 			list_put(t, n);
 		} else {

@@ -7,13 +7,13 @@
  * so that nobody's lump lies in front of another's record.  A device's connection is one of its owner's.
  *
  *	cost		what a record is for the receiver, in units of a small one
- *	outstanding	posted, and the receiver's ring has not consumed it: known by positions (shm/mailbox.h), not
- *			by answers, so nothing can leak, whoever dies
- *	limits		in all; of one tenant; of one user; each is passed by one record at most.  Who was alone lately
- *			(TURNS_LATELY_MS) has the whole of the level above
+ *	outstanding	posted, and the receiver's ring has not consumed it: known by positions
+ *			(shm/mailbox.h), not by answers, so nothing can leak, whoever dies
+ *	limits		in all; of one tenant; of one user; each is passed by one record at most.  Who was
+ *			alone lately (TURNS_LATELY_MS) has the whole of the level above
  *	order		of one connection: always as it was put
- *	first lane	what withdraws and what ends (TURN_FIRST) goes before all else of its tenant, with twice the limit;
- *			behind what waits of its own connection all the same
+ *	first lane	what withdraws and what ends (TURN_FIRST) goes before all else of its tenant, with twice
+ *			the limit; behind what waits of its own connection all the same
  *
  * What waits is bounded for each connection, user and tenant; only facts of the first lane are always taken: their
  * number is bounded by what they are about (commands in flight, connections).  The common case, nothing waits and the
@@ -95,7 +95,7 @@ void turns_fini(struct turns *t);		/* what waits is lost */
  */
 int turns_put(struct turns *t, const struct turn_of *of, unsigned class, uint64_t request, uint32_t cost, uint16_t kind,
     struct slice record);
-/* Looks at what is done and posts what may go.  When mail was read, and every millisecond or two while something waits. */
+/* Looks at what is done and posts what may go: when mail was read, and every millisecond or two while any waits. */
 void turns_pump(struct turns *t);
 /* About every 100 ms: the time, and who has not been there lately is forgotten. */
 void turns_tick(struct turns *t, int64_t now_ms);
