@@ -354,7 +354,8 @@ static void
 requester_open(struct requester *r)
 {
 	r->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (r->fd == -1 || setsockopt(r->fd, SOL_SOCKET, SO_SNDBUF, &(int){ 4 * TEXT_MAX }, sizeof(int)) == -1 || connect(r->fd, (struct sockaddr *)&ny.loop.server, sizeof(ny.loop.server)) == -1)
+	if (r->fd == -1 || setsockopt(r->fd, SOL_SOCKET, SO_SNDBUF, &(int){ 4 * TEXT_MAX }, sizeof(int)) == -1 ||
+	    connect(r->fd, (struct sockaddr *)&ny.loop.server, sizeof(ny.loop.server)) == -1)
 		bench_die("%s: %s", tn.belay.address, strerror(errno));
 	if (fcntl(r->fd, F_SETFL, O_NONBLOCK) == -1)
 		bench_die("fcntl: %s", strerror(errno));
@@ -389,7 +390,8 @@ put_array(char *body, size_t size, const char *device)
 	int n = snprintf(body, size, "[");
 
 	while ((unsigned)n < tn.noisy_bytes && (size_t)n < size - 128)
-		n += snprintf(body + n, size - (size_t)n, "%s{\"deviceId\":\"%s\",\"data\":{\"n\":%d}}", n > 1 ? "," : "", device, n);
+		n += snprintf(body + n, size - (size_t)n, "%s{\"deviceId\":\"%s\",\"data\":{\"n\":%d}}", n > 1 ? "," : "",
+		    device, n);
 	return n + snprintf(body + n, size - (size_t)n, "]");
 }
 

@@ -17,10 +17,10 @@
 #include "shm/pending.h"
 
 /*
- * Cost outstanding at storage, of all gateways together.  Storage makes one transaction of all that it finds, and whoever
- * comes meanwhile waits for it: with 16 records that is about a millisecond and the commit.  Measured, with lumps of 1,000
- * beside a quiet tenant: 8 are no better than 16, 64 let it wait twice as long.  One tenant alone loses nothing with 256
- * on their way.
+ * Cost outstanding at storage, of all gateways together.  Storage makes one transaction of all that it finds, and
+ * whoever comes meanwhile waits for it: with 16 records that is about a millisecond and the commit.  Measured, with
+ * lumps of 1,000 beside a quiet tenant: 8 are no better than 16, 64 let it wait twice as long.  One tenant alone
+ * loses nothing with 256 on their way.
  */
 #define ALL		256u
 #define OF_TENANT	16u
