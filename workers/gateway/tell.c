@@ -76,7 +76,7 @@ static struct turn_of
 of_stranger(const struct gateway *g, const struct conn *c, uint64_t ref)
 {
 	struct slice address = c == NULL ? SLICE_NONE : slice_bytes(c->address, sizeof(c->address));
-	struct turn_of of = of_user(g, SLICE_NONE, address, ref);
+	struct turn_of of = of_user(g, SLICE(""), address, ref);
 
 	of.stranger = true;
 	return of;
