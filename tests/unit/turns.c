@@ -199,6 +199,23 @@ users_of_one_tenant_take_turns_as_well(void **state)
 	turns_fini(&t);
 }
 
+static void
+a_costly_record_keeps_nobody_else_waiting(void **state)
+{
+	struct said s = { 1, 1, 1, 0, 1000, 0, false };
+	struct turns t;
+
+	(void)state;
+	start(&t, &LIMITS);
+	assert_int_equal(put(&t, &s, TURN_ASK, 0), 0);
+	assert_int_equal(put(&t, &s, TURN_ASK, 0), 0);
+	assert_int_equal(ring.n, 1);
+	say(&t, 2, 1, 1, 5, TURN_ASK);
+	assert_int_equal(ring.n, 6);
+	consume_all(&t);
+	turns_fini(&t);
+}
+
 /* A user who was there once is in another one's way for a while only, however busy that one is. */
 static void
 who_has_left_is_forgotten(void **state)
@@ -477,6 +494,7 @@ main(void)
 		cmocka_unit_test(who_is_alone_has_all_and_waits_for_nothing),
 		cmocka_unit_test(a_lump_is_never_more_than_its_share),
 		cmocka_unit_test(users_of_one_tenant_take_turns_as_well),
+		cmocka_unit_test(a_costly_record_keeps_nobody_else_waiting),
 		cmocka_unit_test(who_has_left_is_forgotten),
 		cmocka_unit_test(each_gets_its_share),
 		cmocka_unit_test(what_withdraws_goes_first_in_the_order_of_its_connection),

@@ -59,6 +59,7 @@ struct turn_posted {
 	uint64_t at;
 	struct turn_node *tenant, *user;
 	uint32_t cost;
+	uint32_t of_all;		/* of that, what counts for the root */
 };
 
 /* --- nodes */
@@ -314,7 +315,7 @@ settle(struct turns *t)
 	while (t->posted_count > 0 && t->posted[t->posted_first].at <= consumed) {
 		const struct turn_posted *p = &t->posted[t->posted_first];
 
-		t->root->outstanding -= p->cost;
+		t->root->outstanding -= p->of_all;
 		p->tenant->outstanding -= p->cost;
 		if (p->user != NULL)
 			p->user->outstanding -= p->cost;
@@ -328,6 +329,8 @@ settle(struct turns *t)
 static void
 note_posted(struct turns *t, struct turn_node *tenant, struct turn_node *user, uint32_t cost, uint64_t at)
 {
+	uint32_t of_all;
+
 	if (t->posted_count == t->posted_cap) {
 		struct turn_posted *old = t->posted;
 
@@ -338,9 +341,11 @@ note_posted(struct turns *t, struct turn_node *tenant, struct turn_node *user, u
 		t->posted_cap *= 2;
 		free(old);
 	}
+	/* One record alone, however costly, leaves room for other tenants. */
+	of_all = cost < t->limits.tenant ? cost : t->limits.tenant;
 	t->posted[(t->posted_first + t->posted_count++) & (t->posted_cap - 1)] =
-	    (struct turn_posted){ at, tenant, user, cost };
-	t->root->outstanding += cost;
+	    (struct turn_posted){ at, tenant, user, cost, of_all };
+	t->root->outstanding += of_all;
 	tenant->outstanding += cost;
 	if (user != NULL)
 		user->outstanding += cost;
