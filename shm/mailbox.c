@@ -248,9 +248,10 @@ put_pad(uint8_t *at, size_t len)
 	memcpy(at, &pad, 8);
 }
 
-/* Into the ring; the bell is the caller's. */
+/* Into the ring; the bell is the caller's.  *at: the position behind the record. */
 static int
-put(struct shm *shm, unsigned to, uint16_t kind, bool idly, uint64_t tag, const struct iovec *iov, int iovcnt)
+put(struct shm *shm, unsigned to, uint16_t kind, bool idly, uint64_t tag, const struct iovec *iov, int iovcnt,
+    uint64_t *at)
 {
 	struct mailbox_ring *ring = ring_of(shm, to);
 	struct lock_guard guard = { mailbox_repair, ring, to };
@@ -295,13 +296,15 @@ put(struct shm *shm, unsigned to, uint16_t kind, bool idly, uint64_t tag, const 
 	SHM_TEST_POINT("mailbox: published");
 	lock_drop(shm, &ring->lock);
 	SHM_TEST_POINT("mailbox: before ring");
+	*at = tail + need;
 	return 0;
 }
 
 int
-mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
+mailbox_post_at(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt,
+    uint64_t *at)
 {
-	if (put(shm, to, kind, false, 0, iov, iovcnt) == -1)
+	if (put(shm, to, kind, false, 0, iov, iovcnt, at) == -1)
 		return -1;
 	ring_bell(shm, to);
 	return 0;
@@ -310,16 +313,28 @@ mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *io
 int
 mailbox_post_tagged(struct shm *shm, unsigned to, uint16_t kind, uint64_t tag, const struct iovec *iov, int iovcnt)
 {
-	if (put(shm, to, kind, false, tag, iov, iovcnt) == -1)
+	uint64_t at;
+
+	if (put(shm, to, kind, false, tag, iov, iovcnt, &at) == -1)
 		return -1;
 	ring_bell(shm, to);
 	return 0;
 }
 
 int
+mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
+{
+	uint64_t at;
+
+	return mailbox_post_at(shm, to, kind, iov, iovcnt, &at);
+}
+
+int
 mailbox_post_idly(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
 {
-	if (put(shm, to, kind, true, 0, iov, iovcnt) == -1)
+	uint64_t at;
+
+	if (put(shm, to, kind, true, 0, iov, iovcnt, &at) == -1)
 		return -1;
 	if (mailbox_used(shm, to) > IDLE_BYTES)
 		ring_bell(shm, to);
@@ -459,6 +474,12 @@ mailbox_used(const struct shm *shm, unsigned slot)
 
 	/* The two are not read at one moment. */
 	return tail > head ? (size_t)(tail - head) : 0;
+}
+
+uint64_t
+mailbox_consumed(const struct shm *shm, unsigned slot)
+{
+	return shm_get(&ring_of(shm, slot)->head);
 }
 
 uint64_t

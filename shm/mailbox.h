@@ -43,6 +43,12 @@ struct mail {
  */
 int mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt);
 /*
+ * The same, and *at is the position behind the record: the reader is done with it, for good, as soon as
+ * mailbox_consumed() has come there.
+ */
+int mailbox_post_at(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt,
+    uint64_t *at);
+/*
  * The same with a tag, above 0, that grows from one record of this slot to the next, over all processes of the
  * slot.  A sender that does not know whether its predecessor posted a record posts it again with the same tag;
  * mailbox_had() of the receiver is true then.
@@ -99,6 +105,12 @@ int mailbox_fd(const struct shm *shm, unsigned slot);
 
 /* Gives back all up to there, as a predecessor was about to; nothing, when that was done. */
 void mailbox_consume_to(struct mailbox_reader *r, uint64_t end);
+/*
+ * Any process: up to where the slot's processes have consumed.  It grows for as long as the segment is there,
+ * whoever dies: a writer that compares it with its own positions knows what of its own is not done, and need not
+ * count answers.
+ */
+uint64_t mailbox_consumed(const struct shm *shm, unsigned slot);
 /* Bytes not consumed, padding included. */
 size_t mailbox_used(const struct shm *shm, unsigned slot);
 uint64_t mailbox_rings(const struct shm *shm, unsigned slot);	/* how often its bell was rung */

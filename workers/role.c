@@ -201,6 +201,16 @@ worker_post_now(struct worker *w, unsigned to, uint16_t kind, const struct iovec
 }
 
 int
+worker_post_at(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt,
+    uint64_t *at)
+{
+	if (mailbox_post_at(w->shm, to, kind, iov, iovcnt, at) == -1)
+		return -1;
+	worker_count(w, STAT_MAIL_POSTED, 1);
+	return 0;
+}
+
+int
 worker_post_idly(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
 {
 	if (worker_backlog(w, to) > 0)

@@ -195,6 +195,12 @@ int worker_post(struct worker *w, unsigned to, uint16_t kind, const struct iovec
 int worker_post_now(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov,
     int iovcnt);
 /*
+ * The same for a sender that keeps what is refused and tries again: nothing waits here, and *at is where the receiver
+ * is done with the record (mailbox_consumed()).
+ */
+int worker_post_at(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt,
+    uint64_t *at);
+/*
  * The same for what can wait, too: it takes no more than half of the ring, whose rest is for what
  * somebody waits for, and does not wake the receiver for each record.
  */

@@ -107,6 +107,36 @@ unpack(void *m, const uint8_t *p, size_t len, const struct field *fields, size_t
 	}
 #include "msg/msg.def"
 #undef MSG
+#undef U8
+#undef U32
+#undef U64
+#undef I64
+#undef REF
+#undef UUID
+#undef HASH
+#undef STR
+
+/* The compiler knows which of these are equal. */
+#define IS(f, name) (strcmp(#f, name) == 0)
+#define U8(f)
+#define U32(f)
+#define I64(f)
+#define UUID(f)
+#define HASH(f)
+#define U64(f)	if (IS(f, "request")) whose.request = m->f;
+#define REF(f)	if (IS(f, "ref")) whose.ref = m->f;
+#define STR(f)	if (IS(f, "tenant")) whose.tenant = m->f; if (IS(f, "user")) whose.user = m->f;
+#define MSG(name, sender, receiver, reply, what, fields) \
+	struct msg_whose \
+	msg_whose_##name(const struct msg_##name *m) \
+	{ \
+		struct msg_whose whose = { 0, 0, { NULL, 0 }, { NULL, 0 } }; \
+		(void)m; \
+		fields \
+		return whose; \
+	}
+#include "msg/msg.def"
+#undef MSG
 
 const char *
 msg_kind_name(unsigned kind)

@@ -53,6 +53,16 @@ enum msg_kind {
 #include "msg/msg.def"
 #undef MSG
 
+/* The members that many records have, whichever this one has; else 0 and none. */
+struct msg_whose {
+	uint64_t request, ref;
+	struct slice tenant, user;
+};
+#define MSG(name, sender, receiver, reply, what, fields) \
+	struct msg_whose msg_whose_##name(const struct msg_##name *m);
+#include "msg/msg.def"
+#undef MSG
+
 /* "device_auth"; never NULL. */
 const char *msg_kind_name(unsigned kind);
 

@@ -9,6 +9,11 @@
  *	--noise ws	dashboards and devices send commands, telemetry, states and events
  *	--noise rest	keep-alive connections ask for lists of devices and send commands
  *	--noise both	half of each
+ *	--noise events	its devices tell of events, of --noisy-bytes each
+ *	--noise register	the REST connections register devices
+ *	--noise arrays	the REST connections bring arrays of telemetry, of --noisy-bytes each
+ *
+ * With --same-tenant it is other users of the quiet tenant.
  *
  * What is refused (rate_limited, 429) is counted, and who is closed (4029) comes again at once.
  */
@@ -32,6 +37,7 @@
 
 #define COMMAND_RING (1u << 16)
 #define ROUNDS_MAX 64
+#define TEXT_MAX 65536	/* limits.message_size, as it is by default */
 
 /* What the noisy process tells. */
 struct noise_counts {
@@ -43,7 +49,8 @@ static struct tenants {
 	unsigned controllers, devices, rate, rounds;
 	double seconds, warm_up;
 	const char *name, *noise;
-	unsigned dashboards, noisy_devices, noisy_users, requesters, noisy_rate, noisy_nice, noisy_lump;
+	unsigned dashboards, noisy_devices, noisy_users, requesters, noisy_rate, noisy_nice, noisy_lump, noisy_bytes;
+	bool same_tenant;
 	struct bench_belay belay;
 	struct bench_procs procs;
 
@@ -60,6 +67,7 @@ static struct tenants {
 	.controllers = 10, .devices = 20, .rate = 200, .rounds = 7, .seconds = 4, .warm_up = 1,
 	.name = "server", .noise = "both",
 	.dashboards = 20, .noisy_devices = 20, .noisy_users = 10, .requesters = 8, .noisy_rate = 2000, .noisy_nice = 19,
+	.noisy_bytes = 100,
 	.belay = { "127.0.0.1:3000", NULL, NULL }
 };
 
@@ -218,7 +226,7 @@ static struct noisy {
 	struct bench_conn *conn;	/* dashboards, then devices */
 	char **fields, **dev_id, **owner;
 	struct requester *requester;
-	unsigned open, n, turn, request_turn;
+	unsigned open, n, turn, request_turn, registered;
 	bool loud;
 } ny;
 
@@ -266,7 +274,7 @@ noisy_connect(void)
 	struct bench_belay belay = tn.belay;
 	char user[64];
 
-	belay.tenant = "noisy";
+	belay.tenant = tn.same_tenant ? "quiet" : "noisy";
 	ny.n = tn.dashboards + tn.noisy_devices;
 	ny.conn = bench_alloc((ny.n + 1) * sizeof(*ny.conn));
 	ny.fields = bench_alloc((ny.n + 1) * sizeof(*ny.fields));
@@ -292,6 +300,23 @@ noisy_connect(void)
 	}
 	for (unsigned i = 0; i < tn.requesters; i++)
 		ny.requester[i].fd = -1;
+}
+
+/* An event of so many bytes, of the next device. */
+static void
+noisy_event(void)
+{
+	static char text[TEXT_MAX + 128], filler[TEXT_MAX];
+	struct bench_conn *c = &ny.conn[tn.dashboards + ny.turn++ % tn.noisy_devices];
+	int len;
+
+	if (c->state != BENCH_OPEN || c->out_len > 0)
+		return;
+	memset(filler, 'x', tn.noisy_bytes);
+	len = snprintf(text, sizeof(text), "{\"type\":\"event\",\"payload\":{\"event\":\"x_noise\",\"data\":{\"x\":\"%.*s\"}}}",
+	    (int)tn.noisy_bytes, filler);
+	bench_conn_text(c, text, (size_t)len);
+	tn.counts->sent++;
 }
 
 /* One message of some connection, of each kind in turn. */
@@ -329,7 +354,8 @@ static void
 requester_open(struct requester *r)
 {
 	r->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (r->fd == -1 || connect(r->fd, (struct sockaddr *)&ny.loop.server, sizeof(ny.loop.server)) == -1)
+	if (r->fd == -1 || setsockopt(r->fd, SOL_SOCKET, SO_SNDBUF, &(int){ 4 * TEXT_MAX }, sizeof(int)) == -1 ||
+	    connect(r->fd, (struct sockaddr *)&ny.loop.server, sizeof(ny.loop.server)) == -1)
 		bench_die("%s: %s", tn.belay.address, strerror(errno));
 	if (fcntl(r->fd, F_SETFL, O_NONBLOCK) == -1)
 		bench_die("fcntl: %s", strerror(errno));
@@ -357,15 +383,51 @@ requester_read(struct requester *r)
 	}
 }
 
+/* An array of telemetry of a device, of so many bytes. */
+static int
+put_array(char *body, size_t size, const char *device)
+{
+	int n = snprintf(body, size, "[");
+
+	while ((unsigned)n < tn.noisy_bytes && (size_t)n < size - 128)
+		n += snprintf(body + n, size - (size_t)n, "%s{\"deviceId\":\"%s\",\"data\":{\"n\":%d}}", n > 1 ? "," : "",
+		    device, n);
+	return n + snprintf(body + n, size - (size_t)n, "]");
+}
+
+/* What the next request asks for, its body included. */
+static int
+put_request(char *request, size_t size, unsigned turn)
+{
+	static char body[TEXT_MAX];
+	const char *owner = ny.owner[turn % tn.noisy_users], *path = "/api/command";
+	const char *device = tn.noisy_devices == 0 ? NULL : ny.dev_id[turn % tn.noisy_users % tn.noisy_devices];
+	int n;
+
+	if (strcmp(tn.noise, "register") == 0) {
+		path = "/api/device/register";
+		n = snprintf(body, sizeof(body), "{\"deviceId\":\"n-%d-%u\",\"name\":\"noise\"}", (int)getpid(), ny.registered++);
+	} else if (strcmp(tn.noise, "arrays") == 0) {
+		path = "/api/telemetry";
+		n = put_array(body, sizeof(body), device);
+	} else if (turn % 2 == 0 || device == NULL) {
+		return snprintf(request, size, "GET /api/device?limit=20 HTTP/1.1\r\nHost: x\r\n%s\r\n", owner);
+	} else {
+		n = snprintf(body, sizeof(body), "{\"deviceId\":\"%s\",\"command\":\"unlock_door\"}", device);
+	}
+	return snprintf(request, size, "POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Type: application/json\r\n"
+	    "Content-Length: %d\r\n\r\n%.*s", path, owner, n, n, body);
+}
+
 /* One request, of the next connection that is not waiting for an answer. */
 static void
 noisy_request(void)
 {
+	static char request[TEXT_MAX + 2048];
+
 	for (unsigned i = 0; i < tn.requesters; i++) {
 		unsigned turn = ny.request_turn++;
 		struct requester *r = &ny.requester[turn % tn.requesters];
-		const char *owner = ny.owner[turn % tn.noisy_users];
-		char request[2048], body[128];
 		int len;
 
 		if (r->fd == -1)
@@ -374,15 +436,7 @@ noisy_request(void)
 			requester_read(r);
 		if (r->fd == -1 || r->waiting)
 			continue;
-		if (turn % 2 == 0 || tn.noisy_devices == 0) {
-			len = snprintf(request, sizeof(request), "GET /api/device?limit=20 HTTP/1.1\r\nHost: x\r\n%s\r\n", owner);
-		} else {
-			int n = snprintf(body, sizeof(body), "{\"deviceId\":\"%s\",\"command\":\"unlock_door\"}",
-			    ny.dev_id[turn % tn.noisy_users % tn.noisy_devices]);
-
-			len = snprintf(request, sizeof(request), "POST /api/command HTTP/1.1\r\nHost: x\r\n%s"
-			    "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", owner, n, body);
-		}
+		len = put_request(request, sizeof(request), turn);
 		if (send(r->fd, request, (size_t)len, MSG_NOSIGNAL) != len) {
 			close(r->fd);
 			r->fd = -1;
@@ -409,7 +463,8 @@ noisy_obey(void)
 static _Noreturn void
 noisy_main(void)
 {
-	bool ws = strcmp(tn.noise, "rest") != 0, rest = strcmp(tn.noise, "ws") != 0;
+	bool events = strcmp(tn.noise, "events") == 0, both = strcmp(tn.noise, "both") == 0;
+	bool ws = both || strcmp(tn.noise, "ws") == 0;
 	uint64_t due, now, gap = BENCH_SECOND / (tn.noisy_rate > 0 ? tn.noisy_rate : 1);
 	uint64_t lump = gap * tn.noisy_lump;
 	unsigned turn = 0;
@@ -435,7 +490,9 @@ noisy_main(void)
 			continue;
 		}
 		for (; ny.loud && due <= now; due += gap) {
-			if (ws && (!rest || turn++ % 2 == 0))
+			if (events)
+				noisy_event();
+			else if (ws && (!both || turn++ % 2 == 0))
 				noisy_say();
 			else
 				noisy_request();
@@ -517,13 +574,15 @@ main(int argc, char **argv)
 		{ "controllers", BENCH_UINT, &tn.controllers, "of the quiet tenant (10)" },
 		{ "devices", BENCH_UINT, &tn.devices, "of the quiet tenant (20)" },
 		{ "rate", BENCH_UINT, &tn.rate, "commands a second of the quiet tenant (200)" },
-		{ "noise", BENCH_TEXT, &tn.noise, "ws, rest or both (both)" },
+		{ "noise", BENCH_TEXT, &tn.noise, "ws, rest, both, events, register or arrays (both)" },
 		{ "dashboards", BENCH_UINT, &tn.dashboards, "of the noisy tenant (20)" },
 		{ "noisy-devices", BENCH_UINT, &tn.noisy_devices, "of the noisy tenant (20)" },
 		{ "noisy-users", BENCH_UINT, &tn.noisy_users, "who own them (10)" },
 		{ "requesters", BENCH_UINT, &tn.requesters, "REST connections of the noisy tenant (8)" },
 		{ "noisy-rate", BENCH_UINT, &tn.noisy_rate, "messages and requests a second that it tries (2000)" },
 		{ "noisy-lump", BENCH_UINT, &tn.noisy_lump, "of them saved up and sent at once (0)" },
+		{ "noisy-bytes", BENCH_UINT, &tn.noisy_bytes, "of an event or an array (100)" },
+		{ "same-tenant", BENCH_FLAG, &tn.same_tenant, "the noise is of other users of the quiet tenant" },
 		{ "noisy-nice", BENCH_UINT, &tn.noisy_nice, "of its process (19)" },
 		{ "rounds", BENCH_UINT, &tn.rounds, "of each kind (7)" },
 		{ "seconds", BENCH_SECONDS, &tn.seconds, "of each round (4)" },
@@ -538,7 +597,7 @@ main(int argc, char **argv)
 
 	bench_args(argc, argv, "bench_tenants: does one noisy tenant slow another", args);
 	if (tn.controllers < 1 || tn.devices < tn.controllers || tn.rounds < 1 || tn.rounds > ROUNDS_MAX ||
-	    tn.noisy_users < 1 || tn.belay.secret_file == NULL)
+	    tn.noisy_users < 1 || tn.noisy_bytes > TEXT_MAX - 1024 || tn.belay.secret_file == NULL)
 		bench_die("controllers, as many devices, up to %d rounds, a noisy user, and a secret", ROUNDS_MAX);
 	tn.devices -= tn.devices % tn.controllers;
 	noisy = noisy_start();

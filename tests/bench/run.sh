@@ -338,6 +338,14 @@ mode_tenants() {
 	load bench_tenants within belayd "${t[@]}" --noise ws --noisy-rate $((quota * 6 / 10)) \
 		--dashboards $((connections / 2)) --noisy-devices $((connections / 2)) --noisy-users 20
 	load bench_tenants lumps belayd "${t[@]}" --noise ws --noisy-rate $((quota * 6 / 10)) --noisy-lump $((quota * 3 / 10))
+	load bench_tenants register belayd "${t[@]}" --noise register --noisy-rate $quota
+	load bench_tenants events-60k belayd "${t[@]}" --noise events --noisy-rate $((quota / 5)) --noisy-bytes 60000
+	load bench_tenants arrays belayd "${t[@]}" --noise arrays --noisy-rate $((quota / 5)) --noisy-bytes 30000
+	stop_all
+	start_belayd
+	load bench_tenants two-users belayd "${t[@]}" --noise ws --noisy-rate $((quota * 6 / 10)) --noisy-lump $((quota * 3 / 10)) \
+		--same-tenant
+	load bench_tenants no-quota belayd "${t[@]}" --noise ws --noisy-rate $((6 * quota)) --noisy-lump $((2 * quota))
 	stop_all
 	limits="tenant_message_rate = $quota; connections_per_tenant = $connections; tenant_message_burst = $((quota / 20));" \
 		start_belayd

@@ -723,12 +723,13 @@ async def test_storage_stops_for_a_while(start):
     world = await Fleet(daemon, devices=8, controllers=6, pause=0.005, seed=23).start()
     bdt = await daemon.register("own")
     device, user = await daemon.device("own", bdt), await daemon.user()
+    other = await daemon.device("other", await daemon.register("other"))
     storage = daemon.workers()["storage 1"]
     os.kill(storage, signal.SIGSTOP)
     for n in range(300):
         await user.send("command", {"deviceId": "own", "command": "x", "params": {"n": n}}, f"n{n}")
         await device.send("event", {"event": "x_e", "data": {"n": n}})
-    assert (await device.ask("heartbeat"))["type"] == "heartbeat_ack"		# it needs no store
+    assert (await other.ask("heartbeat"))["type"] == "heartbeat_ack"		# it needs no store
     assert (await daemon.rest("GET", "/health", bearer=""))[0] == 200
     watch = Stopwatch(daemon)
     status, _ = await daemon.rest("GET", "/health/ready", bearer="")		# waits, and gives up before a load balancer does
@@ -744,40 +745,50 @@ async def test_storage_stops_for_a_while(start):
     await world.unload()
     await world.judge()
     await world.stop()
-    drop(device, user)
+    drop(device, user, other)
     await world.nothing_is_left(20)
 
 
-async def test_mailbox_of_storage_is_full(start):
-    """Stopped for so long that all buffers are full: more is refused with unavailable, what was taken is done after."""
+async def held(daemon, n):
+    return await daemon.metric("belay_turns_held_total") >= n
+
+
+async def test_storage_stops_for_long(start):
+    """Next to nothing waits in the server, however much is sent; what is answered with unavailable is not done, all else is."""
     daemon = start({**FAST, "server.hang_time": "5m", "limits.message_size": "1M", "limits.send_buffer": "64M"}, workers=1)
     await daemon.register("d1")
     users = [await daemon.user() for _ in range(4)]
     for u in users:
         await u.ask("subscribe", {"devices": []})
-    storage = daemon.workers()["storage 1"]
-    os.kill(storage, signal.SIGSTOP)
     filler = "x" * 900000
-    sent, refused = 0, None
-    while refused is None:
-        assert sent < 400, "nothing is ever refused"
-        u = users[sent % 4]
-        await u.send("command", {"deviceId": "d1", "command": "x", "params": {"n": sent, "x": filler}, "queueMs": 60000}, f"n{sent}")
-        sent += 1
-        # Whether it was refused is known when the ping behind it is answered.
-        await u.ask("ping")
-        refused = next((m for m in u.kept if m["type"] == "error"), None)
-    assert refused["payload"]["code"] == "unavailable" and refused["re"] == f"n{sent - 1}"
-    status, body = await daemon.rest("POST", "/api/command", {"deviceId": "d1", "command": "x", "params": {"x": filler}, "queueMs": 60000})
-    assert status == 503 and body["error"]["code"] == "unavailable"
-    os.kill(storage, signal.SIGCONT)
-    for n in range(sent - 1):
-        m = await users[n % 4].expect("command_status", PATIENCE, lambda m: m.get("re") == f"n{n}")
-        assert m["payload"]["status"] == "queued"
-    status, body = await daemon.rest("GET", "/api/device/d1/commands?limit=1")
-    assert body["commands"][0]["params"]["n"] == sent - 2
+
+    async def send_all(u, k):
+        for n in range(k, 40, 4):
+            await u.send("command", {"deviceId": "d1", "command": "x", "params": {"n": n, "x": filler}, "queueMs": 600000}, f"n{n}")
+
+    with stopped(daemon.workers()["storage 1"]):
+        sends = [asyncio.ensure_future(send_all(u, k)) for k, u in enumerate(users)]
+        await eventually(lambda: held(daemon, 4))
+        assert await daemon.metric("belay_turns_waiting") <= 8 and await daemon.metric("belay_mailbox_full_total") == 0
+        body = {"deviceId": "d1", "command": "x", "params": {"x": filler}, "queueMs": 600000}
+        status, body = await daemon.rest("POST", "/api/command", body)
+        assert status == 503 and body["error"]["code"] == "unavailable"
+    await asyncio.gather(*sends)
+    answers = {}
+    while len(answers) < 40:
+        for u in users:
+            assert (await u.ask("ping"))["type"] == "pong"
+            answers |= {m["re"]: m for m in u.kept if "re" in m}
+    refused = {int(re[1:]) for re, m in answers.items() if m["type"] == "error"}
+    assert {m["payload"]["code"] for m in answers.values() if m["type"] == "error"} == {"unavailable"}
+    stored, cursor = [], ""
+    while cursor is not None:
+        status, body = await daemon.rest("GET", f"/api/device/d1/commands?limit=5{cursor}")
+        assert status == 200, body
+        stored += [c["params"]["n"] for c in body["commands"]]
+        cursor = body["nextCursor"] and f"&cursor={body['nextCursor']}"
+    assert len(stored) == len(set(stored)) and set(stored) == set(range(40)) - refused
     assert (await users[0].ask("command", {"deviceId": "d1", "command": "x", "queueMs": 60000}))["type"] == "command_status"
-    assert await daemon.metric("belay_mailbox_full_total") > 0
     for u in users:
         await u.close()
 

@@ -306,6 +306,7 @@ async def test_storage_stopped(start):
     daemon = start({**ON, "server.hang_time": "5m"})
     bdt = await daemon.register("lock")
     lock, user = await daemon.device("lock", bdt), await daemon.user()
+    other = await daemon.device("other", await daemon.register("other"))
     await user.ask("subscribe", {"devices": ["lock"]})
     meter = await Meter(daemon, "m").start(size=8000)
     storage = daemon.workers()["storage 1"]
@@ -318,7 +319,7 @@ async def test_storage_stopped(start):
     for n in range(300):
         await user.send("command", {"deviceId": "lock", "command": "x", "params": {"n": n, "x": "y" * 1000}, "timeoutMs": 60000}, f"n{n}")
         await lock.send("event", {"event": "x_e", "data": {"n": n}})
-    assert (await lock.ask("heartbeat"))["type"] == "heartbeat_ack"
+    assert (await other.ask("heartbeat"))["type"] == "heartbeat_ack"
     assert await daemon.metric("belay_mailbox_full_total") == 0, "something waited for room that telemetry took"
     os.kill(storage, signal.SIGCONT)
     for n in range(300):
@@ -331,7 +332,7 @@ async def test_storage_stopped(start):
     assert len(got) == await daemon.metric("belay_telemetry_stored_total")
     assert len(got) + await daemon.metric("belay_telemetry_not_stored_total") == meter.sent
     assert daemon.workers()["storage 1"] == storage and await daemon.metric("belay_worker_deaths_total") == 0
-    drop(lock, user)
+    drop(lock, user, other)
 
 
 async def test_stop_writes_what_waits(start):

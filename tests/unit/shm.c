@@ -261,6 +261,41 @@ mail_arrives_joined(void **state)
 	assert_int_equal(mailbox_next(&r, &mail), 0);
 }
 
+/* A writer knows by positions alone what of its own the reader has done: also over an empty ring that begins anew. */
+static void
+a_writer_sees_what_is_done(void **state)
+{
+	struct shm *shm = *state;
+	char data[100] = "";
+	struct iovec iov = { data, sizeof(data) };
+	struct mailbox_reader r, successor;
+	struct mail mail;
+	uint64_t at, next, before = 0;
+
+	mailbox_reader_init(&r, shm, 0);
+	for (unsigned round = 0; round < 3000; round++) {
+		assert_int_equal(mailbox_post_at(shm, 0, 1, &iov, 1, &at), 0);
+		assert_true(at > before);
+		assert_int_equal(mailbox_post_at(shm, 0, 2, &iov, 1, &next), 0);
+		assert_true(next > at && mailbox_consumed(shm, 0) < at);
+		assert_int_equal(mailbox_next(&r, &mail), 1);
+		/* read is not done, whoever reads it again */
+		mailbox_reader_init(&successor, shm, 0);
+		assert_true(mailbox_consumed(shm, 0) < at);
+		mailbox_consume(&r);
+		assert_true(mailbox_consumed(shm, 0) >= at && mailbox_consumed(shm, 0) < next);
+		assert_int_equal(mailbox_next(&r, &mail), 1);
+		mailbox_consume(&r);
+		assert_true(mailbox_consumed(shm, 0) >= next);
+		if (round % 3 == 0) {
+			assert_int_equal(mailbox_sleep(&r), 1);
+			mailbox_wake(&r);
+			assert_true(mailbox_consumed(shm, 0) >= next);
+		}
+		before = next;
+	}
+}
+
 static void
 a_full_ring_is_told(void **state)
 {
@@ -916,6 +951,7 @@ main(void)
 		UNIT(a_draining_slot_is_found_last),
 		UNIT(generations_skip_zero),
 		UNIT(mail_arrives_joined),
+		UNIT(a_writer_sees_what_is_done),
 		UNIT(a_full_ring_is_told),
 		UNIT(the_bell_rings_for_a_sleeper_only),
 		cmocka_unit_test(what_can_wait_takes_half_and_wakes_nobody),

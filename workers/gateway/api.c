@@ -161,13 +161,14 @@ api_authorize(struct gateway *g, struct conn *c, const struct http_head *head)
 
 /* ------------------------------------------------------------------ what is asked */
 
-/* Its answer can't be had now. */
+/* Storage is not asked now: tell_refusal(). */
 static void
-unavailable(struct gateway *g, struct conn *c, struct ask *a)
+not_asked(struct gateway *g, struct conn *c, struct ask *a)
 {
-	if (a != NULL)
-		ask_free(g, a);
-	http_respond_error(g, c, ERROR_unavailable, NULL, NULL);
+	enum error_code code = tell_refusal();
+
+	ask_free(g, a);
+	http_respond_error(g, c, code, NULL, NULL);
 }
 
 static void
@@ -304,7 +305,7 @@ on_command(struct gateway *g, struct conn *c)
 	a = ask_new(g, c, m.follows ? ASK_COMMAND_WAIT : ASK_COMMAND_REST, SLICE_NONE);
 	m.request = a->request;
 	if (gateway_tell_storage(g, command_new, &m) == -1)
-		unavailable(g, c, a);
+		not_asked(g, c, a);
 }
 
 /*
@@ -348,7 +349,7 @@ on_cancel(struct gateway *g, struct conn *c)
 	a = ask_new(g, c, ASK_REST, SLICE_NONE);
 	m.request = a->request;
 	if (gateway_tell_storage(g, command_cancel, &m) == -1)
-		unavailable(g, c, a);
+		not_asked(g, c, a);
 }
 
 static enum body_schema
@@ -475,7 +476,7 @@ on_rest(struct gateway *g, struct conn *c)
 	a = ask_new(g, c, ASK_REST, SLICE_NONE);
 	m.request = a->request;
 	if (gateway_tell_storage(g, rest, &m) == -1)
-		unavailable(g, c, a);
+		not_asked(g, c, a);
 }
 
 /* A service key of all tenants that names none is the operator's: it is shown what is nobody's alone. */
@@ -556,7 +557,7 @@ on_metrics(struct gateway *g, struct conn *c)
 	a->until_ms = g->w->mono_ms + ASK_PROBE_MS;
 	m.request = a->request;
 	if (gateway_tell_storage(g, rest, &m) == -1)
-		unavailable(g, c, a);
+		not_asked(g, c, a);
 }
 
 static void

@@ -135,6 +135,7 @@ ask_tick(struct gateway *g)
 		next = a->newer;
 		if (a->until_ms <= g->w->mono_ms) {
 			gateway_count(g, ASKS_TIMED_OUT, 1);
+			tell_withdraw(g, a);
 			answer_failed(g, a, ERROR_unavailable);
 		/* nobody's time is shorter */
 		} else if (g->w->mono_ms - a->since_ms < ASK_PROBE_MS) {

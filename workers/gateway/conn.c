@@ -150,7 +150,7 @@ want_events(struct gateway *g, struct conn *c, int fd)
 	if (c->tls != NULL)
 		what |= c->tls->events = tls_conn_events(c);
 	else
-		what |= (c->paused ? 0 : EV_READ) | (c->writing ? EV_WRITE : 0);
+		what |= (conn_is_read(c) ? EV_READ : 0) | (c->writing ? EV_WRITE : 0);
 	if (event_assign(&c->ev, g->w->base, fd, what, on_event, c) == -1)
 		return -1;
 	return what == EV_PERSIST ? 0 : event_add(&c->ev, NULL);
@@ -183,6 +183,17 @@ conn_pause_reading(struct gateway *g, struct conn *c, bool pause)
 	c->paused = pause;
 	conn_change_events(g, c);
 	if (!pause && c->tls != NULL)
+		tls_conn_resume(g, c);
+}
+
+void
+conn_hold_reading(struct gateway *g, struct conn *c, bool hold)
+{
+	if (c->doomed || c->waits == hold)
+		return;
+	c->waits = hold;
+	conn_change_events(g, c);
+	if (!hold && c->tls != NULL)
 		tls_conn_resume(g, c);
 }
 

@@ -79,7 +79,8 @@ struct conn {
 	uint8_t phase, kind;
 	bool sees_all : 1, heard : 1, pinged : 1, warned : 1, deflate : 1, writing : 1,
 	    drop_when_sent : 1, doomed : 1, reconnect_told : 1, any_tenant : 1, closed_by_peer : 1,
-	    paused : 1, reads : 1;	/* reads: a reader was asked for it */
+	    paused : 1, reads : 1, waits : 1;	/* reads: a reader was asked for it; waits: not read from while
+						 * records of its own do: tell.c */
 	uint8_t role;			/* enum role */
 	uint8_t deflate_bits;
 	bool admin : 1;			/* came by server.admin_listen */
@@ -138,6 +139,9 @@ void conn_reap(struct gateway *g);			/* at the end of each turn */
 /* Switches the events that are waited for. */
 void conn_want_write(struct gateway *g, struct conn *c, bool want);
 void conn_pause_reading(struct gateway *g, struct conn *c, bool pause);
+/* The same for a reason of its own: what it has said waits for its turn. */
+void conn_hold_reading(struct gateway *g, struct conn *c, bool hold);
+static inline bool conn_is_read(const struct conn *c) { return !c->paused && !c->waits; }
 /* tls_conn_events() says something else than before. */
 void conn_change_events(struct gateway *g, struct conn *c);
 /* n bytes in g->read_buf came from the client, in the clear. */

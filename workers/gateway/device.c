@@ -69,7 +69,7 @@ device_heard(struct gateway *g, const struct device *d)
 	if ((g)->envelope.id.p != NULL) \
 		SESSION_ASK((g), (c), ASK_OK, name, (m)); \
 	else if (gateway_tell_storage((g), name, (m)) == -1) \
-		session_error((g), (c), SLICE_NONE, ERROR_unavailable, NULL, NULL); \
+		session_error((g), (c), SLICE_NONE, tell_refusal(), NULL, NULL); \
 } while (0)
 
 static int64_t

@@ -92,7 +92,9 @@ drain_tick(struct gateway *g)
 
 	if (!g->w->draining)
 		return;
-	if (g->conns.open == 0 || left <= 0) {
+	if (left <= 0)
+		tell_flush(g);
+	if ((g->conns.open == 0 && turns_waiting(&g->to_storage) == 0) || left <= 0) {
 		worker_done(g->w);
 		return;
 	}

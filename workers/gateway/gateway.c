@@ -131,6 +131,7 @@ gateway_start(struct worker *w)
 	 */
 	ask_init(&g->asks, (uint64_t)w->generation << 48);
 	reads_init(g);
+	tell_start(g);
 	follow_init(&g->follows);
 	party_init(&g->parties);
 	peer_load(g);
@@ -281,6 +282,7 @@ gateway_batch_end(struct worker *w)
 	struct gateway *g = w->data;
 
 	output_flush_all(g);
+	tell_turn(g);
 	conn_reap(g);
 	tls_conn_turn(g);
 }
@@ -299,6 +301,7 @@ gateway_tick(struct worker *w)
 	wheel_turn(&g->wheel, &g->conns, (uint32_t)(w->mono_ms / 1000), fire, g);
 	ask_tick(g);
 	reads_tick(g);
+	tell_tick(g);
 	keysets_tick(g);
 	tenant_sweep(g);
 	accept_tick(g);
@@ -324,6 +327,7 @@ gateway_reload(struct worker *w)
 	apply_limits(g);
 	peer_load(g);
 	limits_reload(g);
+	tell_reload(g);
 	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++)
 		if (c->phase == CONN_OPEN || c->phase == CONN_AUTH)
 			session_rights_changed(g, c);
@@ -350,6 +354,7 @@ gateway_stop(struct worker *w)
 	refusals_end(g);
 	free(g->listeners);
 	conn_table_fini(g);
+	tell_stop(g);
 	keysets_fini(g);
 	tls_conn_fini(g);
 	peer_fini(g);

@@ -25,7 +25,9 @@
 #include "gateway/refusals.h"
 #include "gateway/revoke.h"
 #include "gateway/room.h"
+#include "gateway/tell.h"
 #include "gateway/tls_conn.h"
+#include "gateway/turns.h"
 #include "gateway/wheel.h"
 #include "http/forwarded.h"
 #include "msg/envelope.h"
@@ -51,6 +53,9 @@ struct gateway {
 	struct wheel wheel;
 	struct ask_table asks;
 	struct reads reads;
+	struct turns to_storage;	/* tell.c */
+	struct event look;		/* … when it is looked whether more may go */
+	struct { uint64_t waited, dropped; } turns_counted;
 	struct follow_table follows;
 	struct party_table parties;
 	struct listener *listeners;	/* accept.c */
@@ -93,12 +98,12 @@ struct gateway {
 #define gateway_count(g, counter, n) worker_count((g)->w, STAT_##counter, (n))
 
 /*
- * Packs and posts a record made of struct msg_NAME to storage. -1 with EAGAIN: storage's mailbox
- * and the backlog are full.
+ * Packs a record made of struct msg_NAME for storage, where it goes in its turn.  -1: not taken, and
+ * tell_refusal() says why.
  */
 #define gateway_tell_storage(g, name, m) \
 	(buf_clear(&(g)->record), msg_pack_##name(&(g)->record, (m)), \
-	    gateway_post((g), gateway_storage_slot(g), MSG_##name))
+	    tell_storage((g), MSG_##name, msg_whose_##name(m)))
 int gateway_storage_slot(const struct gateway *g);	/* -1: there is none */
 int gateway_post(struct gateway *g, int slot, uint16_t kind);	/* posts g->record */
 

@@ -174,7 +174,8 @@ http_respond_error(struct gateway *g, struct conn *c, enum error_code code, cons
     const char *field)
 {
 	respond_error(g, c, error_status(code), code, message, field,
-	    code == ERROR_unavailable ? 1000 : code == ERROR_too_many ? TOO_MANY_RETRY_MS : 0);
+	    code == ERROR_unavailable ? 1000 : code == ERROR_rate_limited ? TELL_RETRY_MS :
+	    code == ERROR_too_many ? TOO_MANY_RETRY_MS : 0);
 }
 
 void

@@ -24,8 +24,10 @@ libworkers_a_SOURCES += \
 	workers/gateway/room.c workers/gateway/room.h \
 	workers/gateway/session.c workers/gateway/session.h \
 	workers/gateway/traffic.c workers/gateway/traffic.h \
+	workers/gateway/tell.c workers/gateway/tell.h \
 	workers/gateway/ticket.c workers/gateway/ticket.h \
 	workers/gateway/tls_conn.c workers/gateway/tls_conn.h \
+	workers/gateway/turns.c workers/gateway/turns.h \
 	workers/gateway/upgrade.c workers/gateway/upgrade.h \
 	workers/gateway/users.c workers/gateway/users.h \
 	workers/gateway/wheel.c workers/gateway/wheel.h

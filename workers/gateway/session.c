@@ -342,6 +342,7 @@ session_open_echo(struct gateway *g, struct conn *c)
 void
 session_end(struct gateway *g, struct conn *c, const char *reason)
 {
+	tell_ended(g, c);
 	switch ((enum conn_kind)c->kind) {
 	case CONN_USER:
 		gateway_count(g, WS_USERS, -1);
@@ -438,6 +439,8 @@ session_error(struct gateway *g, struct conn *c, struct slice re, enum error_cod
 
 	traffic_count_error(g, c, code);
 	envelope_fault_set(&fault, code, field, message != NULL ? "%s" : NULL, message);
+	if (code == ERROR_rate_limited)
+		fault.retry_after_ms = TELL_RETRY_MS;
 	send_fault(g, c, re, &fault);
 }
 
@@ -641,7 +644,8 @@ heartbeat(struct gateway *g, struct conn *c)
 {
 	struct frame *f;
 
-	if (c->pinged && !c->heard && !net_is_read(conn_fd(c), heartbeat_s(g) * INT64_C(1000))) {
+	/* Not heard: but is it listened to, and does it not read? */
+	if (c->pinged && !c->heard && !c->waits && !net_is_read(conn_fd(c), heartbeat_s(g) * INT64_C(1000))) {
 		gateway_count(g, HEARTBEAT_LOST, 1);
 		session_end(g, c, "heartbeat_timeout");
 		conn_drop(g, c);
@@ -716,7 +720,7 @@ ask_whose(struct gateway *g, struct conn *c, struct slice re, struct slice token
 	a = ask_new(g, c, ASK_REFRESH, re);
 	m.request = a->request;
 	if (gateway_tell_storage(g, token_check, &m) == -1)
-		answer_failed(g, a, ERROR_unavailable);
+		answer_failed(g, a, tell_refusal());
 }
 
 void

@@ -50,14 +50,14 @@ void session_rights_changed(struct gateway *g, struct conn *c);
 /* Answers the message in hand with the server's time: pong, heartbeat_ack. */
 void session_answer_at(struct gateway *g, struct conn *c, const char *type);
 /*
- * Asks storage with a struct msg_NAME on behalf of the message in hand; the answer goes to its id.  Where storage
- * takes no more the client hears `unavailable` at once.
+ * Asks storage with a struct msg_NAME on behalf of the message in hand; the answer goes to its id.  Where no
+ * more of it may wait the client hears `rate_limited` at once.
  */
 #define SESSION_ASK(g, c, kind, name, m) do { \
 	struct ask *ask_ = ask_new((g), (c), (kind), (g)->envelope.id); \
 	(m)->request = ask_->request; \
 	if (gateway_tell_storage((g), name, (m)) == -1) \
-		answer_failed((g), ask_, ERROR_unavailable); \
+		answer_failed((g), ask_, tell_refusal()); \
 } while (0)
 
 /* The same of a reader. */

@@ -43,7 +43,7 @@ ticket_request(struct gateway *g, struct conn *c)
 	buf_putc(&h->body, '}');
 	if (gateway_tell_storage(g, ticket_put, &m) == -1) {
 		ask_free(g, a);
-		http_respond_error(g, c, ERROR_unavailable, NULL, NULL);
+		http_respond_error(g, c, tell_refusal(), NULL, NULL);
 	}
 }
 

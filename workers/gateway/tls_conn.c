@@ -227,9 +227,9 @@ tls_conn_events(const struct conn *c)
 	const struct tls_conn *t = c->tls;
 	short what = 0;
 
-	if (!c->paused || t->tls.write_wants_read)
+	if (conn_is_read(c) || t->tls.write_wants_read)
 		what |= EV_READ;
-	if ((c->writing && !t->tls.write_wants_read) || (t->tls.read_wants_write && !c->paused) ||
+	if ((c->writing && !t->tls.write_wants_read) || (t->tls.read_wants_write && conn_is_read(c)) ||
 	    t->ending)
 		what |= EV_WRITE;
 	return what;
@@ -271,7 +271,7 @@ tls_conn_turn(struct gateway *g)
 		g->tls.later = c->tls->later;
 		c->tls->later = NULL;
 		c->tls->holds = false;
-		if (!c->paused)
+		if (conn_is_read(c))
 			event_active(&c->ev, EV_READ, 0);
 	}
 }
@@ -324,7 +324,7 @@ on_readable(struct gateway *g, struct conn *c)
 	if (c->doomed || c->tls == NULL)
 		return;
 	if (got > 0) {
-		if (!c->paused)
+		if (conn_is_read(c))
 			tls_conn_resume(g, c);
 	} else if (got == 0 || error != EAGAIN) {
 		c->closed_by_peer = true;
@@ -365,7 +365,7 @@ tls_conn_event(struct gateway *g, struct conn *c, short what)
 		tls_conn_end(g, c);
 	if (!c->doomed && c->writing && (can_write || (can_read && c->tls->tls.write_wants_read)))
 		output_writable(g, c);
-	if (!c->doomed && !c->paused && (can_read || (can_write && c->tls->tls.read_wants_write)))
+	if (!c->doomed && conn_is_read(c) && (can_read || (can_write && c->tls->tls.read_wants_write)))
 		on_readable(g, c);
 	follow_events(g, c);
 }
