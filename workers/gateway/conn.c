@@ -17,6 +17,7 @@
 #include "gateway/http.h"
 #include "gateway/limits.h"
 #include "gateway/peer.h"
+#include "gateway/resume.h"
 #include "gateway/session.h"
 #include "gateway/tls_conn.h"
 #include "net/sock.h"
@@ -87,6 +88,7 @@ conn_input(struct gateway *g, struct conn *c, size_t n)
 		http_input(g, c, (const char *)g->read_buf, n);
 		break;
 	case CONN_AUTH:
+	case CONN_RESUMING:
 		http_hold_input(g, c, (const char *)g->read_buf, n);
 		break;
 	case CONN_SILENT:
@@ -329,6 +331,8 @@ conn_sent(struct gateway *g, struct conn *c)
 			conn_hurry(g, c);
 		else if (c->phase == CONN_HTTP)
 			http_sent(g, c);
+		else if (c->phase == CONN_RESUMING)
+			resume_sent(g, c);
 		return;
 	}
 	if (c->closed_by_peer) {

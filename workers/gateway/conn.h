@@ -4,6 +4,7 @@
  *	HTTP ──► AUTH ──► OPEN ──► CLOSING ──► free
  *	  │        ▲        ▲
  *	  │        │        └── a user's JWT is verified at once
+ *	  ├──► RESUMING (?resume=) ──► OPEN
  *	  └──► SILENT (?auth=message: the token comes in the first message)
  *
  * The struct is small and lives in slabs: tens of thousands are idle at a time.
@@ -35,6 +36,7 @@ enum conn_phase {
 	CONN_FREE,
 	CONN_HTTP,
 	CONN_AUTH,		/* 101 is written; storage is asked about a device's token */
+	CONN_RESUMING,		/* accepted, and given what it missed before it takes and gives: resume.h */
 	CONN_SILENT,		/* 101 is sent; the first message has to bring the token */
 	CONN_OPEN,
 	CONN_CLOSING		/* our close frame is sent, the peer's is waited for */

@@ -47,6 +47,7 @@ leave(struct gateway *g, struct conn *c)
 	switch ((enum conn_phase)c->phase) {
 	case CONN_OPEN:
 	case CONN_AUTH:
+	case CONN_RESUMING:
 	case CONN_SILENT:
 		conn_close(g, c, WS_CLOSE_RESTART);
 		break;

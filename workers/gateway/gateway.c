@@ -18,6 +18,7 @@
 #include "gateway/limits.h"
 #include "gateway/peer.h"
 #include "gateway/refusals.h"
+#include "gateway/resume.h"
 #include "gateway/session.h"
 #include "gateway/ticket.h"
 #include "gateway/upgrade.h"
@@ -245,7 +246,7 @@ gateway_mail(struct worker *w, const struct mail *mail)
 		struct msg_resume_part m;
 
 		UNPACK(resume_part, mail, &m);
-		session_resumed(g, &m);
+		resume_part(g, &m);
 		break;
 	}
 	case MSG_keys_set: {
@@ -329,7 +330,7 @@ gateway_reload(struct worker *w)
 	limits_reload(g);
 	tell_reload(g);
 	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++)
-		if (c->phase == CONN_OPEN || c->phase == CONN_AUTH)
+		if (c->phase == CONN_OPEN || c->phase == CONN_AUTH || c->phase == CONN_RESUMING)
 			session_rights_changed(g, c);
 	if (load_auth(g) == -1)
 		log_error("the keys in force stay as they were");

@@ -136,7 +136,7 @@ is_busy(const struct conn *c)
 	if (c->drop_when_sent || c->phase == CONN_CLOSING)
 		return false;
 	if (c->phase != CONN_HTTP)
-		return c->phase == CONN_AUTH;
+		return c->phase == CONN_AUTH || c->phase == CONN_RESUMING;
 	return c->http->state == REQUEST_ASKED || c->http->state == REQUEST_HELD ||
 	    (c->room_list == ROOM_KNOWN && c->http->state == REQUEST_BODY);
 }

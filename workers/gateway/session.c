@@ -18,6 +18,7 @@
 #include "gateway/http.h"
 #include "gateway/keysets.h"
 #include "gateway/limits.h"
+#include "gateway/resume.h"
 #include "gateway/session.h"
 #include "gateway/upgrade.h"
 #include "net/sock.h"
@@ -160,8 +161,8 @@ session_rights_changed(struct gateway *g, struct conn *c)
 }
 
 /* The greeting is sent; the session takes and gives from now on. */
-static void
-start_user(struct gateway *g, struct conn *c)
+void
+session_start(struct gateway *g, struct conn *c)
 {
 	struct buf early;
 
@@ -180,29 +181,6 @@ greet_user(struct gateway *g, struct conn *c, const char *role_name)
 	put_member(b, ",\"tenantId\":", tenant_name(c->user->tenant));
 	put_member(b, ",\"role\":", slice_of(role_name));
 	greeting_send(g, c, b, greeting_re(c->http));
-}
-
-/*
- * Asks for what was missed.  Until it is here the connection stays in AUTH: it listens, but is
- * given nothing.
- */
-static void
-ask_to_resume(struct gateway *g, struct conn *c)
-{
-	struct ask *a = ask_new(g, c, ASK_RESUME, SLICE_NONE);
-	struct msg_resume m = {
-		.request = a->request, .ref = conn_ref(g, c), .role = c->role,
-		.limit = g->conf->limits_replay,
-		.tenant = tenant_name(c->user->tenant), .user = user_name(c->user),
-		.cursor = slice_of(c->http->resume)
-	};
-
-	c->phase = CONN_AUTH;
-	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + ASK_TIMEOUT_MS / 1000);
-	if (gateway_tell_storage(g, resume, &m) == -1) {
-		ask_free(g, a);
-		conn_close(g, c, WS_CLOSE_OVERLOADED);
-	}
 }
 
 void
@@ -232,65 +210,9 @@ session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 	traffic_count(g, c->user->tenant, TRAFFIC_ACCEPTED);
 	greet_user(g, c, who->role_name[0] != '\0' ? who->role_name : role_text(who->role));
 	if (c->http->resumes)
-		ask_to_resume(g, c);
+		resume_begin(g, c);
 	else
-		start_user(g, c);
-}
-
-static void
-send_missed(struct gateway *g, struct conn *c, struct slice messages)
-{
-	while (messages.len > sizeof(uint32_t) && !c->doomed && c->phase == CONN_AUTH) {
-		struct frame *f;
-		uint32_t len;
-
-		memcpy(&len, messages.p, sizeof(len));
-		must(len <= messages.len - sizeof(len));
-		f = frame_new(WS_FIN | WS_OP_TEXT, (struct slice){ messages.p + sizeof(len), len });
-		output_send(g, c, f);
-		frame_put(f);
-		party_count_out(g, c);
-		messages.p += sizeof(len) + len;
-		messages.len -= sizeof(len) + len;
-	}
-}
-
-void
-session_resumed(struct gateway *g, const struct msg_resume_part *m)
-{
-	struct ask *a = ask_find(g, m->request);
-	struct conn *c = conn_of_ref(g, m->ref);
-	struct buf *b = &g->payload;
-
-	if (a == NULL)
-		return;
-	if (m->last)
-		ask_free(g, a);
-	if (c == NULL || c->phase != CONN_AUTH || c->kind != CONN_USER)
-		return;
-	send_missed(g, c, m->messages);
-	if (!m->last || c->phase != CONN_AUTH || c->doomed)
-		return;
-	if (m->code == ERROR_unavailable) {
-		conn_close(g, c, WS_CLOSE_OVERLOADED);
-		return;
-	}
-	buf_clear(b);
-	if (m->code != ERROR_NONE) {
-		buf_puts(b, "{\"dropped\":");
-		buf_put_i64(b, m->dropped);
-		buf_puts(b, ",\"since\":");
-		buf_put_json_time(b, m->since);
-		buf_putc(b, '}');
-		conn_send(g, c, "gap", SLICE_NONE, buf_slice(b), SLICE_NONE);
-	} else {
-		buf_puts(b, "{\"replayed\":");
-		buf_put_u64(b, m->count);
-		buf_putc(b, '}');
-		conn_send(g, c, "resumed", SLICE_NONE, buf_slice(b), SLICE_NONE);
-	}
-	if (c->phase == CONN_AUTH)
-		start_user(g, c);
+		session_start(g, c);
 }
 
 void
@@ -595,7 +517,7 @@ session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
 
 	do {
 		/* the first message was a device's token: the rest waits */
-		if (c->phase == CONN_AUTH) {
+		if (c->phase == CONN_AUTH || c->phase == CONN_RESUMING) {
 			if (n > 0)
 				http_hold_input(g, c, (const char *)p, n);
 			return;
@@ -670,6 +592,7 @@ session_timer(struct gateway *g, struct conn *c)
 		http_timer(g, c);
 		break;
 	case CONN_AUTH:
+	case CONN_RESUMING:
 		conn_close(g, c, WS_CLOSE_OVERLOADED);
 		break;
 	case CONN_SILENT:

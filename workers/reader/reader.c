@@ -118,6 +118,49 @@ take_subscribe(struct reading *x)
 }
 
 static void
+replay_fini(struct reading *x)
+{
+	replay_close(&x->u.replay);
+}
+
+enum read_end
+read_resume(struct desk *k, struct reading *x)
+{
+	struct msg_resume m;
+
+	if (!x->begun) {
+		must(msg_unpack_resume(&m, (const uint8_t *)x->record.data, x->record.len) == 0);
+		if (replay_open(k, &x->u.replay, &m) == DB_FAILED)
+			return READ_FAILED;
+		x->begun = true;
+	}
+	reading_scan(x);
+	switch (replay_step(k, &x->u.replay, &x->scan)) {
+	case REPLAY_MORE:
+		return READ_MORE;
+	case REPLAY_DONE:
+		return READ_DONE;
+	default:
+		return READ_FAILED;
+	}
+}
+
+static bool
+take_resume(struct reading *x)
+{
+	struct msg_resume m;
+
+	if (msg_unpack_resume(&m, (const uint8_t *)x->record.data, x->record.len) == -1)
+		return false;
+	x->r = (struct rest){
+		.request = m.request, .ref = m.ref, .who = { (enum role)m.role, m.tenant, m.user }
+	};
+	x->step = read_resume;
+	x->fini = replay_fini;
+	return true;
+}
+
+static void
 mark_gone(void *arg, struct waiter *w)
 {
 	struct reading *x = (struct reading *)w;

@@ -12,6 +12,7 @@
 #include "msg/schema.h"
 #include "reader/line.h"
 #include "reader/list.h"
+#include "reader/replay.h"
 
 #define STEP_ROWS	1000		/* rows looked at in a step … */
 #define STEP_US		2000		/* … or this time */
@@ -51,6 +52,7 @@ struct reading {
 			struct type_count *types;	/* stats: owned, and their names */
 			size_t type_count;
 		} devices;
+		struct replay replay;
 		struct db_event_filter events;
 		struct db_visitor_filter visitors;
 		struct {
@@ -81,5 +83,6 @@ bool reading_goes_on(struct reading *x);
 #include "reader/reads.def"
 #undef READ
 enum read_end read_subscribe(struct desk *k, struct reading *x);
+enum read_end read_resume(struct desk *k, struct reading *x);
 
 #endif

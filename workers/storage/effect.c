@@ -67,7 +67,7 @@ effect_post_event(struct storage *s, unsigned slot, uint16_t record, struct slic
 	struct batch *b = &s->batch;
 	struct effect *e;
 
-	must(event == 0 || (event <= b->event_count && bytes.len >= CURSOR_LEN));
+	must(event == 0 || (event <= b->event_count && bytes.len >= CURSOR_LEN + sizeof(int64_t)));
 	if (slot >= shm_sizes(s->desk.shm)->slots)
 		return;
 	if (is_last(b, record, bytes, event) && (b->last->slots & (uint64_t)1 << slot) == 0) {
@@ -209,6 +209,19 @@ effect_tally(struct storage *s, int64_t tenant_pk, unsigned what, int64_t n)
 	e->number = n;
 }
 
+/* At the end of a record that has room for it: the cursor, and in what dashboards are told the place, too. */
+static void
+put_place(struct effect *e, const char *cursor, int64_t place)
+{
+	uint8_t *end = bytes_of(e) + e->len;
+
+	if (e->record == MSG_publish) {
+		end -= sizeof(place);
+		memcpy(end, &place, sizeof(place));
+	}
+	memcpy(end - CURSOR_LEN, cursor, CURSOR_LEN);
+}
+
 /* The events have their places: records about them get their cursors. */
 void
 effect_cursors(struct storage *s)
@@ -231,7 +244,7 @@ effect_cursors(struct storage *s)
 			must(cursor->len == CURSOR_LEN);
 			made = e->event;
 		}
-		memcpy(bytes_of(e) + e->len - CURSOR_LEN, cursor->data, CURSOR_LEN);
+		put_place(e, cursor->data, b->events[e->event - 1].seq);
 	}
 }
 

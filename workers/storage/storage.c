@@ -14,13 +14,9 @@
 #include "base/must.h"
 #include "shm/effects.h"
 #include "storage/storage.h"
-#include "store/resume.h"
 
 #define BATCH_MAX	1024
 #define MAILBOX_BYTES	(8u << 20)
-#define RESUME_ROWS	1000		/* at a step */
-#define RESUME_BYTES_MAX (EFFECTS_BYTES / 2)
-#define RESUME_ROWS_MAX	20000		/* others' events among one's own */
 #define STEPS_PER_TICK	32		/* of each duty, when there is much to do */
 #define ANSWER_TAKES_MS	5000		/* at most, from here to whoever asked */
 
@@ -36,7 +32,7 @@
 	RUN(device_gone) RUN(device_report) RUN(visitor_new) RUN(command_ack) RUN(device_send_failed) \
 	RUN(command_pump_on)
 #define APART(RUN) \
-	RUN(device_auth) RUN(ticket_take) RUN(resume) RUN(sample)
+	RUN(device_auth) RUN(ticket_take) RUN(sample)
 
 static enum db_result
 store_probe(struct storage *s, const struct msg_store_probe *m)
@@ -51,26 +47,6 @@ static enum db_result
 device_send_failed(struct storage *s, const struct msg_device_send_failed *m)
 {
 	return command_send_failed(s, m);
-}
-
-/*
- * All at once: what is sent waits for the client in the gateway, so that there must be room for it, and for what
- * happens meanwhile.
- */
-static enum db_result
-resume(struct storage *s, const struct msg_resume *m)
-{
-	struct resume r;
-	enum resume_step step = RESUME_FAILED;
-	size_t room = s->desk.w->conf->limits_send_buffer_bytes / 4 * 3;
-
-	TRY(event_place(s));
-	if (resume_open(&s->desk, &r, m, room < RESUME_BYTES_MAX ? room : RESUME_BYTES_MAX) == DB_OK)
-		while ((step = resume_step(&s->desk, &r, RESUME_ROWS)) == RESUME_MORE)
-			if (r.looked > RESUME_ROWS_MAX)
-				resume_give_up(&r);
-	resume_close(&r);
-	return step == RESUME_FAILED ? DB_FAILED : DB_OK;
 }
 
 static enum db_result
@@ -165,17 +141,6 @@ storage_refuse(struct storage *s, const struct mail *mail)
 			no.request = m.request;
 			no.ref = m.ref;
 			post_to_ref(&s->desk, ticket_taken, &no);
-		}
-		return true;
-	}
-	case MSG_resume: {
-		struct msg_resume m;
-		struct msg_resume_part no = { .code = ERROR_unavailable, .last = 1 };
-
-		if (msg_unpack_resume(&m, mail->data, mail->len) == 0) {
-			no.request = m.request;
-			no.ref = m.ref;
-			post_to_ref(&s->desk, resume_part, &no);
 		}
 		return true;
 	}

@@ -35,8 +35,8 @@ struct desk {
 	/* A record for another process; the bytes are copied. */
 	void (*post)(struct desk *k, unsigned slot, uint16_t record, struct slice bytes);
 	/*
-	 * The same for a record about an event that is being stored and has no place yet: the last CURSOR_LEN
-	 * bytes of the record are room for the event's cursor.  Storage's alone.
+	 * The same for a record about an event that is being stored and has no place yet: at the end of the
+	 * record is room for the event's cursor (CURSOR_LEN bytes), and in a publish for its place.  Storage's alone.
 	 */
 	void (*post_event)(struct desk *k, unsigned slot, uint16_t record, struct slice bytes, unsigned event);
 

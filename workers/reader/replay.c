@@ -1,5 +1,5 @@
 /*
- * resume.c: a dashboard comes back and is told what it missed: every stored
+ * replay.c: a dashboard comes back and is told what it missed: every stored
  * event behind its cursor that it may see now, in order, as the message that was
  * published when it happened.
  *
@@ -8,7 +8,7 @@
  * What was published for others is left out, as it was then.
  *
  *	COUNTING   how many there are, unless there can't be too many; then
- *	SENDING    page by page, or
+ *	SENDING    a page: one part.  Later parts begin here; or
  *	GAP        more than limits.replay, or what the cursor names is not there (any more)
  */
 #include <stdlib.h>
@@ -16,16 +16,17 @@
 #include "base/must.h"
 #include "msg/envelope.h"
 #include "shm/shm.h"
-#include "store/resume.h"
+#include "reader/replay.h"
 
 #define PAGE		128		/* events */
 #define PAGE_BYTES	(128u << 10)	/* of their texts; one may be longer */
 #define COUNT_MAX	10000		/* how far a gap is counted */
-#define SINCE_ROWS	20000		/* looked at to find out since when there is one */
+#define SINCE_ROWS	2000		/* looked at to find out since when there is one */
+#define COUNT_ROWS_MAX	20000		/* looked at, others' among them, to count what was missed */
 
 /* Events of one step: their texts are copied, since the rights of some are asked for. */
 struct page {
-	struct resume *r;
+	struct replay *r;
 	struct db_event event[PAGE];
 	unsigned count;
 	bool ended;			/* nothing more up to r->until */
@@ -51,10 +52,10 @@ take_event(void *arg, const struct db_event *e)
 
 /* The next events of the scope, and how far they reach. */
 static enum db_result
-read_page(struct desk *k, struct page *p, enum db_event_part part, unsigned rows)
+read_page(struct desk *k, struct page *p, enum db_event_part part, const struct db_scan *budget)
 {
-	struct resume *r = p->r;
-	struct db_scan scan = { .left = rows };
+	struct replay *r = p->r;
+	struct db_scan scan = *budget;
 	struct db_event_filter f = {
 		.scope = r->scope, .ascending = true, .after_seq = r->after, .part = part, .limit = PAGE, .scan = &scan
 	};
@@ -62,7 +63,7 @@ read_page(struct desk *k, struct page *p, enum db_event_part part, unsigned rows
 	p->ended = true;
 	TRY(DB(k->db, event_list, &f, take_event, p));
 	db_events_point(&p->text, p->event, p->count);
-	r->looked += rows - scan.left;
+	r->looked += budget->left - scan.left;
 	if (scan.reached > 0) {		/* rows ran out: others' events may follow the last one of the page */
 		r->after = scan.reached;
 		p->ended = r->after >= r->until;
@@ -73,7 +74,7 @@ read_page(struct desk *k, struct page *p, enum db_event_part part, unsigned rows
 }
 
 static enum db_result
-may_control(struct desk *k, struct resume *r, int64_t device_pk, bool *may)
+may_control(struct desk *k, struct replay *r, int64_t device_pk, bool *may)
 {
 	enum db_result result = DB_OK;
 
@@ -91,7 +92,7 @@ may_control(struct desk *k, struct resume *r, int64_t device_pk, bool *may)
 
 /* It is in the scope.  Was it published for this user, too? */
 static enum db_result
-is_theirs(struct desk *k, struct resume *r, const struct db_event *e, bool *theirs)
+is_theirs(struct desk *k, struct replay *r, const struct db_event *e, bool *theirs)
 {
 	if (e->admins == ADMINS_ALONE)
 		return may_control(k, r, e->device_pk, theirs);
@@ -102,7 +103,7 @@ is_theirs(struct desk *k, struct resume *r, const struct db_event *e, bool *thei
 /* ------------------------------------------------------------------ the answer */
 
 static void
-post_part(struct desk *k, const struct resume *r, struct slice messages, bool last)
+post_part(struct desk *k, const struct replay *r, struct slice messages, bool last)
 {
 	struct msg_resume_part part = {
 		.request = r->request, .ref = r->ref, .last = last, .messages = messages,
@@ -113,12 +114,11 @@ post_part(struct desk *k, const struct resume *r, struct slice messages, bool la
 	post_to_ref(k, resume_part, &part);
 }
 
-static enum resume_step
-over(struct desk *k, struct resume *r)
+static enum replay_step
+over(struct desk *k, struct replay *r)
 {
 	post_part(k, r, SLICE_NONE, true);
-	r->phase = RESUME_OVER;
-	return RESUME_DONE;
+	return REPLAY_DONE;
 }
 
 static void
@@ -143,7 +143,7 @@ put_message(struct desk *k, struct buf *out, const struct db_event *e)
 
 /* Retention did not wait for it. */
 static enum db_result
-still_there(struct desk *k, struct resume *r)
+still_there(struct desk *k, struct replay *r)
 {
 	int64_t newest, removed;
 
@@ -157,85 +157,82 @@ still_there(struct desk *k, struct resume *r)
 	return DB_NONE;
 }
 
-/* A page of messages, as parts that are no longer than a record may be. */
-static enum resume_step
-send_page(struct desk *k, struct resume *r, struct page *p, unsigned rows)
+/* A page of messages, but no more than a record may carry.  One without any of the user's is no part yet. */
+static enum replay_step
+send_page(struct desk *k, struct replay *r, struct page *p, const struct db_scan *budget)
 {
 	/* A quarter of the smallest ring is the longest record; this leaves room for one message more. */
 	size_t most = shm_sizes(k->shm)->mailbox_bytes / 8;
 	enum db_result result = still_there(k, r);
 	struct buf out = BUF_INIT;
+	bool full = false;
 
 	if (result != DB_OK)
-		return result == DB_NONE ? over(k, r) : RESUME_FAILED;
-	if (read_page(k, p, EVENT_PUBLISHED, rows) != DB_OK)
-		return RESUME_FAILED;
-	for (unsigned i = 0; result == DB_OK && i < p->count; i++) {
+		return result == DB_NONE ? over(k, r) : REPLAY_FAILED;
+	if (read_page(k, p, EVENT_PUBLISHED, budget) != DB_OK)
+		return REPLAY_FAILED;
+	for (unsigned i = 0; !full && i < p->count; i++) {
 		const struct db_event *e = &p->event[i];
 		bool theirs;
 
-		if ((result = is_theirs(k, r, e, &theirs)) != DB_OK || !theirs || e->type.len == 0)
+		if ((result = is_theirs(k, r, e, &theirs)) != DB_OK)
+			break;
+		if (!theirs || e->type.len == 0)
 			continue;
-		if (out.len > 0 && out.len + e->payload.len > most) {
-			post_part(k, r, buf_slice(&out), false);
-			buf_clear(&out);
+		full = out.len > 0 && out.len + e->payload.len > most;
+		if (full) {
+			r->after = e->seq - 1;	/* the next part begins with this one */
+			break;
 		}
 		put_message(k, &out, e);
 		r->since = e->at;
 		r->count++;
 	}
-	if (out.len > 0)
-		post_part(k, r, buf_slice(&out), false);
+	if (result == DB_OK && (full || out.len > 0 || p->ended))
+		post_part(k, r, buf_slice(&out), p->ended && !full);
+	else if (result == DB_OK)
+		result = DB_NONE;
 	buf_fini(&out);
-	if (result != DB_OK)
-		return RESUME_FAILED;
-	return p->ended ? over(k, r) : RESUME_MORE;
+	return result == DB_OK ? REPLAY_DONE : result == DB_NONE ? REPLAY_MORE : REPLAY_FAILED;
 }
 
-static bool
-too_many(const struct resume *r)
+static enum replay_step
+count_page(struct desk *k, struct replay *r, struct page *p, const struct db_scan *budget)
 {
-	return r->dropped > r->limit || (r->room > 0 && r->bytes > r->room);
-}
-
-static enum resume_step
-count_page(struct desk *k, struct resume *r, struct page *p, unsigned rows)
-{
-	if (read_page(k, p, EVENT_HEAD, rows) != DB_OK)
-		return RESUME_FAILED;
+	if (read_page(k, p, EVENT_HEAD, budget) != DB_OK)
+		return REPLAY_FAILED;
 	for (unsigned i = 0; i < p->count; i++) {
 		const struct db_event *e = &p->event[i];
 		bool theirs;
 
 		if (is_theirs(k, r, e, &theirs) != DB_OK)
-			return RESUME_FAILED;
+			return REPLAY_FAILED;
 		if (!theirs)
 			continue;
 		if (r->dropped++ == 0)
 			r->since = e->at;
-		r->bytes += e->payload_len;
 	}
-	if (p->ended && !r->gap && !too_many(r)) {
-		r->phase = RESUME_SENDING;
+	if (p->ended && !r->gap && r->dropped <= r->limit) {
+		r->phase = REPLAY_SENDING;
 		r->after = r->from;
-	} else if (p->ended || (r->dropped >= COUNT_MAX && (r->gap || too_many(r)))) {
-		r->phase = RESUME_GAP;
+	} else if (p->ended || (r->dropped >= COUNT_MAX && (r->gap || r->dropped > r->limit))) {
+		r->phase = REPLAY_GAP;
 	}
-	return RESUME_MORE;
+	return REPLAY_MORE;
 }
 
 static bool
 note_since(void *arg, const struct db_event *e)
 {
-	struct resume *r = arg;
+	struct replay *r = arg;
 
 	r->since = e->at;
 	return false;
 }
 
 /* Nothing that is kept was missed, or nobody knows: since the oldest that is kept, or since now. */
-static enum resume_step
-send_gap(struct desk *k, struct resume *r)
+static enum replay_step
+send_gap(struct desk *k, struct replay *r)
 {
 	struct db_scan scan = { .left = SINCE_ROWS };
 	struct db_event_filter f = {
@@ -246,80 +243,70 @@ send_gap(struct desk *k, struct resume *r)
 	if (r->dropped > COUNT_MAX)
 		r->dropped = COUNT_MAX;
 	if (r->since == 0 && r->scope.tenant_pk != 0 && DB(k->db, event_list, &f, note_since, r) == DB_FAILED)
-		return RESUME_FAILED;
+		return REPLAY_FAILED;
 	if (r->since == 0)
 		r->since = k->now;
 	return over(k, r);
 }
 
-enum resume_step
-resume_step(struct desk *k, struct resume *r, unsigned rows)
+enum replay_step
+replay_step(struct desk *k, struct replay *r, const struct db_scan *scan)
 {
 	struct page *p;
-	enum resume_step step;
+	enum replay_step step;
 
-	must(r->phase != RESUME_OVER && rows > 0);
-	if (r->phase == RESUME_GAP)
+	if (r->phase == REPLAY_GAP)
 		return send_gap(k, r);
+	if (r->phase == REPLAY_COUNTING && r->looked > COUNT_ROWS_MAX)
+		r->phase = REPLAY_GAP;	/* too little among too much: what was counted so far is the gap */
 	r->scope.user = r->who.user;
 	r->scope.now = k->now;
 	p = must_alloc(sizeof(*p));
 	p->r = r;
-	step = r->phase == RESUME_COUNTING ? count_page(k, r, p, rows) : send_page(k, r, p, rows);
+	step = r->phase == REPLAY_GAP ? send_gap(k, r) :
+	    r->phase == REPLAY_COUNTING ? count_page(k, r, p, scan) : send_page(k, r, p, scan);
 	buf_fini(&p->text);
 	free(p);
 	return step;
 }
 
-void
-resume_give_up(struct resume *r)
-{
-	if (r->phase == RESUME_COUNTING)
-		r->phase = RESUME_GAP;
-}
-
 /* ------------------------------------------------------------------ begin and end */
 
-static void
-keep_texts(struct resume *r, const struct msg_resume *m)
-{
-	struct slice *texts[] = { &r->who.tenant, &r->who.user };
-
-	r->who = (struct requester){ (enum role)m->role, m->tenant, m->user };
-	db_keep(&r->text, texts, 2);
-}
-
 enum db_result
-resume_open(struct desk *k, struct resume *r, const struct msg_resume *m, size_t room)
+replay_open(struct desk *k, struct replay *r, const struct msg_resume *m)
 {
-	int64_t removed;
+	int64_t newest, removed;
 	enum db_result result;
 
-	*r = (struct resume){ .request = m->request, .ref = m->ref, .limit = m->limit, .room = room };
-	keep_texts(r, m);
+	*r = (struct replay){
+		.request = m->request, .ref = m->ref, .limit = m->limit, .count = m->count,
+		.who = { (enum role)m->role, m->tenant, m->user }, .from = m->after, .until = m->until
+	};
 	result = access_scope(k, &r->who, &r->scope);
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	if (result == DB_NONE) {
 		r->scope.tenant_pk = 0;
-		r->phase = RESUME_GAP;
+		r->phase = REPLAY_GAP;
 		return DB_OK;
 	}
-	TRY(DB(k->db, event_places, r->scope.tenant_pk, &r->until, &removed));
-	if (!cursor_get(k, m->cursor, CURSOR_EVENT, r->scope.tenant_pk, &r->from) || r->from > r->until) {
-		r->phase = RESUME_GAP;		/* of another tenant or store, or of none */
+	TRY(DB(k->db, event_places, r->scope.tenant_pk, &newest, &removed));
+	if (r->until == 0)
+		r->until = newest;
+	if (r->from == 0 && (!cursor_get(k, m->cursor, CURSOR_EVENT, r->scope.tenant_pk, &r->from) ||
+	    r->from > r->until)) {
+		r->phase = REPLAY_GAP;		/* of another tenant or store, or of none */
 		return DB_OK;
 	}
 	r->after = r->from;
 	r->gap = r->from < removed;
-	if (!r->gap && r->room == 0 && r->until - r->from <= r->limit)
-		r->phase = RESUME_SENDING;
+	if (!r->gap && (m->after != 0 || r->until - r->from <= r->limit))
+		r->phase = REPLAY_SENDING;
 	return DB_OK;
 }
 
 void
-resume_close(struct resume *r)
+replay_close(struct replay *r)
 {
 	db_device_fini(&r->device);
-	buf_fini(&r->text);
 }

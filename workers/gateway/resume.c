@@ -1,0 +1,273 @@
+/*
+ * resume.c: what a dashboard missed; see resume.h.  One gateway process.
+ *
+ *	1. a part is asked for: behind which place, up to which (the newest one when it began)
+ *	2. the part is sent; when it has left, 1 again
+ *	3. the last part: `resumed` or `gap`, then what was held and comes behind it
+ *	   or, where something held was forgotten: 1, up to the place that is the newest now
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/must.h"
+#include "gateway/api.h"
+#include "gateway/conn.h"
+#include "gateway/gateway.h"
+#include "gateway/resume.h"
+#include "gateway/session.h"
+#include "ws/frame.h"
+
+#define HELD_MAX	1024		/* publications */
+#define HELD_SHARE	4		/* of limits.send_buffer: bytes held */
+#define ROUNDS_MAX	100		/* times that the log is read on; then it is a gap */
+
+struct held {
+	struct frame *frame;		/* a reference */
+	int64_t place;			/* 0: none */
+	bool status;			/* a command's, of which the log knows the newer ones */
+};
+
+struct resuming {
+	int64_t after, until;		/* places; until 0: the cursor says */
+	uint32_t count;			/* events given */
+	unsigned rounds;
+	bool asked, due;		/* a part is on its way; … is to be asked for when all has been sent */
+	bool forgotten;			/* something held was */
+	struct held *held;		/* owned */
+	size_t held_count, held_cap, held_bytes;
+};
+
+static void
+forget(struct resuming *r)
+{
+	for (size_t i = 0; i < r->held_count; i++)
+		frame_put(r->held[i].frame);
+	r->held_count = 0;
+	r->held_bytes = 0;
+}
+
+void
+resume_free(struct resuming **rp)
+{
+	struct resuming *r = *rp;
+
+	if (r == NULL)
+		return;
+	forget(r);
+	free(r->held);
+	free(r);
+	*rp = NULL;
+}
+
+static struct resuming *
+resuming_of(const struct conn *c)
+{
+	return c->phase == CONN_RESUMING && !c->doomed ? c->http->resuming : NULL;
+}
+
+static void
+ask_part(struct gateway *g, struct conn *c)
+{
+	struct resuming *r = c->http->resuming;
+	struct ask *a = ask_new(g, c, ASK_RESUME, SLICE_NONE);
+	struct msg_resume m = {
+		.ref = conn_ref(g, c), .role = c->role, .limit = g->conf->limits_replay, .count = r->count,
+		.after = r->after, .until = r->until,
+		.tenant = tenant_name(c->user->tenant), .user = user_name(c->user), .cursor = slice_of(c->http->resume)
+	};
+
+	r->asked = true;
+	r->due = false;
+	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + ASK_TIMEOUT_MS / 1000);
+	reads_ask(g, a, resume, &m, true);
+}
+
+void
+resume_begin(struct gateway *g, struct conn *c)
+{
+	c->http->resuming = must_alloc(sizeof(*c->http->resuming));
+	c->phase = CONN_RESUMING;
+	output_release(g, c);		/* the greeting leaves */
+	ask_part(g, c);
+}
+
+void
+resume_again(struct gateway *g, struct ask *a)
+{
+	struct conn *c = conn_of_ref(g, a->ref);
+
+	ask_free(g, a);
+	if (c != NULL && resuming_of(c) != NULL)
+		ask_part(g, c);
+}
+
+/* ------------------------------------------------------------------ what is published meanwhile */
+
+void
+resume_dropped(struct conn *c)
+{
+	struct resuming *r = resuming_of(c);
+
+	if (r == NULL)
+		return;
+	forget(r);
+	r->forgotten = true;
+}
+
+void
+resume_hold(struct gateway *g, struct conn *c, const struct msg_publish *m, struct frame *f)
+{
+	struct resuming *r = resuming_of(c);
+
+	if (r == NULL || f->conflatable)	/* telemetry: newer values follow */
+		return;
+	if (r->held_count == HELD_MAX ||
+	    r->held_bytes + frame_cost(f) > g->conf->limits_send_buffer_bytes / HELD_SHARE) {
+		resume_dropped(c);
+		return;
+	}
+	if (r->held_count == r->held_cap) {
+		r->held_cap = r->held_cap > 0 ? r->held_cap * 2 : 8;
+		r->held = must_realloc(r->held, r->held_cap * sizeof(*r->held));
+	}
+	r->held[r->held_count++] = (struct held){ frame_get(f), m->place, slice_is(m->type, "command_status") };
+	r->held_bytes += frame_cost(f);
+}
+
+/*
+ * What comes behind the place that was replayed.  A command's change that is no event has no place: where something
+ * published after it was replayed, so was what became of the command since.
+ */
+static void
+give_held(struct gateway *g, struct conn *c, struct resuming *r)
+{
+	size_t replayed = 0;		/* up to here all was */
+
+	for (size_t i = 0; i < r->held_count; i++)
+		if (r->held[i].place != 0 && r->held[i].place <= r->until)
+			replayed = i + 1;
+	for (size_t i = 0; i < r->held_count && !c->doomed; i++) {
+		const struct held *h = &r->held[i];
+
+		if (h->place != 0 ? h->place <= r->until : h->status && i < replayed)
+			continue;
+		output_send(g, c, h->frame);
+		party_count_out(g, c);
+		gateway_count(g, DELIVERIES, 1);
+	}
+}
+
+/* ------------------------------------------------------------------ parts */
+
+static void
+send_messages(struct gateway *g, struct conn *c, struct slice messages)
+{
+	while (messages.len > sizeof(uint32_t) && resuming_of(c) != NULL) {
+		struct frame *f;
+		uint32_t len;
+
+		memcpy(&len, messages.p, sizeof(len));
+		must(len <= messages.len - sizeof(len));
+		f = frame_new(WS_FIN | WS_OP_TEXT, (struct slice){ messages.p + sizeof(len), len });
+		output_send(g, c, f);
+		frame_put(f);
+		party_count_out(g, c);
+		messages.p += sizeof(len) + len;
+		messages.len -= sizeof(len) + len;
+	}
+}
+
+static void
+send_gap(struct gateway *g, struct conn *c, int64_t dropped, int64_t since)
+{
+	buf_clear(&g->payload);
+	buf_puts(&g->payload, "{\"dropped\":");
+	buf_put_i64(&g->payload, dropped);
+	buf_puts(&g->payload, ",\"since\":");
+	buf_put_json_time(&g->payload, since);
+	buf_putc(&g->payload, '}');
+	conn_send(g, c, "gap", SLICE_NONE, buf_slice(&g->payload), SLICE_NONE);
+}
+
+static void
+send_resumed(struct gateway *g, struct conn *c, uint32_t count)
+{
+	buf_clear(&g->payload);
+	buf_puts(&g->payload, "{\"replayed\":");
+	buf_put_u64(&g->payload, count);
+	buf_putc(&g->payload, '}');
+	conn_send(g, c, "resumed", SLICE_NONE, buf_slice(&g->payload), SLICE_NONE);
+}
+
+/* The log was read as far as it went when this began. */
+static void
+finish(struct gateway *g, struct conn *c, const struct msg_resume_part *m)
+{
+	struct resuming *r = c->http->resuming;
+
+	if (m->code == ERROR_NONE && r->forgotten && ++r->rounds < ROUNDS_MAX) {
+		r->forgotten = false;
+		r->after = r->until;
+		r->until = 0;		/* … and behind that, up to the newest of now */
+		r->due = true;
+		resume_sent(g, c);
+		return;
+	}
+	if (m->code != ERROR_NONE)
+		send_gap(g, c, m->dropped, m->since);
+	else if (r->forgotten)
+		send_gap(g, c, 1, g->w->now_ms);
+	else
+		send_resumed(g, c, r->count);
+	if (resuming_of(c) == NULL)
+		return;
+	c->http->resuming = NULL;	/* what is sent now is no longer held */
+	give_held(g, c, r);
+	resume_free(&r);
+	if (c->phase == CONN_RESUMING && !c->doomed)
+		session_start(g, c);
+}
+
+void
+resume_part(struct gateway *g, const struct msg_resume_part *m)
+{
+	struct ask *a = ask_find(g, m->request);
+	struct conn *c = conn_of_ref(g, m->ref);
+	struct resuming *r;
+
+	if (a == NULL)
+		return;
+	ask_free(g, a);
+	if (c == NULL || (r = resuming_of(c)) == NULL)
+		return;
+	r->asked = false;
+	if (m->code == ERROR_unavailable) {
+		conn_close(g, c, WS_CLOSE_OVERLOADED);
+		return;
+	}
+	r->after = m->after;
+	r->until = m->until;
+	r->count = m->count;
+	send_messages(g, c, m->messages);
+	if (resuming_of(c) == NULL)
+		return;
+	if (m->last) {
+		finish(g, c, m);
+	} else {
+		r->due = true;
+		resume_sent(g, c);
+	}
+}
+
+void
+resume_sent(struct gateway *g, struct conn *c)
+{
+	struct resuming *r = resuming_of(c);
+
+	if (r == NULL || !r->due)
+		return;
+	if (output_is_behind(c))	/* as long as it takes anything at all */
+		wheel_set(&g->wheel, &g->conns, c, g->wheel.now + ASK_TIMEOUT_MS / 1000);
+	else
+		ask_part(g, c);
+}
