@@ -25,7 +25,8 @@
 
 #define MAILBOX_BYTES	(4u << 20)
 #define TURN_US		4000		/* then the mailbox is looked at */
-#define WAITING_MAX	20000		/* requests: gateways bound what they ask, this is for the sum of them */
+#define WAITING_MAX	20000		/* requests in line: gateways bound what they ask, this is for the sum of them … */
+#define WAITING_BYTES	(64u << 20)	/* … and their records */
 #define LOG_LONG	(16u << 20)	/* bytes of the writer's log from which on readers pause … */
 #define PAUSE_MS	5
 #define PAUSE_MAX_MS	100		/* … but no longer: who has nothing to write begins nothing anew */
@@ -36,8 +37,10 @@ struct reader {
 	struct desk desk;		/* first */
 	struct line line;
 	struct event more;		/* steps are left: the loop does not sleep */
+	size_t bytes;			/* of all records in line */
 	int64_t pause_until_ms;		/* monotonic; 0: no pause */
-	bool paused;			/* was there one since the last step? */
+	uint64_t paused_commits;	/* the writer's at the end of the last pause */
+	uint64_t lost_until;		/* mail up to here was for the process before: it is asked again */
 	int64_t failed_logged_ms;
 };
 
@@ -152,7 +155,8 @@ take(struct reader *r, const struct mail *mail)
 	x->posted_us = mail->posted_mono_us;
 	buf_put(&x->record, mail->data, mail->len);
 	good = mail->kind == MSG_read ? take_read(x) : mail->kind == MSG_subscribe && take_subscribe(x);
-	if (good && r->line.waiting < WAITING_MAX) {
+	if (good && r->line.waiting < WAITING_MAX && r->bytes + x->record.len <= WAITING_BYTES) {
+		r->bytes += x->record.len;
 		line_put(&r->line, audience_topic_tenant(k->key, x->r.who.tenant),
 		    audience_topic_user(k->key, x->r.who.tenant, x->r.who.user), &x->waiter);
 		return true;
@@ -206,20 +210,33 @@ step(struct reader *r, struct reading *x)
 		note_failure(r);
 		reply_error(k, x->r.request, x->r.ref, ERROR_unavailable, NULL, NULL);
 	}
+	r->bytes -= x->record.len;
 	line_remove(&r->line, &x->waiter);
 	reading_free(x);
 }
 
-/* Has the writer's log grown so long that it should find a moment without readers? */
+/* Of storage. */
+static uint64_t
+counter(const struct reader *r, enum stats_counter which)
+{
+	int slot = worker_slot_of(r->desk.w, ROLE_ID_STORAGE, 0);
+
+	return slot == -1 ? 0 :
+	    __atomic_load_n(&stats_block(r->desk.shm, (unsigned)slot)[which], __ATOMIC_RELAXED);
+}
+
+/*
+ * Has the writer's log grown so long that it should find a moment without readers?  It begins anew with a commit: after a
+ * pause in vain there is another one only when something was committed since.
+ */
 static bool
 pauses(struct reader *r)
 {
 	struct worker *w = r->desk.w;
-	int slot = worker_slot_of(w, ROLE_ID_STORAGE, 0);
+	uint64_t commits = counter(r, STAT_STORE_COMMITS);
 	int64_t now = clock_mono_ms();
 
-	if (slot == -1 || __atomic_load_n(&stats_block(w->shm, (unsigned)slot)[STAT_STORE_LOG_BYTES],
-	    __ATOMIC_RELAXED) < LOG_LONG) {
+	if (counter(r, STAT_STORE_LOG_BYTES) < LOG_LONG || (r->pause_until_ms == 0 && commits == r->paused_commits)) {
 		r->pause_until_ms = 0;
 		return false;
 	}
@@ -230,6 +247,7 @@ pauses(struct reader *r)
 	if (now < r->pause_until_ms)
 		return true;
 	r->pause_until_ms = 0;		/* one turn, and then the next pause */
+	r->paused_commits = commits;
 	return false;
 }
 
@@ -292,6 +310,8 @@ reader_start(struct worker *w)
 	char err[512];
 
 	w->data = r;
+	r->lost_until = w->mailbox.cursor + mailbox_used(w->shm, w->slot);
+	w->stats[STAT_READS_WAITING] = 0;
 	line_init(&r->line);
 	desk_init(&r->desk, w);
 	r->desk.post = post;
@@ -313,7 +333,9 @@ reader_start(struct worker *w)
 static void
 reader_mail(struct worker *w, const struct mail *m)
 {
-	if (take(w->data, m))
+	struct reader *r = w->data;
+
+	if (w->mailbox.cursor <= r->lost_until || take(r, m))
 		return;
 	log_error("a record of kind %s from slot %u is not for a reader, or torn", msg_kind_name(m->kind), m->from);
 	worker_count(w, STAT_MAIL_SKIPPED, 1);
