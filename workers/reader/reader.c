@@ -32,6 +32,7 @@
 #define PAUSE_MAX_MS	100		/* … but no longer: who has nothing to write begins nothing anew */
 #define NICE		5		/* who decides comes first where there are few cores */
 #define FAILED_LOG_MS	10000
+#define RENEW_MS	1000		/* between two new handles for those that failed */
 
 struct reader {
 	struct desk desk;		/* first */
@@ -42,6 +43,9 @@ struct reader {
 	uint64_t paused_commits;	/* the writer's at the end of the last pause */
 	uint64_t lost_until;		/* mail up to here was for the process before: it is asked again */
 	int64_t failed_logged_ms;
+	bool failed;			/* the handle, since it was opened, or a new one was not to be had */
+	int64_t opened_ms;		/* monotonic: when it was tried last */
+	uint16_t storage;		/* generation of the storage that it was opened beside; 0: of none that was ready */
 };
 
 void
@@ -173,6 +177,7 @@ static void
 note_failure(struct reader *r)
 {
 	worker_count(r->desk.w, STAT_STORE_ERRORS, 1);
+	r->failed = true;
 	if (r->failed_logged_ms != 0 && r->desk.mono - r->failed_logged_ms < FAILED_LOG_MS)
 		return;
 	r->failed_logged_ms = r->desk.mono;
@@ -251,6 +256,56 @@ pauses(struct reader *r)
 	return false;
 }
 
+/* --- the handle */
+
+static uint16_t
+ready_storage(const struct reader *r)
+{
+	int slot = worker_slot_of(r->desk.w, ROLE_ID_STORAGE, 0);
+	struct slot_view view;
+
+	if (slot == -1)
+		return 0;
+	slot_get(r->desk.shm, (unsigned)slot, &view);
+	return view.state == SLOT_READY ? view.generation : 0;
+}
+
+/* A new handle, and the key of its store, in place of those that there are; these stay when it is not to be had: -1. */
+static int
+open_store(struct reader *r)
+{
+	struct desk *k = &r->desk;
+	struct db *db = k->db;
+	struct block_key *key = k->cursor_key;
+	char err[512];
+
+	r->storage = ready_storage(r);
+	r->opened_ms = clock_mono_ms();
+	k->cursor_key = NULL;
+	k->db = db_open(k->w->conf->store_url, DB_READER, err, sizeof(err));
+	if (k->db != NULL && cursor_start(k) == DB_OK) {
+		db_close(&db);
+		block_key_free(&key);
+		return 0;
+	}
+	log_error("store unreachable: %s", k->db == NULL ? err : db_error(k->db));
+	db_close(&k->db);
+	k->db = db;
+	k->cursor_key = key;
+	return -1;
+}
+
+/* One that failed may never be good again, and where storage was started anew there may be another file. */
+static void
+renew(struct reader *r)
+{
+	uint16_t storage = ready_storage(r);
+
+	if (storage != 0 && (storage != r->storage ||
+	    (r->failed && clock_mono_ms() - r->opened_ms >= RENEW_MS)))
+		r->failed = open_store(r) == -1;
+}
+
 static void
 reader_batch_end(struct worker *w)
 {
@@ -265,6 +320,7 @@ reader_batch_end(struct worker *w)
 		(void)event_add(&r->more, &soon);
 		return;
 	}
+	renew(r);
 	while (clock_mono_us() < until && (next = line_next(&r->line)) != NULL)
 		step(r, (struct reading *)next);
 	__atomic_store_n(&w->stats[STAT_READS_WAITING], r->line.waiting, __ATOMIC_RELAXED);
@@ -307,7 +363,6 @@ static int
 reader_start(struct worker *w)
 {
 	struct reader *r = must_alloc(sizeof(*r));
-	char err[512];
 
 	w->data = r;
 	r->lost_until = w->mailbox.cursor + mailbox_used(w->shm, w->slot);
@@ -319,15 +374,7 @@ reader_start(struct worker *w)
 		log_debug("priority can't be lowered");
 	if (event_assign(&r->more, w->base, -1, 0, on_more, r) == -1)
 		return WORKER_AGAIN;
-	r->desk.db = db_open(w->conf->store_url, DB_READER, err, sizeof(err));
-	if (r->desk.db == NULL) {
-		log_error("store unreachable: %s", err);
-		return WORKER_AGAIN;
-	}
-	if (cursor_start(&r->desk) == DB_OK)
-		return 0;
-	log_error("store unreachable: %s", db_error(r->desk.db));
-	return WORKER_AGAIN;
+	return open_store(r) == 0 ? 0 : WORKER_AGAIN;
 }
 
 static void
