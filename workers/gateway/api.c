@@ -1,7 +1,7 @@
 /*
  * api.c: REST requests of a gateway process: who may ask, what is asked of
- * storage, and what is answered.  The store's rules are storage's; here only
- * tokens, shapes and sizes are looked at.
+ * storage or a reader, and what is answered.  The store's rules are theirs; here
+ * only tokens, shapes and sizes are looked at.
  */
 #include <stdio.h>
 #include <string.h>
@@ -380,7 +380,7 @@ on_read(struct gateway *g, struct conn *c)
 	reads_ask(g, ask_new(g, c, ASK_REST, SLICE_NONE), read, &m, false);
 }
 
-/* What storage answers alone. */
+/* What storage answers. */
 static void
 on_rest(struct gateway *g, struct conn *c)
 {

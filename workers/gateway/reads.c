@@ -211,7 +211,7 @@ reads_conn_gone(struct gateway *g, struct conn *c)
 	    &(struct iovec){ g->record.data, g->record.len }, 1);
 }
 
-/* In the order in which they were asked first.  By their numbers: an answer may end a connection, and with it other questions. */
+/* In the old order.  By their numbers: an answer may end a connection, and with it other questions. */
 static void
 ask_again(struct gateway *g, unsigned reader)
 {

@@ -25,7 +25,7 @@
 
 #define MAILBOX_BYTES	(4u << 20)
 #define TURN_US		4000		/* then the mailbox is looked at */
-#define WAITING_MAX	20000		/* requests in line: gateways bound what they ask, this is for the sum of them … */
+#define WAITING_MAX	20000		/* requests in line: gateways bound theirs, this is for the sum … */
 #define WAITING_BYTES	(64u << 20)	/* … and their records */
 #define LOG_LONG	(16u << 20)	/* bytes of the writer's log from which on readers pause … */
 #define PAUSE_MS	5
@@ -45,7 +45,7 @@ struct reader {
 	int64_t failed_logged_ms;
 	bool failed;			/* the handle, since it was opened, or a new one was not to be had */
 	int64_t opened_ms;		/* monotonic: when it was tried last */
-	uint16_t storage;		/* generation of the storage that it was opened beside; 0: of none that was ready */
+	uint16_t storage;		/* generation of that beside which it was opened; 0: none was ready */
 };
 
 void
@@ -231,8 +231,8 @@ counter(const struct reader *r, enum stats_counter which)
 }
 
 /*
- * Has the writer's log grown so long that it should find a moment without readers?  It begins anew with a commit: after a
- * pause in vain there is another one only when something was committed since.
+ * Has the writer's log grown so long that it should find a moment without readers?  It begins anew with a commit: after
+ * a pause in vain there is another one only when something was committed since.
  */
 static bool
 pauses(struct reader *r)
