@@ -197,6 +197,23 @@ async def test_bounds(start):
     drop(viewer)
 
 
+async def test_full_mailbox(start):
+    """What finds no room before a reader is answered at once, and leaves nothing behind."""
+    daemon = start({**CALM, "limits.reads_per_user": 1000}, workers=1)
+    await daemon.register("d")
+    requests = Requests(daemon)
+    with stopped(reader(daemon)):
+        for n in range(100):		# 6 MB, and its mailbox has four
+            requests.ask(n, "/api/telemetry", "POST", {"deviceId": "d", "data": {"x": "y" * 60000}})
+        await eventually(lambda: len(requests.done) > 10)
+    statuses = list((await requests.all()).values())
+    assert set(statuses) == {202, 503}, statuses
+    assert await daemon.metric("belay_telemetry_received_total") == statuses.count(202)
+    for n in range(40):
+        assert (await daemon.rest("GET", "/api/device/d"))[0] == 200
+    assert await daemon.metric("belay_reads_refused_total") == 0
+
+
 async def test_gone(start):
     """Who leaves is not read for, and makes room for others at once."""
     daemon = start({**CALM, "limits.reads_per_tenant": 32}, workers=1)

@@ -1,9 +1,9 @@
 /*
  * reads.h: what readers were asked and have not answered yet.
  *
- * A reader that dies loses what it had taken, and its successor leaves out what it finds in the mailbox: so each question
- * is kept here until it is answered, and is asked again of the successor, in the old order.  How many may wait is bounded
- * for each user and tenant; all of one user go to the same reader, which answers them in order.
+ * A reader that dies loses what it had taken, and its successor leaves out what it finds in the mailbox: so each
+ * question is kept here until it is answered, and is asked again of the successor, in the old order.  How many may wait
+ * is bounded for each user and tenant; all of one user go to the same reader, which answers them in order.
  */
 #ifndef BELAY_GATEWAY_READS_H
 #define BELAY_GATEWAY_READS_H
