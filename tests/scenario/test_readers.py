@@ -336,6 +336,26 @@ async def test_another_file_in_its_place(start):
     assert (await daemon.rest("GET", "/api/device/d"))[1]["device"]["name"] == "new"
 
 
+async def test_a_row_that_cannot_be_read(start):
+    """A list that fails in the middle is answered; others are read as before, and it is when the row is good again."""
+    daemon = start(CALM)
+    await daemon.register("d")
+    many_like(daemon, "d")
+    db = sqlite3.connect(daemon.folder / "belay.db", timeout=PATIENCE, isolation_level=None)
+    db.execute("UPDATE devices SET tags_json = '[' WHERE device_id = (SELECT max(device_id) FROM devices)")
+    steps, errors = [await daemon.metric(f"belay_{name}_total") for name in ("read_steps", "store_errors")]
+    status, headers, body = await daemon.rest("GET", "/api/device?tag=none", raw=True)
+    assert status == 503 and int(headers["Retry-After"]) >= 1 and b"unavailable" in body, body
+    assert await daemon.metric("belay_read_steps_total") - steps >= ROWS / 1000
+    assert await daemon.metric("belay_store_errors_total") == errors + 1
+    status, body = await daemon.rest("GET", "/api/device?limit=500")
+    assert status == 200 and len(body["devices"]) == 500
+    db.execute("UPDATE devices SET tags_json = '[]' WHERE tags_json = '['")
+    db.close()
+    status, body = await daemon.rest("GET", "/api/device?tag=none")
+    assert status == 200 and body["devices"] == [], body
+
+
 # --- the writer's log
 
 
