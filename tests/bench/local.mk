@@ -40,6 +40,6 @@ tests_bench_raw_epoll_LDADD = $(BENCH_LIBS)
 .PHONY: bench
 bench: belayd$(EXEEXT) belayctl$(EXEEXT) $(BENCH_TARGETS)
 
-EXTRA_DIST += tests/bench/README.md tests/bench/run.sh \
+EXTRA_DIST += tests/bench/README.md tests/bench/bench_get.py tests/bench/run.sh \
 	tests/bench/peers/echo.js tests/bench/peers/fanout.js tests/bench/peers/jwt.js \
 	tests/bench/peers/package.json tests/bench/peers/relay.js

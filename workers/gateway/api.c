@@ -1,7 +1,7 @@
 /*
  * api.c: REST requests of a gateway process: who may ask, what is asked of
- * storage, and what is answered.  The store's rules are storage's; here only
- * tokens, shapes and sizes are looked at.
+ * storage or a reader, and what is answered.  The store's rules are theirs; here
+ * only tokens, shapes and sizes are looked at.
  */
 #include <stdio.h>
 #include <string.h>
@@ -435,7 +435,7 @@ on_read(struct gateway *g, struct conn *c)
 	reads_ask(g, ask_new(g, c, ASK_REST, SLICE_NONE), read, &m, false);
 }
 
-/* What storage answers alone. */
+/* What storage answers. */
 static void
 on_rest(struct gateway *g, struct conn *c)
 {
@@ -657,8 +657,10 @@ asker(struct gateway *g, const struct ask *a)
 		return NULL;
 	if (is_http(a))
 		return c->phase == CONN_HTTP && c->http->state == REQUEST_ASKED ? c : NULL;
-	if (a->kind == ASK_WELCOME || a->kind == ASK_TICKET_TAKE || a->kind == ASK_RESUME)
+	if (a->kind == ASK_WELCOME || a->kind == ASK_TICKET_TAKE)
 		return c->phase == CONN_AUTH ? c : NULL;
+	if (a->kind == ASK_RESUME)
+		return c->phase == CONN_RESUMING ? c : NULL;
 	return c->phase == CONN_OPEN ? c : NULL;
 }
 

@@ -1,5 +1,5 @@
 /*
- * ask.c: the questions to storage that wait for an answer.  One gateway process.
+ * ask.c: the questions to storage and readers that wait for an answer.  One gateway process.
  */
 #include <stdlib.h>
 #include <string.h>

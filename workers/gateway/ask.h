@@ -1,9 +1,10 @@
 /*
- * ask.h: what was asked of storage and is not answered yet.
+ * ask.h: what was asked of storage or a reader and is not answered yet.
  *
  * The asker keeps each question until the answer comes or its time is over
  * (ASK_TIMEOUT_MS).  Storage's mailbox outlives storage, so nothing is asked
- * twice; an answer nobody waits for any more is dropped.
+ * of it twice; what readers are asked twice is in reads.h.  An answer nobody
+ * waits for any more is dropped.
  */
 #ifndef BELAY_GATEWAY_ASK_H
 #define BELAY_GATEWAY_ASK_H

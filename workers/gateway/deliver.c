@@ -10,6 +10,7 @@
 #include "gateway/dashboard.h"
 #include "gateway/deliver.h"
 #include "gateway/gateway.h"
+#include "gateway/resume.h"
 #include "msg/audience.h"
 #include "shm/topics.h"
 #include "ws/frame.h"
@@ -50,12 +51,30 @@ give_apart(struct gateway *g, const struct msg_publish *m, struct conn *c, struc
 	party_count_out(g, c);
 }
 
+static struct frame *
+frame_of(struct gateway *g, struct delivery *d)
+{
+	if (d->frame != NULL)
+		return d->frame;
+	encode(g, d->m, SLICE_NONE);
+	d->frame = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&g->scratch));
+	d->frame->conflatable = d->m->kind == PUBLISH_CONFLATED;
+	d->frame->about = d->device_key;
+	return d->frame;
+}
+
 static void
 give(struct gateway *g, struct delivery *d, struct conn *c)
 {
 	struct slice re;
 
-	if (c == d->apart || c->doomed || c->phase != CONN_OPEN)
+	if (c == d->apart || c->doomed)
+		return;
+	if (c->phase == CONN_RESUMING) {
+		resume_hold(g, c, d->m, frame_of(g, d));
+		return;
+	}
+	if (c->phase != CONN_OPEN)
 		return;
 	if (d->followed && (re = follow_re(g, c, d->command)).p != NULL) {
 		give_apart(g, d->m, c, re);
@@ -64,13 +83,7 @@ give(struct gateway *g, struct delivery *d, struct conn *c)
 	}
 	if (d->m->device.len > 0 && !dashboard_wants(c, d->device_key))
 		return;
-	if (d->frame == NULL) {
-		encode(g, d->m, SLICE_NONE);
-		d->frame = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&g->scratch));
-		d->frame->conflatable = d->m->kind == PUBLISH_CONFLATED;
-		d->frame->about = d->device_key;
-	}
-	output_send(g, c, d->frame);
+	output_send(g, c, frame_of(g, d));
 	party_count_out(g, c);
 	gateway_count(g, DELIVERIES, 1);
 }
@@ -218,7 +231,11 @@ deliver_gap(struct gateway *g, const struct msg_gap *m)
 	for (uint32_t i = 0; conn_at(&g->conns, i) != NULL; i++) {
 		struct conn *c = conn_at(&g->conns, i);
 
-		if (c->phase != CONN_OPEN || c->kind != CONN_USER || c->doomed)
+		if (c->kind != CONN_USER || c->doomed)
+			continue;
+		if (c->phase == CONN_RESUMING)
+			resume_dropped(c);
+		if (c->phase != CONN_OPEN)
 			continue;
 		buf_clear(&g->payload);
 		buf_puts(&g->payload, "{\"dropped\":");

@@ -11,6 +11,7 @@
 #include "gateway/cors.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
+#include "gateway/resume.h"
 #include "gateway/peer.h"
 #include "gateway/traffic.h"
 #include "gateway/upgrade.h"
@@ -61,6 +62,7 @@ http_end(struct gateway *g, struct conn *c)
 	buf_fini(&h->idempotency_key);
 	buf_fini(&h->cors);
 	buf_fini(&h->auth_id);
+	resume_free(&h->resuming);
 	free(h);
 	c->http = NULL;
 }

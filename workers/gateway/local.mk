@@ -19,7 +19,7 @@ libworkers_a_SOURCES += \
 	workers/gateway/output.c workers/gateway/output.h \
 	workers/gateway/party.c workers/gateway/party.h \
 	workers/gateway/peer.c workers/gateway/peer.h workers/gateway/reads.c workers/gateway/reads.h \
-	workers/gateway/revoke.c workers/gateway/revoke.h \
+	workers/gateway/resume.c workers/gateway/resume.h workers/gateway/revoke.c workers/gateway/revoke.h \
 	workers/gateway/refusals.c workers/gateway/refusals.h \
 	workers/gateway/room.c workers/gateway/room.h \
 	workers/gateway/session.c workers/gateway/session.h \

@@ -10,6 +10,7 @@
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/reads.h"
+#include "gateway/resume.h"
 #include "msg/audience.h"
 
 #define BUCKETS		1024u
@@ -27,7 +28,7 @@ struct read {
 	struct ask *ask;		/* which owns it */
 	struct read_group *tenant, *user;
 	unsigned reader;		/* the nth */
-	uint8_t tries;
+	uint8_t tries;			/* how often it was handed over; 0: it waits for a reader that starts */
 	uint16_t kind;
 	uint32_t len;
 	char record[];
@@ -68,6 +69,7 @@ group_put(struct reads *t, struct read_group *group)
 	free(group);
 }
 
+/* Of the process that is there and has started; 0: none.  One that starts leaves out what it finds (reader.c). */
 static uint16_t
 generation_of(const struct gateway *g, unsigned reader)
 {
@@ -77,7 +79,7 @@ generation_of(const struct gateway *g, unsigned reader)
 	if (slot == -1)
 		return 0;
 	slot_get(g->w->shm, (unsigned)slot, &view);
-	return view.generation;
+	return view.state == SLOT_READY ? view.generation : 0;
 }
 
 void
@@ -103,11 +105,12 @@ reads_fini(struct gateway *g)
 }
 
 static int
-hand_over(struct gateway *g, const struct read *r)
+hand_over(struct gateway *g, struct read *r)
 {
 	int slot = worker_slot_of(g->w, ROLE_ID_READER, r->reader);
 	struct iovec iov = { (void *)(uintptr_t)r->record, r->len };
 
+	r->tries++;
 	return slot == -1 ? -1 : worker_post_now(g->w, (unsigned)slot, r->kind, &iov, 1);
 }
 
@@ -146,15 +149,18 @@ reads_post(struct gateway *g, struct ask *a, uint16_t kind, struct slice tenant,
 	r->kind = kind;
 	r->len = (uint32_t)g->record.len;
 	memcpy(r->record, g->record.data, g->record.len);
-	r->next = t->first;
-	if (t->first != NULL)
-		t->first->prev = r;
-	t->first = r;
+	r->prev = t->last;
+	if (t->last != NULL)
+		t->last->next = r;
+	else
+		t->first = r;
+	t->last = r;
 	a->read = r;
 	if (c != NULL)
 		c->reads = true;
 	gateway_count(g, READS_ASKED, 1);
-	if (hand_over(g, r) == -1)
+	/* Where its reader has another successor than is known, those before it are asked again first: by the tick. */
+	if (generation_of(g, r->reader) == t->generation[r->reader] && hand_over(g, r) == -1)
 		answer_failed(g, a, ERROR_unavailable);
 }
 
@@ -172,6 +178,8 @@ reads_free(struct gateway *g, struct read **rp)
 		g->reads.first = r->next;
 	if (r->next != NULL)
 		r->next->prev = r->prev;
+	else
+		g->reads.last = r->prev;
 	r->user->waiting--;
 	r->tenant->waiting--;
 	group_put(&g->reads, r->user);
@@ -204,7 +212,7 @@ reads_conn_gone(struct gateway *g, struct conn *c)
 	    &(struct iovec){ g->record.data, g->record.len }, 1);
 }
 
-/* By their numbers: an answer may end a connection, and with it other questions. */
+/* In the old order.  By their numbers: an answer may end a connection, and with it other questions. */
 static void
 ask_again(struct gateway *g, unsigned reader)
 {
@@ -221,8 +229,11 @@ ask_again(struct gateway *g, unsigned reader)
 		a = ask_find(g, request);
 		if (a == NULL || a->read == NULL)
 			continue;
-		gateway_count(g, READS_AGAIN, 1);
-		if (++a->read->tries >= TRIES_MAX || hand_over(g, a->read) == -1)
+		if (a->read->tries > 0)
+			gateway_count(g, READS_AGAIN, 1);
+		if (a->read->kind == MSG_resume && a->read->tries > 0 && a->read->tries < TRIES_MAX)
+			resume_again(g, a);
+		else if (a->read->tries == TRIES_MAX || hand_over(g, a->read) == -1)
 			answer_failed(g, a, ERROR_unavailable);
 	}
 	buf_fini(&requests);
@@ -236,7 +247,7 @@ reads_tick(struct gateway *g)
 	for (unsigned i = 0; i < t->readers; i++) {
 		uint16_t now = generation_of(g, i);
 
-		if (now == t->generation[i])
+		if (now == 0 || now == t->generation[i])
 			continue;
 		t->generation[i] = now;
 		ask_again(g, i);

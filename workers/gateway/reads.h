@@ -1,9 +1,9 @@
 /*
  * reads.h: what readers were asked and have not answered yet.
  *
- * A reader that dies loses what it had taken: so each question is kept here until it is answered, and is asked again of
- * the successor.  How many may wait is bounded for each user and tenant; all of one user go to the same reader, which
- * answers them in order.
+ * A reader that dies loses what it had taken, and its successor leaves out what it finds in the mailbox: so each
+ * question is kept here until it is answered, and is asked again of the successor, in the old order.  How many may wait
+ * is bounded for each user and tenant; all of one user go to the same reader, which answers them in order.
  */
 #ifndef BELAY_GATEWAY_READS_H
 #define BELAY_GATEWAY_READS_H
@@ -22,11 +22,11 @@ struct read_group;
 #define READS_RETRY_MS 1000		/* when to come again, for who was refused */
 
 struct reads {
-	struct read *first;		/* all, newest first */
+	struct read *first, *last;	/* all, oldest first */
 	struct read_group **buckets;	/* owned: counts of users and tenants */
-	unsigned bucket_count, group_count;
+	unsigned bucket_count;
 	unsigned readers;		/* processes of that role */
-	uint16_t generation[16];	/* of each, as last seen */
+	uint16_t generation[16];	/* of each, as last seen when it had started */
 };
 
 void reads_init(struct gateway *g);

@@ -13,6 +13,7 @@
 #include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/http.h"
 #include "gateway/resume.h"
 #include "gateway/session.h"
 #include "ws/frame.h"

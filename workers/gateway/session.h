@@ -19,9 +19,8 @@ struct msg_device_welcome;
 /* Greets a user and has it hear what it may; closes it when that can't be had. */
 void session_open_user(struct gateway *g, struct conn *c, const struct identity *who);
 void session_open_device(struct gateway *g, struct conn *c, const struct msg_device_welcome *m);
-/* Part of what a dashboard missed, or the word that there is no more of it. */
-struct msg_resume_part;
-void session_resumed(struct gateway *g, const struct msg_resume_part *m);
+/* An accepted user's connection takes and gives from now on. */
+void session_start(struct gateway *g, struct conn *c);
 void session_open_echo(struct gateway *g, struct conn *c);
 
 /* Bytes of a WebSocket; they are changed (unmasked). */

@@ -55,6 +55,7 @@ rest_page(struct desk *k, const struct rest *r, unsigned *limit, enum cursor_kin
 {
 	struct slice text;
 	int64_t n = LIMIT_DEFAULT, tenant_pk;
+	enum db_result result;
 
 	if (!rest_query(k, r, "limit", &text))
 		return false;
@@ -68,12 +69,16 @@ rest_page(struct desk *k, const struct rest *r, unsigned *limit, enum cursor_kin
 	*place = 0;
 	if (!rest_query(k, r, "cursor", &text))
 		return false;
-	if (text.len > 0 && (DB(k->db, tenant, r->who.tenant, false, &tenant_pk) != DB_OK ||
-	    !cursor_get(k, text, kind, tenant_pk, place))) {
+	if (text.len == 0)
+		return true;
+	result = DB(k->db, tenant, r->who.tenant, false, &tenant_pk);
+	if (result == DB_OK && cursor_get(k, text, kind, tenant_pk, place))
+		return true;
+	if (result == DB_FAILED)
+		rest_error(k, r, ERROR_unavailable, NULL, NULL);
+	else
 		rest_error(k, r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
-		return false;
-	}
-	return true;
+	return false;
 }
 
 void

@@ -38,10 +38,9 @@ bool list_next(struct rest_list *l);
 void list_cursor(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, int64_t place);
 void list_cursor_text(struct rest_list *l, struct slice cursor);
 /*
- * Of a list that looked at as much as it may (LIST_SCAN_MAX rows in one request): it may be short, or even
+ * Of a list that looked at as much as it may (READ_ROWS_MAX rows in one request): it may be short, or even
  * empty, and goes on behind what it looked at.
  */
-#define LIST_SCAN_MAX 5000
 void list_scanned(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, const struct db_scan *scan);
 /* Answers 200 and frees. */
 enum db_result list_close(struct rest_list *l, const struct rest *r);

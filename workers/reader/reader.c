@@ -25,20 +25,27 @@
 
 #define MAILBOX_BYTES	(4u << 20)
 #define TURN_US		4000		/* then the mailbox is looked at */
-#define WAITING_MAX	20000		/* requests: gateways bound what they ask, this is for the sum of them */
+#define WAITING_MAX	20000		/* requests in line: gateways bound theirs, this is for the sum … */
+#define WAITING_BYTES	(64u << 20)	/* … and their records */
 #define LOG_LONG	(16u << 20)	/* bytes of the writer's log from which on readers pause … */
 #define PAUSE_MS	5
 #define PAUSE_MAX_MS	100		/* … but no longer: who has nothing to write begins nothing anew */
 #define NICE		5		/* who decides comes first where there are few cores */
 #define FAILED_LOG_MS	10000
+#define RENEW_MS	1000		/* between two new handles for those that failed */
 
 struct reader {
 	struct desk desk;		/* first */
 	struct line line;
 	struct event more;		/* steps are left: the loop does not sleep */
+	size_t bytes;			/* of all records in line */
 	int64_t pause_until_ms;		/* monotonic; 0: no pause */
-	bool paused;			/* was there one since the last step? */
+	uint64_t paused_commits;	/* the writer's at the end of the last pause */
+	uint64_t lost_until;		/* mail up to here was for the process before: it is asked again */
 	int64_t failed_logged_ms;
+	bool failed;			/* the handle, since it was opened, or a new one was not to be had */
+	int64_t opened_ms;		/* monotonic: when it was tried last */
+	uint16_t storage;		/* generation of that beside which it was opened; 0: none was ready */
 };
 
 void
@@ -183,6 +190,33 @@ asker_gone(struct reader *r, const struct mail *mail)
 }
 
 static bool
+take_record(struct reading *x, uint16_t kind)
+{
+	x->kind = kind;
+	switch (kind) {
+	case MSG_read:
+		return take_read(x);
+	case MSG_subscribe:
+		return take_subscribe(x);
+	case MSG_resume:
+		return take_resume(x);
+	default:
+		return false;
+	}
+}
+
+static void
+refuse(struct desk *k, const struct reading *x)
+{
+	struct msg_resume_part no = { .request = x->r.request, .ref = x->r.ref, .code = ERROR_unavailable, .last = 1 };
+
+	if (x->kind == MSG_resume)
+		post_to_ref(k, resume_part, &no);
+	else
+		reply_error(k, x->r.request, x->r.ref, ERROR_unavailable, NULL, NULL);
+}
+
+static bool
 take(struct reader *r, const struct mail *mail)
 {
 	struct desk *k = &r->desk;
@@ -194,14 +228,15 @@ take(struct reader *r, const struct mail *mail)
 	x = must_alloc(sizeof(*x));
 	x->posted_us = mail->posted_mono_us;
 	buf_put(&x->record, mail->data, mail->len);
-	good = mail->kind == MSG_read ? take_read(x) : mail->kind == MSG_subscribe && take_subscribe(x);
-	if (good && r->line.waiting < WAITING_MAX) {
+	good = take_record(x, mail->kind);
+	if (good && r->line.waiting < WAITING_MAX && r->bytes + x->record.len <= WAITING_BYTES) {
+		r->bytes += x->record.len;
 		line_put(&r->line, audience_topic_tenant(k->key, x->r.who.tenant),
 		    audience_topic_user(k->key, x->r.who.tenant, x->r.who.user), &x->waiter);
 		return true;
 	}
 	if (good)
-		reply_error(k, x->r.request, x->r.ref, ERROR_unavailable, NULL, NULL);
+		refuse(k, x);
 	reading_free(x);
 	return good;
 }
@@ -212,6 +247,7 @@ static void
 note_failure(struct reader *r)
 {
 	worker_count(r->desk.w, STAT_STORE_ERRORS, 1);
+	r->failed = true;
 	if (r->failed_logged_ms != 0 && r->desk.mono - r->failed_logged_ms < FAILED_LOG_MS)
 		return;
 	r->failed_logged_ms = r->desk.mono;
@@ -247,22 +283,35 @@ step(struct reader *r, struct reading *x)
 		return;
 	if (end == READ_FAILED) {
 		note_failure(r);
-		reply_error(k, x->r.request, x->r.ref, ERROR_unavailable, NULL, NULL);
+		refuse(k, x);
 	}
+	r->bytes -= x->record.len;
 	line_remove(&r->line, &x->waiter);
 	reading_free(x);
 }
 
-/* Has the writer's log grown so long that it should find a moment without readers? */
+/* Of storage. */
+static uint64_t
+counter(const struct reader *r, enum stats_counter which)
+{
+	int slot = worker_slot_of(r->desk.w, ROLE_ID_STORAGE, 0);
+
+	return slot == -1 ? 0 :
+	    __atomic_load_n(&stats_block(r->desk.shm, (unsigned)slot)[which], __ATOMIC_RELAXED);
+}
+
+/*
+ * Has the writer's log grown so long that it should find a moment without readers?  It begins anew with a commit: after
+ * a pause in vain there is another one only when something was committed since.
+ */
 static bool
 pauses(struct reader *r)
 {
 	struct worker *w = r->desk.w;
-	int slot = worker_slot_of(w, ROLE_ID_STORAGE, 0);
+	uint64_t commits = counter(r, STAT_STORE_COMMITS);
 	int64_t now = clock_mono_ms();
 
-	if (slot == -1 || __atomic_load_n(&stats_block(w->shm, (unsigned)slot)[STAT_STORE_LOG_BYTES],
-	    __ATOMIC_RELAXED) < LOG_LONG) {
+	if (counter(r, STAT_STORE_LOG_BYTES) < LOG_LONG || (r->pause_until_ms == 0 && commits == r->paused_commits)) {
 		r->pause_until_ms = 0;
 		return false;
 	}
@@ -273,7 +322,58 @@ pauses(struct reader *r)
 	if (now < r->pause_until_ms)
 		return true;
 	r->pause_until_ms = 0;		/* one turn, and then the next pause */
+	r->paused_commits = commits;
 	return false;
+}
+
+/* --- the handle */
+
+static uint16_t
+ready_storage(const struct reader *r)
+{
+	int slot = worker_slot_of(r->desk.w, ROLE_ID_STORAGE, 0);
+	struct slot_view view;
+
+	if (slot == -1)
+		return 0;
+	slot_get(r->desk.shm, (unsigned)slot, &view);
+	return view.state == SLOT_READY ? view.generation : 0;
+}
+
+/* A new handle, and the key of its store, in place of those that there are; these stay when it is not to be had: -1. */
+static int
+open_store(struct reader *r)
+{
+	struct desk *k = &r->desk;
+	struct db *db = k->db;
+	struct block_key *key = k->cursor_key;
+	char err[512];
+
+	r->storage = ready_storage(r);
+	r->opened_ms = clock_mono_ms();
+	k->cursor_key = NULL;
+	k->db = db_open(k->w->conf->store_url, DB_READER, err, sizeof(err));
+	if (k->db != NULL && cursor_start(k) == DB_OK) {
+		db_close(&db);
+		block_key_free(&key);
+		return 0;
+	}
+	log_error("store unreachable: %s", k->db == NULL ? err : db_error(k->db));
+	db_close(&k->db);
+	k->db = db;
+	k->cursor_key = key;
+	return -1;
+}
+
+/* One that failed may never be good again, and where storage was started anew there may be another file. */
+static void
+renew(struct reader *r)
+{
+	uint16_t storage = ready_storage(r);
+
+	if (storage != 0 && (storage != r->storage ||
+	    (r->failed && clock_mono_ms() - r->opened_ms >= RENEW_MS)))
+		r->failed = open_store(r) == -1;
 }
 
 static void
@@ -290,6 +390,7 @@ reader_batch_end(struct worker *w)
 		(void)event_add(&r->more, &soon);
 		return;
 	}
+	renew(r);
 	while (clock_mono_us() < until && (next = line_next(&r->line)) != NULL)
 		step(r, (struct reading *)next);
 	__atomic_store_n(&w->stats[STAT_READS_WAITING], r->line.waiting, __ATOMIC_RELAXED);
@@ -332,9 +433,10 @@ static int
 reader_start(struct worker *w)
 {
 	struct reader *r = must_alloc(sizeof(*r));
-	char err[512];
 
 	w->data = r;
+	r->lost_until = w->mailbox.cursor + mailbox_used(w->shm, w->slot);
+	w->stats[STAT_READS_WAITING] = 0;
 	line_init(&r->line);
 	desk_init(&r->desk, w);
 	r->desk.post = post;
@@ -342,21 +444,15 @@ reader_start(struct worker *w)
 		log_debug("priority can't be lowered");
 	if (event_assign(&r->more, w->base, -1, 0, on_more, r) == -1)
 		return WORKER_AGAIN;
-	r->desk.db = db_open(w->conf->store_url, DB_READER, err, sizeof(err));
-	if (r->desk.db == NULL) {
-		log_error("store unreachable: %s", err);
-		return WORKER_AGAIN;
-	}
-	if (cursor_start(&r->desk) == DB_OK)
-		return 0;
-	log_error("store unreachable: %s", db_error(r->desk.db));
-	return WORKER_AGAIN;
+	return open_store(r) == 0 ? 0 : WORKER_AGAIN;
 }
 
 static void
 reader_mail(struct worker *w, const struct mail *m)
 {
-	if (take(w->data, m))
+	struct reader *r = w->data;
+
+	if (w->mailbox.cursor <= r->lost_until || take(r, m))
 		return;
 	log_error("a record of kind %s from slot %u is not for a reader, or torn", msg_kind_name(m->kind), m->from);
 	worker_count(w, STAT_MAIL_SKIPPED, 1);

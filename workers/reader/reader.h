@@ -29,6 +29,7 @@ struct type_count {
 /* One request. */
 struct reading {
 	struct waiter waiter;		/* first: its place in the line */
+	uint16_t kind;			/* of the record */
 	struct buf record;		/* owned; all slices of the request point into it */
 	int64_t posted_us;		/* monotonic: when it was asked */
 	bool gone;			/* who asked has gone: nothing is read for it any more */

@@ -1,5 +1,5 @@
 /*
- * storage.c: the role "storage": the only process that speaks SQL.  It drains
+ * storage.c: the role "storage": the only process that writes to the store.  It drains
  * its mailbox, runs all that it found as one transaction (batch.c), and tells
  * the others what came of it.  It holds no connection of any client.
  */

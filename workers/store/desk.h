@@ -2,8 +2,9 @@
  * desk.h: what the processes of the store (storage and the readers) have in common: a handle on the
  * store, who may see what, how things look as JSON, cursors, answers and publications.
  *
- * A desk decides nothing and writes nothing to the store.  What it posts goes by its owner's post():
- * storage notes it and posts it after its commit, a reader posts it at once.
+ * A desk decides nothing and writes nothing to the store, but for the key of its cursors where there is none.
+ * What it posts goes by its owner's post(): storage notes it and posts it after its commit, a reader posts it
+ * at once.
  */
 #ifndef BELAY_STORE_DESK_H
 #define BELAY_STORE_DESK_H
@@ -105,7 +106,7 @@ enum cursor_kind {
 #define CURSOR_LEN 22
 /* In records about events that have no place yet: see post_event. */
 #define CURSOR_ROOM SLICE("~~~~~~~~~~~~~~~~~~~~~~")
-/* Reads the store's key, or makes it. */
+/* Reads the store's key; makes it where there is none and the handle may write. */
 enum db_result cursor_start(struct desk *k);
 void cursor_stop(struct desk *k);
 /* Appends it: 22 characters of base64url.  place: above 0. */

@@ -1,5 +1,5 @@
 /*
- * rest.c: what the answers to REST requests have in common.  Bodies were checked by the gateway.
+ * rest.c: what the answers to REST requests have in common.
  */
 #include "store/rest.h"
 
