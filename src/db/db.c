@@ -105,7 +105,7 @@ db_scan_left(struct db_scan *scan)
 	scan->left--;
 	if (scan->us == 0)
 		return true;
-	/* What a statement does before its first row it does in each step: the time for that would leave none for rows. */
+	/* A statement may have much to do before its first row, in each step: that shall not leave no time for rows. */
 	if (scan->until_us == 0)
 		scan->until_us = clock_mono_us() + scan->us;
 	return scan->left % SCAN_CLOCK_ROWS != 0 || clock_mono_us() < scan->until_us;
