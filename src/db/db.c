@@ -103,7 +103,12 @@ db_scan_left(struct db_scan *scan)
 	if (scan->left == 0)
 		return false;
 	scan->left--;
-	return scan->until_us == 0 || scan->left % SCAN_CLOCK_ROWS != 0 || clock_mono_us() < scan->until_us;
+	if (scan->us == 0)
+		return true;
+	/* A statement may have much to do before its first row, in each step: that shall not leave no time for rows. */
+	if (scan->until_us == 0)
+		scan->until_us = clock_mono_us() + scan->us;
+	return scan->left % SCAN_CLOCK_ROWS != 0 || clock_mono_us() < scan->until_us;
 }
 
 void

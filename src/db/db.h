@@ -164,7 +164,8 @@ struct db_device_filter {
  */
 struct db_scan {
 	unsigned left;			/* rows that may be looked at; more than 0 */
-	int64_t until_us;		/* monotonic: no longer than this, but for one row; 0: as long as it takes */
+	unsigned us;			/* no longer than this from the first row on, about; 0: as long as it takes */
+	int64_t until_us;		/* monotonic: when that is over; db_scan_left()'s own, 0 before the first row */
 	int64_t reached;		/* the last one, when that was too few; else as it was */
 };
 

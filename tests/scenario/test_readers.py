@@ -163,6 +163,26 @@ async def test_turns(start):
     assert max(requests.done.index("tenant"), requests.done.index("user")) < 12, requests.done
 
 
+async def test_many_devices_of_others(start):
+    """A list of devices that are shared comes to its end: what has to be put in order in each step does not use up its time."""
+    daemon = start(CALM)
+    await daemon.register("d")
+    assert (await daemon.rest("POST", "/api/device/d/share", {"userId": "u2", "permission": "view"}))[0] in (200, 201)
+    many_like(daemon, "d")
+    db = sqlite3.connect(daemon.folder / "belay.db", timeout=PATIENCE)
+    columns = [name for _, name, *_ in db.execute("PRAGMA table_info(shares)") if name != "device_pk"]
+    with db:
+        db.execute(f"INSERT INTO shares (device_pk, {', '.join(columns)}) SELECT d.device_pk, {', '.join('s.' + c for c in columns)} "
+                   "FROM shares s, devices d WHERE d.device_id <> 'd'")
+    db.close()
+    steps = await daemon.metric("belay_read_steps_total")
+    status, body = await daemon.rest("GET", LONG, bearer=token("u2"))
+    assert status == 200 and body == {"devices": [], "nextCursor": None}
+    status, body = await daemon.rest("GET", "/api/device/stats", bearer=token("u2"))
+    assert status == 200 and body["total"] == ROWS + 1
+    assert await daemon.metric("belay_read_steps_total") - steps < ROWS / 50
+
+
 # --- bounds
 
 

@@ -51,7 +51,7 @@ struct reader {
 void
 reading_scan(struct reading *x)
 {
-	x->scan = (struct db_scan){ .left = STEP_ROWS, .until_us = clock_mono_us() + STEP_US };
+	x->scan = (struct db_scan){ .left = STEP_ROWS, .us = STEP_US };
 }
 
 bool
