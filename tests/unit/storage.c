@@ -1055,6 +1055,118 @@ reconciles(void **state)
 	assert_has(x, "\"attempt\":2");
 }
 
+/* A device that says of whatever it is sent that it never got it. */
+static void
+gives_up_on_a_device_that_never_gets_it(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .timeout_ms = 300000), "sent");
+	for (int i = 1; i < COMMAND_ATTEMPTS; i++) {
+		assert_string_equal(ack(x, &w, i % 2 ? ACK_ACCEPTED : ACK_UNKNOWN), "ok");
+		if (i % 2)
+			assert_string_equal(ack(x, &w, ACK_UNKNOWN), "ok");
+	}
+	assert_int_equal(world_count(&x->t, MSG_device_send), COMMAND_ATTEMPTS);
+	assert_int_equal(pending_count(x->t.shm), 1);
+	assert_string_equal(ack(x, &w, ACK_UNKNOWN), "ok");
+	assert_int_equal(world_count(&x->t, MSG_device_send), COMMAND_ATTEMPTS);
+	assert_int_equal(pending_count(x->t.shm), 0);
+	command_now(x, x->last_id);
+	assert_has(x, "\"status\":\"failed\"");
+	assert_has(x, "\"attempt\":5,");
+	assert_has(x, "\"error\":{\"code\":\"device_error\"");
+	assert_string_equal(ack(x, &w, ACK_UNKNOWN), "already_final");
+	assert_int_equal(events(x, "command_sent"), COMMAND_ATTEMPTS);
+	/* Said again and again of one that timed out, it changes nothing after the first time. */
+	assert_string_equal(ASK(x, .timeout_ms = 10), "sent");
+	usleep(20000);
+	world_tick(&x->t);
+	for (int i = 0; i < 3; i++) {
+		world_forget(&x->t);
+		assert_string_equal(ack(x, &w, ACK_UNKNOWN), "ok");
+		assert_int_equal(world_count(&x->t, MSG_publish), i == 0);
+	}
+	command_now(x, x->last_id);
+	assert_has(x, "\"step\":\"timeout\"},{\"at\":");
+	assert_has(x, "\"step\":\"not_sent\"}]}}");
+}
+
+static unsigned
+times_in(const char *in, const char *part)
+{
+	unsigned n = 0;
+
+	for (const char *p = in; (p = strstr(p, part)) != NULL; p++)
+		n++;
+	return n;
+}
+
+/* Sent and taken back without end: the first steps and the newest are kept. */
+static void
+keeps_traces_short(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct msg_device_send_failed m;
+	uint8_t id[UUID_LEN];
+	size_t len = 0;
+
+	new_device(x, "d1", 0);
+	assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+	memcpy(id, x->last_id, UUID_LEN);
+	for (int i = 1; i <= 40; i++) {
+		world_forget(&x->t);
+		w = online(x, 0, "d1");
+		m = failed_send(x, 0);
+		gone(x, &w, device_ref(x, 0));
+		world_post(&x->t, device_send_failed, &m);
+		world_run(&x->t);
+		command_now(x, id);
+		if (i == 20)
+			len = strlen(x->answer.data);
+	}
+	assert_in_range(strlen(x->answer.data), len - 100, len + 100);
+	assert_int_equal(times_in(x->answer.data, "\"step\":"), 32);
+	assert_has(x, "\"trace\":[{\"at\":");
+	assert_has(x, "\"step\":\"stored\"},{\"at\":");
+	assert_has(x, "\"epoch\":1}");
+	assert_has(x, "\"epoch\":4}");
+	assert_false(has(x, "\"epoch\":5}"));
+	assert_false(has(x, "\"epoch\":27}"));
+	assert_has(x, "\"epoch\":30}");
+	assert_has(x, "\"epoch\":40},{\"at\":");
+	assert_has(x, "\"step\":\"queued\"}]}}");
+}
+
+/* What devices answer is bounded by their messages; a command is one record all the same where mailboxes are small. */
+static void
+keeps_answers_that_fit(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct buf big = BUF_INIT;
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	buf_putc(&big, '"');
+	for (size_t i = 0; i < command_room(inside(x)); i++)
+		buf_putc(&big, 'x');
+	buf_puts(&big, "\"");
+	buf_putc(&big, '\0');
+	assert_string_equal(ASK(x, .params = big.data), "invalid_payload");
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	assert_string_equal(ack_from(x, &w, x->last_id, ACK_EXECUTED, big.data, NULL), "ok");
+	command_now(x, x->last_id);
+	assert_has(x, "\"status\":\"executed\"");
+	assert_has(x, "\"result\":null,\"error\":{\"code\":\"device_error\"");
+	buf_fini(&big);
+}
+
 /* ---------------------------------------------------------------- permissions */
 
 static const char *
@@ -2224,7 +2336,8 @@ main(void)
 		T(runs_a_command), T(normalises_errors), T(times_out), T(refuses_acks_of_others), T(queues_and_keeps_order),
 		T(limits_the_queue), T(cancels), T(judges_conditions),
 		T(does_not_run_what_is_given_up), T(remembers_keys), T(takes_back_what_was_not_sent),
-		T(reconciles), T(keeps_permissions), T(subscribes), T(decides_on_visitors), T(takes_tickets_once),
+		T(reconciles), T(gives_up_on_a_device_that_never_gets_it), T(keeps_traces_short), T(keeps_answers_that_fit),
+		T(keeps_permissions), T(subscribes), T(decides_on_visitors), T(takes_tickets_once),
 		T(tells_values_by_rest), T(stores_telemetry), T(forgets_telemetry), T(stores_telemetry_once),
 		T(stores_telemetry_before_it_ends), T(loses_telemetry_alone), T(shows_what_was_missed), T(cursors_say_nothing),
 		T(counts_by_tenant), T(ends_all_commands), T(looks_in_steps), T(limits_shares),

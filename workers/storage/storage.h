@@ -30,6 +30,7 @@
 #include "workers/role.h"
 
 #define COMMAND_QUEUE_MAX	1000		/* commands waiting for one device */
+#define COMMAND_ATTEMPTS	5		/* how often one is sent to a device that says it never got it */
 #define RECONCILE_MAX		1000
 #define RECONCILE_AGE_MS	(24 * 3600 * INT64_C(1000))
 #define IDEMPOTENCY_MS		(24 * 3600 * INT64_C(1000))
@@ -319,6 +320,11 @@ void command_publish(struct storage *s, const struct db_device *d, const struct 
 void command_answer(struct storage *s, const struct db_device *d, const struct db_command *c,
     uint64_t ref, uint64_t request);
 bool command_is_final(enum command_status status);
+/*
+ * Bytes that what is asked by a command may have (params and onlyIf), and as many what is answered (result and error): a
+ * command with its trace and its viewers is one record, a quarter of a mailbox.
+ */
+size_t command_room(const struct storage *s);
 void command_set_error(struct db_command *c, struct buf *b, const char *code, const char *message);
 
 /* command_new.c */
