@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "db/db.h"
 #include "db/folders.h"
@@ -42,6 +44,19 @@ db_open(const char *url, char *err, size_t errlen)
 		return db_sqlite_open(file_of(url), err, errlen);
 	snprintf(err, errlen, "store.url must be sqlite:///path or memory:");
 	return NULL;
+}
+
+int
+db_space(const char *url, struct db_space *out)
+{
+	struct statvfs st;
+
+	if ((out->path = file_of(url)) == NULL || statvfs(out->path, &st) == -1)
+		return -1;
+	/* Some of it is root's alone. */
+	out->free = (int64_t)((geteuid() == 0 ? st.f_bfree : st.f_bavail) * st.f_frsize);
+	out->size = (int64_t)(st.f_blocks * st.f_frsize);
+	return 0;
 }
 
 void

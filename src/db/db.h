@@ -249,6 +249,12 @@ int db_make_folders(const char *url, unsigned uid, unsigned gid, char *err, size
  */
 struct db *db_open(const char *url, char *err, size_t errlen);
 void db_close(struct db **db);
+/* The disk under a store that is a file. -1: it is none, or can't be asked. */
+struct db_space {
+	const char *path;		/* of the store's file; borrowed of the URL */
+	int64_t free, size;		/* bytes; free: for this process */
+};
+int db_space(const char *url, struct db_space *out);
 static inline const char *db_error(struct db *db) { return db->ops->error(db); }
 
 /* Engines. */

@@ -47,8 +47,9 @@ memory_op_rollback(struct db *db)
 }
 
 enum db_result
-memory_op_probe(struct db *db, int64_t now)
+memory_op_probe(struct db *db, int64_t now, size_t bytes)
 {
+	(void)bytes;
 	return memory_op_meta_set(db, "probe", now);
 }
 

@@ -351,7 +351,7 @@ do_meta(struct world *w)
 	if (one_in(w, 2))
 		tell(w, DB(db(w), meta_set, name, below(w, 100) - 50));
 	else if (one_in(w, 2))
-		tell(w, DB(db(w), probe, w->now));
+		tell(w, DB(db(w), probe, w->now, 0));
 	tell(w, DB(db(w), meta_get, name, &value));
 	tell_number(w, value);
 }

@@ -96,7 +96,8 @@ rest_as(struct test *x, enum role role, const char *tenant, const char *user, en
     const char *target2, const char *query, const char *body, const char *token)
 {
 	struct msg_rest m = {
-		.request = ++x->t.requests, .ref = user_ref(x), .at = clock_now_ms(), .route = route, .role = role,
+		.request = ++x->t.requests, .ref = user_ref(x), .asked_ms = clock_mono_ms(),
+		.route = route, .role = role,
 		.tenant = slice_of(tenant), .user = slice_of(user), .target = slice_of(target), .target2 = slice_of(target2),
 		.query = slice_of(query), .body_json = slice_of(body), .token = slice_of(token)
 	};
@@ -199,7 +200,8 @@ static uint64_t
 post_order(struct test *x, const struct order *o)
 {
 	struct msg_command_new m = {
-		.request = ++x->t.requests, .ref = user_ref(x), .at = clock_now_ms() - o->ago_ms, .role = o->role, .follows = true,
+		.request = ++x->t.requests, .ref = user_ref(x), .asked_ms = clock_mono_ms() - o->ago_ms,
+		.role = o->role, .follows = true,
 		.timeout_ms = o->timeout_ms != 0 ? o->timeout_ms : 30000, .queue_ms = o->queue_ms,
 		.tenant = slice_of(o->tenant != NULL ? o->tenant : "t1"), .user = slice_of(o->user != NULL ? o->user : "owner"),
 		.device = slice_of(o->device != NULL ? o->device : "d1"),
@@ -262,7 +264,8 @@ ack_from(struct test *x, const struct msg_device_welcome *w, const uint8_t id[UU
 {
 	static const enum pending_state state_of[] = { PENDING_ACCEPTED, PENDING_EXECUTED, PENDING_FAILED };
 	struct msg_command_ack m = {
-		.request = ++x->t.requests, .ref = w->ref, .device_pk = w->device_pk, .epoch = w->epoch, .at = clock_now_ms(),
+		.request = ++x->t.requests, .ref = w->ref, .device_pk = w->device_pk, .epoch = w->epoch,
+		.asked_ms = clock_mono_ms(),
 		.status = status, .verdict = PENDING_UNKNOWN, .tenant = SLICE("t1"),
 		.device = ref_index(w->ref) == 101 ? SLICE("d2") : SLICE("d1"),	/* as device_ref() has it */
 		.result_json = slice_of(result), .error_json = slice_of(error)
@@ -609,7 +612,10 @@ takes_reports(void **state)
 {
 	struct test *x = *state;
 	struct msg_device_welcome w, old;
-	struct msg_device_report m = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{\"door\":\"open\"}") };
+	struct msg_device_report m = {
+		.asked_ms = clock_mono_ms(), .tenant = SLICE("t1"), .device = SLICE("d1"),
+		.data_json = SLICE("{\"door\":\"open\"}")
+	};
 
 	new_device(x, "d1", 0);
 	listen_as(x, "owner");
@@ -839,7 +845,9 @@ static void
 cancels(void **state)
 {
 	struct test *x = *state;
-	struct msg_command_cancel m = { .ref = user_ref(x), .at = clock_now_ms(), .tenant = SLICE("t1"), .user = SLICE("owner") };
+	struct msg_command_cancel m = {
+		.ref = user_ref(x), .asked_ms = clock_mono_ms(), .tenant = SLICE("t1"), .user = SLICE("owner")
+	};
 	struct msg_publish p;
 
 	new_device(x, "d1", 0);
@@ -886,6 +894,7 @@ judges_conditions(void **state)
 	struct test *x = *state;
 	struct msg_device_welcome w;
 	struct msg_device_report m = {
+		.asked_ms = clock_mono_ms(),
 		.tenant = SLICE("t1"), .device = SLICE("d1"),
 		.data_json = SLICE("{\"door\":\"closed\",\"n\":1,\"in\":{\"a\":[1,{\"x\":null}],\"b.c\":true}}")
 	};
@@ -1568,7 +1577,7 @@ stores_telemetry_once(void **state)
 	struct test *x = *state;
 	struct msg_device_welcome w;
 	struct msg_rest post = {
-		.ref = user_ref(x), .at = clock_now_ms(), .route = ROUTE_telemetry, .role = ROLE_USER, .tenant = SLICE("t1"),
+		.ref = user_ref(x), .asked_ms = clock_mono_ms(), .route = ROUTE_telemetry, .role = ROLE_USER, .tenant = SLICE("t1"),
 		.user = SLICE("owner"), .body_json = SLICE("[{\"deviceId\":\"d1\",\"data\":{\"n\":1000}},"
 		    "{\"deviceId\":\"d1\",\"data\":{\"n\":1001}},{\"deviceId\":\"d1\",\"data\":{\"n\":1002}}]")
 	};
@@ -1752,7 +1761,10 @@ shows_what_was_missed(void **state)
 	struct test *x = *state;
 	struct msg_device_welcome w;
 	struct msg_resume_part p;
-	struct msg_device_report m = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{\"a\":1}") };
+	struct msg_device_report m = {
+		.asked_ms = clock_mono_ms(), .tenant = SLICE("t1"), .device = SLICE("d1"),
+		.data_json = SLICE("{\"a\":1}")
+	};
 	struct msg_visitor_new v = { .tenant = SLICE("t1"), .device = SLICE("d1"), .name = SLICE("Ann") };
 	static const char *const bad[] = { "abc", "2", "1000000", "-5", "AAAAAAAAAAAAAAAAAAAAAA" };
 	char wanted[64];
@@ -1871,7 +1883,10 @@ reads_a_batch_again(void **state)
 {
 	struct test *x = *state;
 	struct msg_device_welcome w, again;
-	struct msg_device_report report = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{\"a\":1}") };
+	struct msg_device_report report = {
+		.asked_ms = clock_mono_ms(), .tenant = SLICE("t1"), .device = SLICE("d1"),
+		.data_json = SLICE("{\"a\":1}")
+	};
 	struct msg_command_ack done = { .status = ACK_EXECUTED, .tenant = SLICE("t1"), .device = SLICE("d1") };
 	struct msg_device_auth in = { .by_token = 1, .device = SLICE("d1") };
 	struct order o = { .queue_ms = 0 };
@@ -2093,7 +2108,10 @@ looks_in_steps(void **state)
 	static const enum http_route routes[] = { ROUTE_events, ROUTE_device_events };
 	struct test *x = *state;
 	struct msg_device_welcome w;
-	struct msg_device_report m = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{}") };
+	struct msg_device_report m = {
+		.asked_ms = clock_mono_ms(), .tenant = SLICE("t1"), .device = SLICE("d1"),
+		.data_json = SLICE("{}")
+	};
 
 	new_device(x, "d1", 0);
 	new_device(x, "d2", 1);
@@ -2243,6 +2261,7 @@ forgets_old_things(void **state)
 	struct test *x = *state;
 	struct msg_device_welcome w;
 	struct msg_device_report m = {
+		.asked_ms = clock_mono_ms(),
 		.tenant = SLICE("t1"), .device = SLICE("d1"), .event = SLICE("x_old"), .data_json = SLICE("{}")
 	};
 	uint8_t waiting[UUID_LEN];

@@ -320,7 +320,7 @@ batch_retry(struct storage *s)
 		if (storage_dispatch(s, &mail) == DB_FAILED || commit(s) == DB_FAILED) {
 			roll_back(s);
 			forget(b);
-			if (batch_begin(s) != DB_OK || DB(s->db, probe, s->now) != DB_OK ||
+			if (batch_begin(s) != DB_OK || DB(s->db, probe, s->now, PROBE_BYTES) != DB_OK ||
 			    commit(s) != DB_OK) {
 				roll_back(s);
 				forget(b);

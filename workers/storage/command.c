@@ -48,7 +48,10 @@ command_is_final(enum command_status status)
 	return status >= COMMAND_EXECUTED;
 }
 
-/* Where the nth element of a trace ends, from 1: at its comma, or at the end of all.  n: how many there are, if that is less. */
+/*
+ * Where the nth element of a trace ends, from 1: at its comma, or at the end of all.  n: how many there are, if that
+ * is less.
+ */
 static size_t
 trace_end(struct slice trace, unsigned *n)
 {

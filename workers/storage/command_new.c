@@ -256,10 +256,11 @@ command_new(struct storage *s, const struct msg_command_new *m)
 		return DB_OK;
 	}
 	if (m->params_json.len + m->only_if_json.len > command_room(s)) {
-		reply_error(s, m->request, m->ref, ERROR_invalid_payload, "params", "too large with onlyIf: see memory.mailbox");
+		reply_error(s, m->request, m->ref, ERROR_invalid_payload, "params",
+		    "too large with onlyIf: see memory.mailbox");
 		return DB_OK;
 	}
-	if (s->record.again && storage_too_late(s, m->at)) {
+	if (s->record.again && storage_too_late(s, m->asked_ms)) {
 		result = DB(s->db, command_get, m->command_id, &s->command);
 		if (result == DB_NONE)		/* a predecessor did not come to it either */
 			reply_error(s, m->request, m->ref, ERROR_unavailable, NULL, NULL);

@@ -80,14 +80,14 @@ presence_stale(struct storage *s, const struct db_device *d, uint64_t ref)
 
 enum db_result
 presence_revoke(struct storage *s, const struct db_device *d, const char *reason,
-    int64_t asked_at)
+    int64_t asked_ms)
 {
 	struct directory_view v;
 
 	if (directory_find(s->shm, storage_device_key(s, d), &v) != 1)
 		return DB_OK;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
-		struct msg_kick kick = { .ref = v.ref[t], .asked_at = asked_at,
+		struct msg_kick kick = { .ref = v.ref[t], .asked_ms = asked_ms,
 		    .close_code = 4011, .reason = SLICE("Credentials revoked") };
 
 		if (v.ref[t] == REF_NONE)

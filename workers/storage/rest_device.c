@@ -423,7 +423,7 @@ rest_device_delete(struct storage *s, const struct rest *r)
 		return result;
 	TRY(batch_begin(s));
 	TRY(end_commands(s, d));
-	TRY(presence_revoke(s, d, "deleted", r->m->at));
+	TRY(presence_revoke(s, d, "deleted", r->m->asked_ms));
 	TRY(event_tell(s, d, "device_updated", r->who.user, SLICE("{\"deleted\":true}")));
 	TRY(DB(s->db, device_delete, d->pk, s->now));
 	retention_soon(s);
@@ -447,7 +447,7 @@ rest_device_token(struct storage *s, const struct rest *r)
 		TRY(batch_begin(s));
 		TRY(DB(s->db, device_set_token, d->pk, hash, s->now));
 		TRY(event_tell(s, d, "token_rotated", r->who.user, SLICE("{}")));
-		TRY(presence_revoke(s, d, "credentials_revoked", r->m->at));
+		TRY(presence_revoke(s, d, "credentials_revoked", r->m->asked_ms));
 	} else if (result == DB_FAILED) {
 		return DB_FAILED;
 	}

@@ -36,6 +36,8 @@
 #define IDEMPOTENCY_MS		(24 * 3600 * INT64_C(1000))
 #define QUEUE_MAX_MS		(30 * 24 * 3600 * INT64_C(1000))
 #define COMMAND_TIMEOUT_DEFAULT_MS 30000
+/* What a store that failed must take to be believed again: more than a record. */
+#define PROBE_BYTES		131072
 #define PRESENCE_GRACE_MS	5000		/* for devices whose process died */
 
 struct storage {
@@ -140,10 +142,10 @@ storage_of(struct worker *w)
 } while (0)
 
 /*
- * storage.c: has whoever asked at that time given up, or will have before an answer arrives?  Its
+ * storage.c: has whoever asked at that time (monotonic) given up, or will have before an answer arrives?  Its
  * client is told then that it did not happen, so it must not.
  */
-bool storage_too_late(const struct storage *s, int64_t asked_at);
+bool storage_too_late(const struct storage *s, int64_t asked_ms);
 
 /* access.c */
 enum access { ACCESS_NONE = -1, ACCESS_VIEW, ACCESS_CONTROL, ACCESS_ADMIN, ACCESS_OWNER };
@@ -261,11 +263,11 @@ enum db_result device_gone(struct storage *s, const struct msg_device_gone *m);
 enum db_result presence_end(struct storage *s, const struct db_device *d, unsigned transport,
     int64_t epoch, uint64_t ref, int64_t at, int64_t last_seen, struct slice reason);
 /*
- * Ends all connections of a device whose credentials are revoked: kicks with 4011.  asked_at: when
- * that was asked for.
+ * Ends all connections of a device whose credentials are revoked: kicks with 4011.  asked_ms: when
+ * that was asked for, monotonic.
  */
 enum db_result presence_revoke(struct storage *s, const struct db_device *d, const char *reason,
-    int64_t asked_at);
+    int64_t asked_ms);
 /*
  * Nothing can be written to this connection.  Had its end not been lost, with a storage process or
  * on a full mailbox, the directory would not name it any more: it ends now.
@@ -321,8 +323,8 @@ void command_answer(struct storage *s, const struct db_device *d, const struct d
     uint64_t ref, uint64_t request);
 bool command_is_final(enum command_status status);
 /*
- * Bytes that what is asked by a command may have (params and onlyIf), and as many what is answered (result and error): a
- * command with its trace and its viewers is one record, a quarter of a mailbox.
+ * Bytes that what is asked by a command may have (params and onlyIf), and as many what is answered (result and
+ * error): a command with its trace and its viewers is one record, a quarter of a mailbox.
  */
 size_t command_room(const struct storage *s);
 void command_set_error(struct db_command *c, struct buf *b, const char *code, const char *message);
