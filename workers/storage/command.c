@@ -18,6 +18,7 @@
 
 #define TRACE_STEPS	32		/* of a trace are kept: the first ones, … */
 #define TRACE_FIRST	8		/* … and of the others the newest */
+#define TRACE_BYTES	4096		/* of so many steps, and the rest of a command that does not grow */
 
 #define TO(status) (1u << COMMAND_##status)
 
@@ -143,7 +144,9 @@ trace_sent(struct storage *s, struct db_command *c, uint64_t ref, int64_t epoch)
 size_t
 command_room(const struct storage *s)
 {
-	return shm_sizes(s->shm)->mailbox_bytes / 16;
+	size_t ring = shm_sizes(s->shm)->mailbox_bytes;
+
+	return ring / 4 - ring / 32 - TRACE_BYTES;
 }
 
 void

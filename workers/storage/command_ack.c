@@ -199,7 +199,7 @@ command_ack(struct storage *s, const struct msg_command_ack *m)
 	}
 	c->result_json = m->result_json;
 	c->error_json = m->status == ACK_FAILED ? normal_error(&error, m->error_json) : SLICE_NONE;
-	if (c->result_json.len + c->error_json.len > command_room(s)) {
+	if (c->params_json.len + c->only_if_json.len + c->result_json.len + c->error_json.len > command_room(s)) {
 		c->result_json = SLICE_NONE;
 		command_set_error(c, &error, "device_error", "what the device answered is too large to be kept");
 	}

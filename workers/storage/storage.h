@@ -323,8 +323,8 @@ void command_answer(struct storage *s, const struct db_device *d, const struct d
     uint64_t ref, uint64_t request);
 bool command_is_final(enum command_status status);
 /*
- * Bytes that what is asked by a command may have (params and onlyIf), and as many what is answered (result and
- * error): a command with its trace and its viewers is one record, a quarter of a mailbox.
+ * Bytes that params, onlyIf, result and error of a command may have together: it is one record, a quarter of a mailbox,
+ * with its trace and its viewers.
  */
 size_t command_room(const struct storage *s);
 void command_set_error(struct db_command *c, struct buf *b, const char *code, const char *message);
