@@ -104,6 +104,7 @@ command_same_places(const void *old, const void *new)
 	const struct db_command *a = old, *b = new;
 
 	return a->open == b->open && (a->status == COMMAND_QUEUED) == (b->status == COMMAND_QUEUED) &&
+	    a->queue_until == b->queue_until &&
 	    is_stale(a) == is_stale(b) && (!is_stale(a) || a->finished_at == b->finished_at);
 }
 
@@ -294,6 +295,25 @@ memory_op_command_queue_due(struct db *db, int64_t now, unsigned limit, db_comma
 	}
 	m->listing--;
 	*next = first != NULL ? first->at : 0;
+	return DB_OK;
+}
+
+enum db_result
+memory_op_command_queue_moved(struct db *db, int64_t after_pk, int64_t by_ms)
+{
+	struct memory_db *m = memory_self(db);
+	struct memory_link *next;
+
+	for (struct memory_link *link = seek(m->open.first, true, after_pk); link != NULL; link = next) {
+		struct memory_command *row = memory_row_of(link, struct memory_command, open_or_ended);
+		struct db_command v = *values_of(row);
+
+		next = link->next;
+		if (v.queue_until == 0)
+			continue;
+		v.queue_until += by_ms;
+		change(m, row, &v);
+	}
 	return DB_OK;
 }
 

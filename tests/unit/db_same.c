@@ -595,6 +595,8 @@ do_command_list(struct world *w)
 	if (result == DB_OK)
 		tell_command(w, &c);
 	tell(w, DB(db(w), command_queue_due, moment(w), limit(w), tell_command, w, &n));
+	if (one_in(w, 8))
+		tell(w, DB(db(w), command_queue_moved, cursor, moment(w) - w->now));
 	tell_number(w, n);
 	db_command_fini(&c);
 }

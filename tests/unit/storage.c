@@ -37,6 +37,18 @@ struct test {
 
 static const char *engine = "file";
 
+/* By how much the wall clock was set, for all but the kernel. */
+#define HOUR_MS (INT64_C(3600) * 1000)
+static int64_t set_by_ms;
+int64_t __real_clock_now_ms(void);
+int64_t __wrap_clock_now_ms(void);
+
+int64_t
+__wrap_clock_now_ms(void)
+{
+	return __real_clock_now_ms() + set_by_ms;
+}
+
 static int
 set_up(void **state)
 {
@@ -60,6 +72,7 @@ tear_down(void **state)
 	struct test *x = *state;
 	char name[128];
 
+	set_by_ms = 0;
 	world_close(&x->t);
 	for (int i = 0; i < 3; i++) {
 		static const char *const names[] = { "belay.db", "belay.db-wal", "belay.db-shm" };
@@ -1336,10 +1349,11 @@ takes_tickets_once(void **state)
 {
 	struct test *x = *state;
 	struct msg_ticket_put put = {
-		.request = 1, .ref = user_ref(x), .until = clock_now_ms() + 30000, .expires = 77, .role = ROLE_ADMIN,
+		.request = 1, .ref = user_ref(x), .asked_ms = clock_mono_ms(), .lasts_ms = 30000, .expires = 77,
+		.role = ROLE_ADMIN,
 		.tenant = SLICE("t1"), .user = SLICE("u"), .role_name = SLICE("admin")
 	};
-	struct msg_ticket_take take = { .request = 2, .ref = user_ref(x), .at = clock_now_ms() };
+	struct msg_ticket_take take = { .request = 2, .ref = user_ref(x) };
 	struct msg_ticket_taken taken;
 	struct posted *p;
 
@@ -1861,6 +1875,152 @@ cursors_say_nothing(void **state)
 		assert_string_not_equal(before, shown(x, CURSOR_EVENT, 1, 1));
 }
 
+/* ---------------------------------------------------------------- the wall clock is set */
+
+/* Clocks are set back and forward, and storage is killed before it could look. */
+static void
+waits_by_the_time_that_passes(void **state)
+{
+	static const int64_t steps[] = { -HOUR_MS, 2 * HOUR_MS, -25 * HOUR_MS };
+	struct test *x = *state;
+	uint8_t shortly[UUID_LEN], long_[UUID_LEN];
+	unsigned rounds = strcmp(engine, "file") == 0 ? 2 : 1;
+
+	new_device(x, "d1", 0);
+	for (unsigned killed = 0; killed < rounds; killed++)
+		for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+			assert_string_equal(ASK(x, .queue_ms = 200), "queued");
+			memcpy(shortly, x->last_id, UUID_LEN);
+			assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+			memcpy(long_, x->last_id, UUID_LEN);
+			set_by_ms += steps[i];
+			if (killed) {
+				world_kill(&x->t);
+				world_start(&x->t);
+			}
+			world_tick(&x->t);
+			usleep(220000);
+			world_tick(&x->t);
+			command_now(x, shortly);
+			assert_has(x, "\"status\":\"expired\"");
+			command_now(x, long_);
+			assert_has(x, "\"status\":\"queued\"");
+			/* One that is asked for now has its own time. */
+			assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+			world_tick(&x->t);
+			command_now(x, x->last_id);
+			assert_has(x, "\"status\":\"queued\"");
+		}
+	world_forget(&x->t);
+	(void)online(x, 0, "d1");
+	assert_int_equal(world_count(&x->t, MSG_device_send), rounds * 6);
+}
+
+/* Of what an earlier run accepted nothing is known but what the wall clock says. */
+static void
+waits_by_the_wall_clock_from_run_to_run(void **state)
+{
+	struct test *x = *state;
+	struct world second;
+	uint8_t old[UUID_LEN], young[UUID_LEN];
+
+	if (strcmp(engine, "file") != 0)
+		return;
+	set_by_ms = -HOUR_MS;
+	new_device(x, "d1", 0);
+	assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+	memcpy(old, x->last_id, UUID_LEN);
+	world_stop(&x->t);
+	second = x->t;
+	world_open(&x->t, x->url, false);
+	world_start(&x->t);
+	assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+	memcpy(young, x->last_id, UUID_LEN);
+	world_tick(&x->t);
+	command_now(x, old);
+	assert_has(x, "\"status\":\"queued\"");
+	set_by_ms = 0;			/* the clock was wrong when the machine started */
+	world_tick(&x->t);
+	command_now(x, old);
+	assert_has(x, "\"status\":\"expired\"");
+	command_now(x, young);
+	assert_has(x, "\"status\":\"queued\"");
+	second.w.data = NULL;
+	world_close(&second);
+}
+
+static enum error_code
+ticket_after(struct test *x, int64_t lasts_ms, int64_t step_ms, useconds_t sleep_us)
+{
+	struct msg_ticket_put put = {
+		.request = ++x->t.requests, .ref = user_ref(x), .asked_ms = clock_mono_ms(), .lasts_ms = lasts_ms,
+		.expires = clock_now_ms() + 48 * HOUR_MS, .tenant = SLICE("t1"), .user = SLICE("u")
+	};
+	struct msg_ticket_take take = { .request = ++x->t.requests, .ref = user_ref(x) };
+	struct msg_ticket_taken taken;
+	struct posted *p;
+
+	digest_random(put.ticket_hash, sizeof(put.ticket_hash));
+	memcpy(take.ticket_hash, put.ticket_hash, sizeof(take.ticket_hash));
+	world_post(&x->t, ticket_put, &put);
+	world_run(&x->t);
+	set_by_ms += step_ms;
+	usleep(sleep_us);
+	world_forget(&x->t);
+	world_post(&x->t, ticket_take, &take);
+	world_run(&x->t);
+	p = world_posted(&x->t, MSG_ticket_taken, 0);
+	assert_int_equal(msg_unpack_ticket_taken(&taken, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+	return taken.code;
+}
+
+static void
+measures_by_the_time_that_passes(void **state)
+{
+	struct test *x = *state;
+	struct order o = { .user = "owner" };
+	struct msg_device_welcome w;
+	char name[UUID_TEXT_LEN + 1];
+	uint64_t request;
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	/* How old a question is. */
+	request = post_order(x, &o);
+	set_by_ms += HOUR_MS;
+	world_run(&x->t);
+	assert_string_equal(answer_to(x, request), "sent");
+	/* Whether a command's time is over. */
+	set_by_ms += HOUR_MS;
+	world_forget(&x->t);
+	assert_string_equal(ack(x, &w, ACK_UNKNOWN), "ok");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 1);
+	/* When a device was heard. */
+	set_by_ms -= HOUR_MS;
+	usleep(20000);
+	world_tick(&x->t);
+	assert_string_equal(ASK(x, .only_if = "{\"seenWithinMs\":5}"), "failed");
+	assert_string_equal(ASK(x, .only_if = "{\"seenWithinMs\":60000}"), "sent");
+	set_by_ms += HOUR_MS;
+	world_tick(&x->t);
+	assert_string_equal(ASK(x, .only_if = "{\"seenWithinMs\":60000}"), "sent");
+	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d1", NULL, NULL), 200);
+	assert_has(x, "\"status\":\"online\"");
+	/* Tickets. */
+	assert_int_equal(ticket_after(x, 60000, 0, 0), ERROR_NONE);
+	assert_int_equal(ticket_after(x, 60000, 2 * HOUR_MS, 0), ERROR_NONE);
+	assert_int_equal(ticket_after(x, 60000, -HOUR_MS, 0), ERROR_NONE);
+	assert_int_equal(ticket_after(x, 20, -HOUR_MS, 40000), ERROR_invalid_token);
+	/* Keys are not forgotten before their time. */
+	assert_string_equal(ASK(x, .key = "k"), "sent");
+	uuid_format(x->last_id, name);
+	set_by_ms += 25 * HOUR_MS;
+	inside(x)->retention.next_mono = 0;
+	world_tick(&x->t);
+	assert_string_equal(ASK(x, .key = "k"), "sent");
+	assert_has(x, name);
+}
+
 /* ---------------------------------------------------------------- crashes and failures */
 
 /* How long the machine, busy with other things, let this process wait for a processor since it began. */
@@ -2360,6 +2520,7 @@ main(void)
 		T(tells_values_by_rest), T(stores_telemetry), T(forgets_telemetry), T(stores_telemetry_once),
 		T(stores_telemetry_before_it_ends), T(loses_telemetry_alone), T(shows_what_was_missed), T(cursors_say_nothing),
 		T(counts_by_tenant), T(ends_all_commands), T(looks_in_steps), T(limits_shares),
+		T(waits_by_the_time_that_passes), T(waits_by_the_wall_clock_from_run_to_run), T(measures_by_the_time_that_passes),
 		T(reads_a_batch_again), T(survives_a_full_disk), T(survives_a_lock), T(takes_back_claims), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
 	};

@@ -61,7 +61,7 @@ device_set_audience(struct device *d, struct slice audience)
 void
 device_heard(struct gateway *g, const struct device *d)
 {
-	directory_touch(g->w->shm, d->entry, d->entry_generation, g->w->now_ms);
+	directory_touch(g->w->shm, d->entry, d->entry_generation, g->w->mono_ms);
 }
 
 /* Tells storage; where the device gave an id, its answer is passed on, and a refusal always. */

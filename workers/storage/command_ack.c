@@ -79,6 +79,17 @@ status_of(const struct msg_command_ack *m)
 	return m->status == ACK_EXECUTED ? COMMAND_EXECUTED : COMMAND_FAILED;
 }
 
+/* Is its time over?  The wall clock is asked only where the pending table had no room for it. */
+static bool
+is_over(struct storage *s, const struct db_command *c)
+{
+	struct pending_view v;
+
+	if (pending_find(s->shm, c->id, &v) == 1)
+		return v.deadline_mono_ms <= s->mono;
+	return c->sent_at + c->timeout_ms <= s->now;
+}
+
 /* Is this the end?  Somebody else may have decided already: what was decided is on its way here. */
 static bool
 is_decided(struct storage *s, const struct db_command *c)
@@ -113,7 +124,7 @@ on_unknown(struct storage *s, const struct db_device *d, struct db_command *c,
 
 	if (c->status == COMMAND_TIMEOUT && c->outcome == OUTCOME_NOT_SENT)
 		return ok(s, m);		/* it said so before */
-	if (c->status == COMMAND_TIMEOUT || c->sent_at + c->timeout_ms <= s->now) {
+	if (c->status == COMMAND_TIMEOUT || is_over(s, c)) {
 		if (c->status != COMMAND_TIMEOUT) {	/* the tick will find it timed out */
 			if (pending_move(s->shm, c->id, storage_device_key(s, d),
 			    PENDING_TIMEOUT) == PENDING_LOST)

@@ -84,7 +84,7 @@ check_key(struct storage *s, const struct db_device *d, const struct command_ord
 	if (o->idempotency_key.len == 0)
 		return DB_NONE;
 	hash_order(d, o, hash);
-	result = DB(s->db, idempotency_get, d->tenant_pk, o->who.user, o->idempotency_key, s->now,
+	result = DB(s->db, idempotency_get, d->tenant_pk, o->who.user, o->idempotency_key, wall_earlier_ms(s),
 	    known_id, known_hash);
 	if (result != DB_OK)
 		return result;

@@ -30,6 +30,12 @@ storage_device(struct storage *s, int64_t pk, struct slice tenant, struct slice 
 	return result;
 }
 
+int64_t
+storage_seen_at(const struct storage *s, const struct directory_view *v)
+{
+	return s->wall.mono_ahead + v->last_seen_mono_ms;
+}
+
 bool
 storage_route(const struct storage *s, const struct db_device *d, uint64_t *ref, int64_t *epoch,
     int64_t *last_seen)
@@ -38,7 +44,7 @@ storage_route(const struct storage *s, const struct db_device *d, uint64_t *ref,
 
 	if (directory_find(s->shm, storage_device_key(s, d), &v) != 1)
 		return false;
-	*last_seen = v.last_seen_ms;
+	*last_seen = storage_seen_at(s, &v);
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
 		if (v.ref[t] != REF_NONE) {
 			*ref = v.ref[t];

@@ -55,7 +55,7 @@ device_gone(struct storage *s, const struct msg_device_gone *m)
 	if (result == DB_OK) {
 		if (last_seen == 0 && directory_find(s->shm, storage_device_key(s, d), &v) == 1 &&
 		    v.ref[transport] == m->ref)
-			last_seen = v.last_seen_ms;
+			last_seen = storage_seen_at(s, &v);
 		TRY(presence_end(s, d, transport, m->epoch, m->ref, at, last_seen, m->reason));
 	} else if (result == DB_NONE) {		/* deleted meanwhile */
 		effect_release(s, audience_device_key(s->key, m->tenant, m->device), transport,
@@ -73,7 +73,7 @@ presence_stale(struct storage *s, const struct db_device *d, uint64_t ref)
 		return DB_OK;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++)
 		if (v.ref[t] == ref)
-			return presence_end(s, d, t, v.epoch[t], ref, s->now, v.last_seen_ms,
+			return presence_end(s, d, t, v.epoch[t], ref, s->now, storage_seen_at(s, &v),
 			    SLICE("connection_lost"));
 	return DB_OK;
 }
@@ -92,7 +92,7 @@ presence_revoke(struct storage *s, const struct db_device *d, const char *reason
 
 		if (v.ref[t] == REF_NONE)
 			continue;
-		TRY(presence_end(s, d, t, v.epoch[t], v.ref[t], s->now, v.last_seen_ms,
+		TRY(presence_end(s, d, t, v.epoch[t], v.ref[t], s->now, storage_seen_at(s, &v),
 		    slice_of(reason)));
 		post_to_ref(s, kick, &kick);
 	}
@@ -132,7 +132,7 @@ look_at_entry(void *arg, struct hash128 key, const struct directory_view *v)
 		l->result = DB(s->db, device_by_pk, v->device_pk, false, &s->device);
 		if (l->result == DB_OK)
 			l->result = presence_end(s, &s->device, t, v->epoch[t], v->ref[t], s->now,
-			    v->last_seen_ms, SLICE("worker_lost"));
+			    storage_seen_at(s, v), SLICE("worker_lost"));
 		else if (l->result == DB_NONE)
 			effect_release(s, key, t, v->ref[t]);
 	}

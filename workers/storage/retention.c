@@ -21,7 +21,7 @@ retention_tick(struct storage *s, bool idle)
 	if (s->mono < s->retention.next_mono)
 		return DB_OK;
 	TRY(batch_begin(s));
-	TRY(DB(s->db, retain, s->now, s->now - s->retention_ms, step, &more));
+	TRY(DB(s->db, retain, wall_earlier_ms(s), s->now - s->retention_ms, step, &more));
 	TRY(DB(s->db, telemetry_retain, s->now - s->telemetry_retention_ms, step, &more_telemetry));
 	s->retention.next_mono = s->mono + (more || more_telemetry ? 0 : EVERY_MS);
 	return DB_OK;

@@ -251,13 +251,6 @@ read_settings(struct storage *s, const struct conf *conf)
 		snprintf(s->instance, sizeof(s->instance), "belay");
 }
 
-static void
-read_clocks(struct storage *s)
-{
-	s->now = clock_now_ms();
-	s->mono = clock_mono_ms();
-}
-
 /*
  * Two runs of an instance have different keys, and so different numbers: what the store says of
  * references is believed only for the run that wrote it.
@@ -319,7 +312,7 @@ start(struct worker *w)
 	s->key = shm_hash_key(w->shm);
 	s->boot = boot_number(s->key);
 	read_settings(s, w->conf);
-	read_clocks(s);
+	wall_read(s);
 	tally_init(&s->tallies, worker_counts_since(w, s->mono));
 	s->db = db_open(w->conf->store_url, err, sizeof(err));
 	if (s->db == NULL) {
@@ -342,8 +335,10 @@ mail(struct worker *w, const struct mail *m)
 {
 	struct storage *s = storage_of(w);
 
-	if (s->batch.mail_count == 0)
-		read_clocks(s);
+	if (s->batch.mail_count == 0) {
+		wall_read(s);
+		wall_follow(s);
+	}
 	s->record.again = w->mailbox.cursor <= s->again_until;
 	if (!s->record.again && s->recent != NULL && s->batch.mail_count == 0)
 		event_forget(s);
@@ -384,9 +379,10 @@ tick(struct worker *w)
 	};
 	bool idle = mailbox_used(w->shm, w->slot) == 0;
 
-	read_clocks(s);
+	wall_read(s);
 	s->record.again = false;
 	s->record.posted_us = 0;
+	wall_follow(s);
 	if (s->batch.kept_count > 0)
 		batch_retry(s);
 	for (size_t i = 0; i < sizeof(duties) / sizeof(duties[0]); i++) {

@@ -54,6 +54,14 @@ struct storage {
 	int64_t suspect_ms;		/* silence after which a connected device is suspect */
 	int64_t now;			/* wall clock, of this batch */
 	int64_t mono;			/* monotonic, of this batch */
+	/* wall.c: how far the wall clock is ahead of the clock that nobody sets, in ms */
+	struct {
+		int64_t mono_ahead;	/* of the monotonic one; steady while nobody sets it */
+		int64_t ahead;		/* when `now` was read … */
+		int64_t followed;	/* … when the store was last moved along … */
+		int64_t began;		/* … and when this run of the instance began */
+		int64_t first_pk;	/* open commands up to here are of earlier runs */
+	} wall;
 
 	struct batch batch;
 	struct tallies tallies;
@@ -248,6 +256,8 @@ enum db_result storage_device(struct storage *s, int64_t pk, struct slice tenant
 
 /* directory */
 struct hash128 storage_device_key(const struct storage *s, const struct db_device *d);
+/* When the device was last heard, as the wall clock has it now. */
+int64_t storage_seen_at(const struct storage *s, const struct directory_view *v);
 /* Where to send to: the live transport, WebSocket first.  false: offline. */
 bool storage_route(const struct storage *s, const struct db_device *d, uint64_t *ref,
     int64_t *epoch, int64_t *last_seen);
@@ -375,6 +385,16 @@ enum db_result visitor_new(struct storage *s, const struct msg_visitor_new *m);
 
 /* resume.c */
 enum db_result resume(struct storage *s, const struct msg_resume *m);
+
+/* wall.c: the wall clock may be set while an instance runs */
+void wall_read(struct storage *s);			/* now, mono and wall.ahead */
+/* Before the mailbox is read.  newest_open_pk: of the commands that are open then. */
+enum db_result wall_start(struct storage *s, int64_t newest_open_pk);
+/* Moves along what waits when the clock was set, in a batch of its own; none may be open. */
+void wall_follow(struct storage *s);
+/* The wall clock as it would be had nobody set it in this run; the earlier one of that and `now`. */
+int64_t wall_run_ms(const struct storage *s);
+int64_t wall_earlier_ms(const struct storage *s);
 
 /* recover.c, retention.c */
 int recover(struct storage *s);				/* -1: the store failed */
