@@ -99,7 +99,7 @@ async def test_queue_time_when_the_clock_is_set_back(clocked, killed):
     id, stays = await order(daemon, queueMs=5000), await order(daemon, queueMs=HOUR_MS, params={"n": 1})
     set_by(-HOUR_MS)
     if killed:
-        kill(daemon, "storage 1")
+        await kill(daemon, "storage 1")
 
     async def expired():
         return await status_of(daemon, id) == "expired"
