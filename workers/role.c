@@ -38,7 +38,7 @@
 #define ORPHAN_MAX_S	4		/* … and then the kernel ends the process, whatever it does */
 #define SKIP_CRASHES	4		/* in a row, from where on a record is left out … */
 #define SKIP_DEATHS	2		/* … of which so many happened right at that record */
-#define CAREFUL_RECORDS	4096		/* consumed one by one after a crash */
+#define CAREFUL_RECORDS	4096		/* of what lay there after a crash so many are consumed one by one */
 
 /* A record that a full mailbox refused, as it stands in a backlog; its bytes follow. */
 struct waiting {
@@ -62,7 +62,8 @@ struct process {
 	int64_t deadline_ms;		/* of the drain */
 	int64_t orphan_ms;		/* when the master was found gone; 0: it is there */
 	unsigned terms;			/* how often it was told to leave */
-	unsigned careful;		/* records to be consumed one by one still */
+	unsigned careful;		/* records to be consumed one by one still, … */
+	uint64_t careful_until;		/* … up to this position of the mailbox */
 	bool skip;			/* the first record killed our predecessors */
 	bool want_reload, want_reopen;
 	bool done;			/* the role has finished its drain */
@@ -487,6 +488,7 @@ judge_mail(struct process *p)
 	if (p->start.crashes == 0 || here == 0)
 		return;
 	p->careful = CAREFUL_RECORDS;
+	p->careful_until = p->w.mailbox.cursor + mailbox_used(p->w.shm, p->w.slot);
 	p->skip = p->start.crashes >= SKIP_CRASHES && here >= SKIP_DEATHS;
 	log_warn("%u processes in a row crashed or hung at their mail, the last one where it is read now; it is read "
 	    "one by one", p->start.crashes);
@@ -633,7 +635,8 @@ static unsigned
 take_mail(struct process *p)
 {
 	const struct worker_role *role = p->w.role;
-	unsigned max = p->careful > 0 ? 1 : role->batch_max > 0 ? role->batch_max : BATCH_DEFAULT,
+	bool careful = p->careful > 0 && p->w.mailbox.cursor < p->careful_until;
+	unsigned max = careful ? 1 : role->batch_max > 0 ? role->batch_max : BATCH_DEFAULT,
 	    n = 0;
 	int64_t until_ms = clock_mono_ms() + BATCH_MS;
 	struct mail mail;

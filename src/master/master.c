@@ -597,7 +597,11 @@ pass_time(struct master *m, int pause)
 	int64_t mono_ms = clock_mono_ms(), passed = mono_ms - m->read_mono_ms;
 
 	m->read_mono_ms = mono_ms;
-	m->now_ms += passed < pause + LATE_MS ? passed : pause + LATE_MS;
+	if (passed > pause + LATE_MS) {
+		passed = pause + LATE_MS;
+		m->watchdog_ms = m->now_ms;	/* the service manager's clock went on */
+	}
+	m->now_ms += passed;
 }
 
 static void
