@@ -4,6 +4,7 @@ noinst_LIBRARIES += libshm.a
 libshm_a_SOURCES = \
 	shm/buckets.c shm/buckets.h \
 	shm/directory.c shm/directory.h \
+	shm/effects.c shm/effects.h \
 	shm/holdings.c shm/holdings.h \
 	shm/lock.c shm/lock.h \
 	shm/mailbox.c shm/mailbox.h \

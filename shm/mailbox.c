@@ -55,10 +55,10 @@ _Static_assert(sizeof(struct mailbox_ring) == 192, "layout");
 /*
  * In the ring, aligned to 8 bytes and never wrapped around its end:
  *
- *	 0      4      6     7     8             10           16         24
- *	+------+------+-----+-----+-------------+------------+----------+------------------+
- *	| len  | kind | from| pad | from's gen. | idly, 0, 0 | posted   | data, to 8 bytes |
- *	+------+------+-----+-----+-------------+------------+----------+------------------+
+ *	 0      4      6     7     8             10           16         24     32
+ *	+------+------+-----+-----+-------------+------------+----------+------+------------------+
+ *	| len  | kind | from| pad | from's gen. | idly, 0, 0 | posted   | tag  | data, to 8 bytes |
+ *	+------+------+-----+-----+-------------+------------+----------+------+------------------+
  *
  * Padding up to the end of the ring has pad = 1, and its whole length in len; only its first 8
  * bytes are there for sure.
@@ -72,10 +72,11 @@ struct record {
 	uint16_t idly;			/* 1: by mailbox_post_idly() */
 	uint16_t unused[2];
 	int64_t posted_mono_us;
+	uint64_t tag;
 };
 
 _Static_assert(
-    sizeof(struct record) == 24 && offsetof(struct record, from_generation) == 8, "layout");
+    sizeof(struct record) == 32 && offsetof(struct record, from_generation) == 8, "layout");
 
 static size_t
 ring_bytes(const struct shm_sizes *sizes, unsigned slot)
@@ -164,7 +165,7 @@ mailbox_died(struct shm *shm, unsigned slot, uint16_t generation)
 
 const struct segment_part_ops mailbox_part = {
 	.name = "mailboxes",
-	.version = 1,
+	.version = 2,
 	.size = mailbox_size,
 	.attach = mailbox_attach,
 	.died = mailbox_died,
@@ -215,7 +216,7 @@ mailbox_ring_sleepers(struct shm *shm)
 }
 
 static void
-copy_record(const struct shm *shm, uint8_t *at, uint16_t kind, bool idly, size_t len, int64_t now_us,
+copy_record(const struct shm *shm, uint8_t *at, uint16_t kind, bool idly, uint64_t tag, size_t len, int64_t now_us,
     const struct iovec *iov, int iovcnt)
 {
 	struct record *rec = (struct record *)at;
@@ -228,6 +229,7 @@ copy_record(const struct shm *shm, uint8_t *at, uint16_t kind, bool idly, size_t
 	rec->from = (uint8_t)shm->self_slot;
 	rec->from_generation = shm->self_generation;
 	rec->posted_mono_us = now_us;
+	rec->tag = tag;
 	at += sizeof(*rec);
 	for (i = 0; i < iovcnt; i++) {
 		if (iov[i].iov_len == 0)
@@ -248,7 +250,7 @@ put_pad(uint8_t *at, size_t len)
 
 /* Into the ring; the bell is the caller's. */
 static int
-put(struct shm *shm, unsigned to, uint16_t kind, bool idly, const struct iovec *iov, int iovcnt)
+put(struct shm *shm, unsigned to, uint16_t kind, bool idly, uint64_t tag, const struct iovec *iov, int iovcnt)
 {
 	struct mailbox_ring *ring = ring_of(shm, to);
 	struct lock_guard guard = { mailbox_repair, ring, to };
@@ -285,7 +287,7 @@ put(struct shm *shm, unsigned to, uint16_t kind, bool idly, const struct iovec *
 		put_pad(data + (tail & (size - 1)), pad);
 		tail += pad;
 	}
-	copy_record(shm, data + (tail & (size - 1)), kind, idly, len, now_us, iov,
+	copy_record(shm, data + (tail & (size - 1)), kind, idly, tag, len, now_us, iov,
 	    iovcnt);
 	SHM_TEST_POINT("mailbox: before publish");
 	/* Pairs with the reader's loads of tail: what was copied is seen with it. */
@@ -299,7 +301,16 @@ put(struct shm *shm, unsigned to, uint16_t kind, bool idly, const struct iovec *
 int
 mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
 {
-	if (put(shm, to, kind, false, iov, iovcnt) == -1)
+	if (put(shm, to, kind, false, 0, iov, iovcnt) == -1)
+		return -1;
+	ring_bell(shm, to);
+	return 0;
+}
+
+int
+mailbox_post_tagged(struct shm *shm, unsigned to, uint16_t kind, uint64_t tag, const struct iovec *iov, int iovcnt)
+{
+	if (put(shm, to, kind, false, tag, iov, iovcnt) == -1)
 		return -1;
 	ring_bell(shm, to);
 	return 0;
@@ -308,7 +319,7 @@ mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *io
 int
 mailbox_post_idly(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
 {
-	if (put(shm, to, kind, true, iov, iovcnt) == -1)
+	if (put(shm, to, kind, true, 0, iov, iovcnt) == -1)
 		return -1;
 	if (mailbox_used(shm, to) > IDLE_BYTES)
 		ring_bell(shm, to);
@@ -351,6 +362,7 @@ mailbox_next(struct mailbox_reader *r, struct mail *out)
 	out->idly = rec->idly != 0;
 	out->len = rec->len;
 	out->posted_mono_us = rec->posted_mono_us;
+	out->tag = rec->tag;
 	out->data = (const uint8_t *)(rec + 1);
 	r->cursor += sizeof(*rec) + ((rec->len + 7u) & ~7u);
 	return 1;
@@ -360,6 +372,16 @@ void
 mailbox_consume(struct mailbox_reader *r)
 {
 	shm_put(&r->shm->rings[r->slot].head, r->cursor);
+}
+
+void
+mailbox_consume_to(struct mailbox_reader *r, uint64_t end)
+{
+	if (shm_get(&r->shm->rings[r->slot].head) >= end)
+		return;
+	must(end <= shm_get(&r->shm->rings[r->slot].tail));
+	r->cursor = r->tail = end;
+	mailbox_consume(r);
 }
 
 unsigned

@@ -32,6 +32,7 @@ struct mail {
 	bool idly;			/* posted by mailbox_post_idly() */
 	uint32_t len;
 	int64_t posted_mono_us;		/* when it was posted, monotonic microseconds */
+	uint64_t tag;			/* of mailbox_post_tagged(); 0: none */
 	const uint8_t *data; /* in the ring (contiguous); valid until mailbox_consume() */
 };
 
@@ -41,6 +42,23 @@ struct mail {
  * EMSGSIZE longer than a quarter of the ring.
  */
 int mailbox_post(struct shm *shm, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt);
+/*
+ * The same with a tag, above 0, that grows from one record of this slot to the next, over all processes of the
+ * slot.  A sender that does not know whether its predecessor posted a record posts it again with the same tag;
+ * mailbox_had() of the receiver is true then.
+ */
+int mailbox_post_tagged(struct shm *shm, unsigned to, uint16_t kind, uint64_t tag, const struct iovec *iov, int iovcnt);
+/* last: of the reader, by sender; 0 at first. */
+static inline bool
+mailbox_had(const struct mail *m, uint64_t last[SHM_MAX_SLOTS])
+{
+	if (m->tag == 0 || m->from >= SHM_MAX_SLOTS)
+		return false;
+	if (m->tag <= last[m->from])
+		return true;
+	last[m->from] = m->tag;
+	return false;
+}
 /*
  * The same for what can wait: it takes half of the ring at most (else EAGAIN), and does not ring before 64 KiB
  * are in it.  A reader that wakes up by itself now and then (workers do, ten times a second) finds it.
@@ -79,6 +97,8 @@ int mailbox_sleep(struct mailbox_reader *r);
 void mailbox_wake(struct mailbox_reader *r);
 int mailbox_fd(const struct shm *shm, unsigned slot);
 
+/* Gives back all up to there, as a predecessor was about to; nothing, when that was done. */
+void mailbox_consume_to(struct mailbox_reader *r, uint64_t end);
 /* Bytes not consumed, padding included. */
 size_t mailbox_used(const struct shm *shm, unsigned slot);
 uint64_t mailbox_rings(const struct shm *shm, unsigned slot);	/* how often its bell was rung */

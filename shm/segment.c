@@ -26,6 +26,7 @@ static const struct segment_part_ops *const segment_parts[SEGMENT_PARTS] = {
 	[PART_HOLDINGS] = &holdings_part,
 	[PART_BUCKETS] = &buckets_part,
 	[PART_STATS] = &stats_part,
+	[PART_EFFECTS] = &effects_part,
 };
 
 static int

@@ -29,7 +29,7 @@
 
 enum segment_part_id {
 	PART_SLOTS, PART_MAILBOXES, PART_DIRECTORY, PART_PENDING, PART_TOPICS, PART_HOLDINGS, PART_BUCKETS,
-	PART_STATS,
+	PART_STATS, PART_EFFECTS,
 	SEGMENT_PARTS
 };
 
@@ -62,6 +62,7 @@ _Static_assert(
 
 struct slot_record;
 struct mailbox_ring;
+struct effects_area;
 
 /* Of one process, private: after fork each has its own copy. */
 struct shm {
@@ -77,6 +78,7 @@ struct shm {
 	struct slot_record *slots;
 	struct mailbox_ring *rings;
 	uint8_t *ring_data[SHM_MAX_SLOTS];
+	struct effects_area *effects[SHM_MAX_SLOTS];	/* NULL: the slot has none */
 	struct table directory, pending, topics, holdings, buckets;
 	uint32_t bucket_hand[TABLE_STRIPES];	/* where to look for idle buckets next */
 	uint64_t *stats;
@@ -93,7 +95,7 @@ struct segment_part_ops {
 };
 
 extern const struct segment_part_ops slots_part, mailbox_part, directory_part, pending_part,
-    topics_part, holdings_part, buckets_part, stats_part;
+    topics_part, holdings_part, buckets_part, stats_part, effects_part;
 
 /*
  * slots.c: is the process of (slot, generation) gone, asking the kernel too? SHM_SLOT_MASTER is

@@ -33,6 +33,7 @@ struct shm_sizes {
 	unsigned counters;		/* 64-bit counters of each stats block */
 	/* Of this slot's ring, likewise; 0 = mailbox_bytes. */
 	uint32_t mailbox_bytes_of[SHM_MAX_SLOTS];
+	uint64_t effects;		/* bit per slot: it has an area of effects (effects.h) */
 };
 
 struct shm;				/* a process's handle: base address and part offsets */

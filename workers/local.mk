@@ -4,5 +4,7 @@ libworkers_a_SOURCES = workers/role.c workers/role.h workers/roles.def
 
 include workers/gateway/local.mk
 include workers/keys/local.mk
+include workers/store/local.mk
 include workers/storage/local.mk
+include workers/reader/local.mk
 EXTRA_DIST += workers/README.md

@@ -34,7 +34,7 @@
 #define BACKLOG_PAUSE_US 2000		/* before a full mailbox is tried again */
 #define BATCH_DEFAULT	1024		/* records between two looks at everything else */
 #define BATCH_MS	100		/* … and how long they may take, but for the last one */
-#define ORPHAN_DRAIN_MS	1500		/* when the master is gone, for each rank of the drain order */
+#define ORPHAN_DRAIN_MS	1000		/* when the master is gone, for each rank of the drain order */
 #define ORPHAN_MAX_S	4		/* … and then the kernel ends the process, whatever it does */
 #define SKIP_CRASHES	4		/* in a row, from where on a record is left out … */
 #define SKIP_DEATHS	2		/* … of which so many happened right at that record */
@@ -60,6 +60,7 @@ struct process {
 	struct conf *conf_own;
 	int64_t next_tick_ms;
 	int64_t deadline_ms;		/* of the drain */
+	uint64_t last_tag[SHM_MAX_SLOTS];	/* of each sender: mailbox_had() */
 	int64_t orphan_ms;		/* when the master was found gone; 0: it is there */
 	unsigned terms;			/* how often it was told to leave */
 	unsigned careful;		/* records to be consumed one by one still, … */
@@ -85,6 +86,7 @@ process_of_const(const struct worker *w)
 
 #define ROLE(id, name, what) extern const struct worker_role ROLE_SYMBOL_##id;
 #define ROLE_SYMBOL_STORAGE storage_role
+#define ROLE_SYMBOL_READER reader_role
 #define ROLE_SYMBOL_GATEWAY gateway_role
 #define ROLE_SYMBOL_KEYS keys_role
 #include "workers/roles.def"
@@ -126,6 +128,14 @@ void
 worker_done(struct worker *w)
 {
 	process_of(w)->done = true;
+}
+
+void
+worker_soon(struct worker *w)
+{
+	static const struct timeval pause = { .tv_usec = BACKLOG_PAUSE_US };
+
+	(void)event_add(&process_of(w)->retry, &pause);
 }
 
 void
@@ -616,6 +626,8 @@ handle(struct process *p, const struct mail *mail)
 		    "crashed while they handled it", mail->kind, mail->len, mail->from);
 		worker_count(&p->w, STAT_MAIL_SKIPPED, 1);
 		p->skip = false;
+	} else if (mailbox_had(mail, p->last_tag)) {
+		worker_count(&p->w, STAT_MAIL_HAD, 1);
 	} else if (p->w.role->mail != NULL)
 		p->w.role->mail(&p->w, mail);
 }
@@ -756,6 +768,8 @@ worker_run(const struct worker_start *start)
 	}
 	if (start->role->stop != NULL)
 		start->role->stop(&p->w);
+	if (p->orphan_ms != 0 && start->role->clear_away != NULL)
+		start->role->clear_away();
 	clean_up(p);
 	return -ret;
 }

@@ -42,8 +42,21 @@ struct worker_role {
 	 * these settings.  NULL: it always can.
 	 */
 	int (*check)(const struct conf *conf, char *why, size_t len);
+	/*
+	 * Master, once, before the first process is forked: makes, for the user that the processes
+	 * run as ((unsigned)-1: the master's own), what lives as long as the instance.  What this
+	 * process remembers of it the others inherit.  1: made, and another binary would not find
+	 * it; 0: not needed; -1: a line was logged.
+	 */
+	int (*arrange)(const struct conf *conf, unsigned uid, unsigned gid);
+	/*
+	 * Removes that again.  Master, after the last process; without a master, a process of the
+	 * role at its end.
+	 */
+	void (*clear_away)(void);
 	/* Size in bytes of its mailbox ring, a power of two; 0: the default. */
 	uint32_t mailbox_bytes;
+	bool effects;			/* its slot has an area of effects: shm/effects.h */
 
 	/*
 	 * In the worker, before it gives up the rights that belayd was started with, and only where it
@@ -83,7 +96,7 @@ struct worker_role {
 
 	/*
 	 * Drain order: processes of a lower rank are drained, and gone, before those of a higher
-	 * are asked. Gateways 0, storage 1.
+	 * are asked. Gateways 0, readers and keys 1, storage 2.
 	 */
 	int drain_rank;
 	/*
@@ -200,6 +213,9 @@ void worker_clock(struct worker *w);
 
 /* In the middle of work that takes seconds: this process is not hanging. */
 void worker_alive(struct worker *w);
+
+/* One more turn of the loop, with batch_end(), in a few milliseconds. */
+void worker_soon(struct worker *w);
 
 /* Draining is finished: leave the loop after this turn. */
 void worker_done(struct worker *w);

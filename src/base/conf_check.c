@@ -172,15 +172,6 @@ has_scheme(const char *value, const char *const *schemes)
 }
 
 int
-conf_check_store_url(const char *value, char why[CONF_WHY_LEN])
-{
-	static const char *const schemes[] = { "sqlite:///", NULL };
-
-	return strcmp(value, "memory:") == 0 || has_scheme(value, schemes) ?
-	    0 : bad(why, "sqlite:///path or memory: is wanted");
-}
-
-int
 conf_check_redis_url(const char *value, char why[CONF_WHY_LEN])
 {
 	static const char *const schemes[] = { "redis://", "unix:///", NULL };

@@ -1,6 +1,5 @@
 /*
- * db.c: opens a store by its URL.  Only the storage process; owns nothing but
- * what it hands out.
+ * db.c: opens a store by its URL.  The master arranges, workers open; owns nothing but what it hands out.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -8,50 +7,120 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "db/db.h"
 #include "db/folders.h"
+#include "db/place.h"
 
-/* The path of a store that is a file; NULL: it is none. */
-static const char *
-file_of(const char *url)
+#define SCAN_CLOCK_ROWS 32	/* rows between two looks at the clock */
+
+struct db_engine {
+	const char *scheme;
+	struct db *(*open)(const char *at, unsigned flags, char *err, size_t errlen);
+	unsigned flags;
+};
+
+static const struct db_engine engines[] = {
+	{ "sqlite://", db_sqlite_open, DB_FILE },
+	{ "memory:", db_sqlite_open, DB_TEMPORARY },
+};
+
+/* *at: what the URL says behind the scheme.  NULL with a sentence: no such engine. */
+static const struct db_engine *
+engine_of(const char *url, const char **at, char *why, size_t len)
 {
-	static const char file[] = "sqlite://";
-	size_t n = sizeof(file) - 1;
+	for (size_t i = 0; i < sizeof(engines) / sizeof(engines[0]); i++) {
+		const struct db_engine *e = &engines[i];
+		size_t n = strlen(e->scheme);
 
-	return strncmp(url, file, n) == 0 && url[n] == '/' ? url + n : NULL;
+		*at = url + n;
+		if (strncmp(url, e->scheme, n) == 0 &&
+		    ((e->flags & DB_FILE) != 0 ? url[n] == '/' && url[n + 1] != '\0' : url[n] == '\0'))
+			return e;
+	}
+	snprintf(why, len, "store.url: sqlite:///path or memory: is wanted");
+	return NULL;
+}
+
+int
+db_check_url(const char *url, char *why, size_t len)
+{
+	const char *at;
+
+	return engine_of(url, &at, why, len) != NULL ? 0 : -1;
 }
 
 int
 db_make_folders(const char *url, unsigned uid, unsigned gid, char *err, size_t errlen)
 {
 	struct folders_owner owner = { uid, gid };
-	const char *path = file_of(url);
+	const char *path;
+	const struct db_engine *e = engine_of(url, &path, err, errlen);
 
-	if (path == NULL || folders_make(path, &owner) == 0)
+	if (e == NULL)
+		return -1;
+	if ((e->flags & DB_FILE) == 0 || folders_make(path, &owner) == 0)
 		return 0;
 	snprintf(err, errlen, "%s: %s", path, strerror(errno));
 	return -1;
 }
 
-struct db *
-db_open(const char *url, char *err, size_t errlen)
+int
+db_arrange(const char *url, unsigned uid, unsigned gid, char *err, size_t errlen)
 {
-	if (strcmp(url, "memory:") == 0)
-		return db_memory_open();
-	if (strcmp(url, "sqlite::memory:") == 0)
-		return db_sqlite_open(":memory:", err, errlen);
-	if (file_of(url) != NULL)
-		return db_sqlite_open(file_of(url), err, errlen);
-	snprintf(err, errlen, "store.url must be sqlite:///path or memory:");
-	return NULL;
+	const char *at;
+	const struct db_engine *e = engine_of(url, &at, err, errlen);
+
+	if (e == NULL)
+		return -1;
+	if ((e->flags & DB_TEMPORARY) == 0)
+		return 0;
+	return place_make(uid, gid, err, errlen) == -1 ? -1 : 1;
+}
+
+void
+db_clear_away(void)
+{
+	place_remove();
+}
+
+struct db *
+db_open(const char *url, unsigned flags, char *err, size_t errlen)
+{
+	const char *at;
+	const struct db_engine *e = engine_of(url, &at, err, errlen);
+
+	if (e == NULL)
+		return NULL;
+	if ((e->flags & DB_TEMPORARY) != 0 && (at = place_file()) == NULL) {
+		snprintf(err, errlen, "%s has no place", url);
+		return NULL;
+	}
+	return e->open(at, e->flags | flags, err, errlen);
+}
+
+bool
+db_scan_left(struct db_scan *scan)
+{
+	if (scan->left == 0)
+		return false;
+	scan->left--;
+	return scan->until_us == 0 || scan->left % SCAN_CLOCK_ROWS != 0 || clock_mono_us() < scan->until_us;
 }
 
 int
 db_space(const char *url, struct db_space *out)
 {
+	const struct db_engine *e;
 	struct statvfs st;
+	char why[128];
 
-	if ((out->path = file_of(url)) == NULL || statvfs(out->path, &st) == -1)
+	if ((e = engine_of(url, &out->path, why, sizeof(why))) == NULL)
+		return -1;
+	if ((e->flags & DB_TEMPORARY) != 0)
+		out->path = place_file();
+	/* One without blocks is in memory, and has no bound. */
+	if (out->path == NULL || statvfs(out->path, &st) == -1 || st.f_blocks == 0)
 		return -1;
 	/* Some of it is root's alone. */
 	out->free = (int64_t)((geteuid() == 0 ? st.f_bfree : st.f_bavail) * st.f_frsize);
@@ -82,6 +151,45 @@ db_keep(struct buf *text, struct slice **slices, size_t n)
 
 		buf_put_slice(text, *slices[i]);
 		slices[i]->p = at;
+	}
+}
+
+#define EVENT_TEXTS 7
+
+static void
+event_texts(struct db_event *e, struct slice *texts[EVENT_TEXTS])
+{
+	texts[0] = &e->device;
+	texts[1] = &e->event;
+	texts[2] = &e->actor;
+	texts[3] = &e->data_json;
+	texts[4] = &e->type;
+	texts[5] = &e->payload;
+	texts[6] = &e->user;
+}
+
+void
+db_event_copy(struct buf *text, struct db_event *e)
+{
+	struct slice *texts[EVENT_TEXTS];
+
+	event_texts(e, texts);
+	for (int i = 0; i < EVENT_TEXTS; i++)
+		buf_put_slice(text, *texts[i]);
+}
+
+void
+db_events_point(const struct buf *text, struct db_event *events, size_t n)
+{
+	struct slice *texts[EVENT_TEXTS];
+	const char *at = text->data;
+
+	for (size_t i = 0; i < n; i++) {
+		event_texts(&events[i], texts);
+		for (int k = 0; k < EVENT_TEXTS; k++) {
+			texts[k]->p = at;
+			at += texts[k]->len;
+		}
 	}
 }
 

@@ -2,8 +2,8 @@
  * db.h: the store: one small interface over engines.
  *
  * Callers see structs, 64-bit times in milliseconds and 16-byte ids, and
- * never SQL.  Only the storage process opens one, after its fork: a handle is
- * never carried across fork().
+ * never SQL.  A process opens its handle after its fork: a handle is never
+ * carried across fork().  A store has one writer and any number of readers.
  *
  * Every operation returns an enum db_result.  After DB_FAILED the transaction
  * can't be committed: the caller rolls back and refuses or keeps what it ran
@@ -39,7 +39,6 @@ struct db_device {
 	int64_t epoch_of[DB_TRANSPORTS];
 	/* reference of the holder; means nothing after the instance ended */
 	uint64_t conn[DB_TRANSPORTS];
-	uint64_t replaced;		/* the holder that the newest connection replaced */
 	int64_t since, last_seen;
 	struct slice gone_reason;
 	struct slice audience;		/* msg/audience.h */
@@ -91,12 +90,19 @@ struct db_command {
 };
 
 struct db_event {
-	int64_t seq;			/* the place; only grows */
+	int64_t seq;			/* its place among those of its tenant: 1, 2, 3 … */
 	uint8_t id[UUID_LEN];
 	int64_t tenant_pk, device_pk;
-	struct slice device;		/* read only */
+	struct slice device;		/* read only; EVENT_LISTED */
 	int64_t epoch, at;
+	int64_t received_at;		/* by the server's clock: from then on it is kept */
+	/* data_json that is all of the payload's end but its last byte is stored once */
 	struct slice event, actor, data_json;
+	/* What was published of it, type empty: nothing was kept of that; and who may see that. */
+	struct slice type, payload;
+	size_t payload_len;		/* read only, also where the payload is not read */
+	uint8_t admins;			/* enum publish_admins of msg/msg.h */
+	struct slice user;		/* not empty: it is for that user alone */
 };
 
 /* A message of telemetry. */
@@ -148,6 +154,8 @@ struct db_device_filter {
 	struct slice type, tag, q;
 	struct slice after_id;		/* in the order of ids; empty: from the first */
 	unsigned limit;
+	struct db_scan *scan;		/* NULL: no end of looking */
+	struct buf *reached;		/* with scan: its `reached` counts for nothing, and the id goes here */
 };
 
 /*
@@ -156,14 +164,19 @@ struct db_device_filter {
  */
 struct db_scan {
 	unsigned left;			/* rows that may be looked at; more than 0 */
+	int64_t until_us;		/* monotonic: no longer than this, but for one row; 0: as long as it takes */
 	int64_t reached;		/* the last one, when that was too few; else as it was */
 };
+
+/* What of an event is read: what lists show; what was published; who may see it, and how large it is. */
+enum db_event_part { EVENT_LISTED, EVENT_PUBLISHED, EVENT_HEAD };
 
 struct db_event_filter {
 	struct db_scope scope;
 	int64_t device_pk;		/* 0: all of the scope */
 	struct slice event;		/* empty: any */
 	int64_t since, until;		/* 0: open; since inclusive, until exclusive */
+	enum db_event_part part;
 	int64_t before_seq;		/* 0: from the newest, downwards */
 	int64_t after_seq;		/* with ascending: upwards from there */
 	bool ascending;
@@ -186,11 +199,13 @@ struct db_visitor_filter {
 	struct db_scan *scan;		/* NULL: no end of looking */
 };
 
-/* Before a row is looked at that comes behind `last`: false = no more. */
+/* Before a row is looked at: may it be?  The time is asked for now and then. */
+bool db_scan_left(struct db_scan *scan);
+/* The same of a row that comes behind `last`: false = no more. */
 static inline bool
 db_scan_on(struct db_scan *scan, int64_t last)
 {
-	if (scan == NULL || scan->left-- > 0)
+	if (scan == NULL || db_scan_left(scan))
 		return true;
 	scan->left = 0;
 	scan->reached = last;
@@ -210,19 +225,18 @@ typedef bool db_device_cb(void *arg, const struct db_device *device);
 typedef bool db_share_cb(void *arg, const struct db_share *share);
 typedef bool db_command_cb(void *arg, const struct db_command *command);
 typedef bool db_event_cb(void *arg, const struct db_event *event);
-typedef bool db_event_id_cb(void *arg, int64_t seq, const uint8_t id[UUID_LEN]);
 typedef bool db_sample_cb(void *arg, const struct db_sample *sample);
 typedef bool db_visitor_cb(void *arg, const struct db_visitor *visitor);
 typedef bool db_type_cb(void *arg, struct slice type, int64_t count);
 
 struct db_stats {
 	int64_t total, owned, online;
+	int64_t mqtt;			/* of those online: by MQTT and not by WebSocket */
 };
 
 struct db;
 
 struct db_ops {
-	const char *engine;
 #define OP(name, ...) enum db_result (*name)(struct db *db, ##__VA_ARGS__);
 #include "db/ops.def"
 #undef OP
@@ -237,32 +251,59 @@ struct db {
 
 #define DB(db, op, ...) ((db)->ops->op((db), ##__VA_ARGS__))
 
+/* 0, or -1 with a sentence, which never quotes the URL: it may hold a password. */
+int db_check_url(const char *url, char *why, size_t len);
 /*
- * Makes the folders that are missing on the way to the store's file, if it has one, and gives them
+ * Makes the folders that are missing on the way to the store's file, if its URL names one, and gives them
  * to that user: for a caller who may, on behalf of a process that may not.  0, or -1 with a sentence in err.
  */
 int db_make_folders(const char *url, unsigned uid, unsigned gid, char *err, size_t errlen);
 /*
- * "sqlite:///path", "sqlite::memory:" or "memory:" (see memory.c).  Creates the
- * file (mode 0600) and its folders (0750), and brings the schema up to date.  A file that another process
- * has open is waited for, 6 s, and then refused.  NULL with a sentence in err, which never holds a password.
+ * The place of a store that ends with the instance (place.h).  The master makes the place for the user of the workers
+ * ((unsigned)-1: its own) before it forks, and removes the place when they are gone.  1: made; 0: this store needs
+ * none; -1 with a sentence in err.
  */
-struct db *db_open(const char *url, char *err, size_t errlen);
+int db_arrange(const char *url, unsigned uid, unsigned gid, char *err, size_t errlen);
+void db_clear_away(void);
+
+enum {
+	DB_READER = 1,
+	/* of an engine, not for callers */
+	DB_FILE = 2,			/* the URL names a file */
+	DB_TEMPORARY = 4		/* the store lies in the instance's place and is never synced */
+};
+/*
+ * "sqlite:///path", or "memory:" after db_arrange().  The writer (no flags) creates the file (mode 0600) and its
+ * folders (0750), and brings the schema up to date.  A file that another writer has open is waited for, 6 s, and
+ * then refused.
+ *
+ * DB_READER: for operations that only read; those that write are DB_FAILED, begin() begins a snapshot.  Never
+ * migrates and never makes check-points.  The writer waits for a reader in one case alone: a writer was killed, and
+ * the reader is the first to put the file's log in order, which takes milliseconds.  A file that is not there, or
+ * whose schema is not up to date (yet), is refused at once.
+ *
+ * NULL with a sentence in err, which never holds a password.
+ */
+struct db *db_open(const char *url, unsigned flags, char *err, size_t errlen);
 void db_close(struct db **db);
-/* The disk under a store that is a file. -1: it is none, or can't be asked. */
+/* The disk, or memory, under a store's file. -1: it has no bound, or can't be asked. */
 struct db_space {
-	const char *path;		/* of the store's file; borrowed of the URL */
+	const char *path;		/* of the store's file; borrowed */
 	int64_t free, size;		/* bytes; free: for this process */
 };
 int db_space(const char *url, struct db_space *out);
 static inline const char *db_error(struct db *db) { return db->ops->error(db); }
 
-/* Engines. */
-struct db *db_sqlite_open(const char *path, char *err, size_t errlen);	/* path or ":memory:" */
-struct db *db_memory_open(void);
+/* Engines: what they open, and the flags above. */
+struct db *db_sqlite_open(const char *path, unsigned flags, char *err, size_t errlen);
 
 /* Copies what the slices show to the buffer (emptied first) and points them there. */
 void db_keep(struct buf *text, struct slice **slices, size_t n);
+
+/* Appends the event's texts to the buffer.  They can be used again once db_events_point() was called. */
+void db_event_copy(struct buf *text, struct db_event *e);
+/* Points the texts of n events to the buffer, which holds these and no others, in that order. */
+void db_events_point(const struct buf *text, struct db_event *events, size_t n);
 
 void db_device_fini(struct db_device *d);
 void db_share_fini(struct db_share *s);

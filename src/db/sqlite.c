@@ -1,11 +1,15 @@
 /*
  * sqlite.c: the SQLite engine: opening, schema, statements, transactions and
- * check-points.  Only the storage process; it owns the one connection to the
- * file, opened after the fork and never carried over one.
+ * check-points.  A process owns the one connection to the file that it opened
+ * after its fork, as the writer (storage) or as a reader.
  *
  * The file is in WAL mode with synchronous=FULL: a commit that returned
- * survives the loss of power.  Check-points are ours (sqlite_idle), not
- * SQLite's, which would make them inside a commit that somebody waits for.
+ * survives the loss of power; a temporary one is never synced.  Check-points
+ * are the writer's, when it has time (sqlite_idle), not SQLite's, which would
+ * make them inside a commit that somebody waits for.
+ *
+ * A reader opens the file for writing, with query_only: the first to come
+ * after a killed writer has to put the log in order, be it a reader.
  */
 #include <sys/stat.h>
 
@@ -30,7 +34,8 @@
 #define LOCK_AGAIN_MS	20
 #define CACHE_KIB	16384
 #define WAL_IDLE_PAGES	1000		/* 4 MB: worth a check-point when there is nothing else to do */
-#define WAL_BUSY_PAGES	8000		/* 32 MB: must be one now */
+#define WAL_BUSY_PAGES	4096		/* 16 MB: must be one now */
+#define PAGE_BYTES	4096
 
 static const char *const statement_text[STMT_COUNT] = {
 #define STMT(name, sql) [STMT_##name] = sql,
@@ -145,7 +150,7 @@ enum db_result
 sqlite_begin(struct db *db)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	enum db_result result = sqlite_run(s, sqlite_use(s, STMT_begin), NULL);
+	enum db_result result = sqlite_run(s, sqlite_use(s, s->reader ? STMT_begin_reading : STMT_begin), NULL);
 
 	if (s->impatient != (result != DB_OK)) {
 		s->impatient = result != DB_OK;
@@ -194,7 +199,7 @@ note_wal(void *arg, sqlite3 *handle, const char *name, int pages)
 	struct sqlite_db *s = arg;
 
 	(void)handle, (void)name;
-	s->wal_pages = pages;
+	s->wal_pages = s->wal_due = pages;
 	return SQLITE_OK;
 }
 
@@ -204,14 +209,21 @@ sqlite_idle(struct db *db, bool busy)
 	struct sqlite_db *s = sqlite_self(db);
 	int rc;
 
-	if (s->wal_pages < (busy ? WAL_BUSY_PAGES : WAL_IDLE_PAGES))
+	if (s->wal_due < (busy ? WAL_BUSY_PAGES : WAL_IDLE_PAGES))
 		return DB_OK;
 	rc = sqlite3_wal_checkpoint_v2(s->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	if (rc == SQLITE_BUSY)
 		return DB_OK;	/* a reader is in the way: next time */
 	if (rc != SQLITE_OK)
 		return sqlite_failed(s, "checkpoint");
-	s->wal_pages = 0;
+	s->wal_due = 0;
+	return DB_OK;
+}
+
+enum db_result
+sqlite_log_bytes(struct db *db, int64_t *bytes)
+{
+	*bytes = (int64_t)sqlite_self(db)->wal_pages * PAGE_BYTES;
 	return DB_OK;
 }
 
@@ -244,6 +256,19 @@ sqlite_meta_set(struct db *db, const char *name, int64_t value)
 	bind_text(st, 1, slice_of(name));
 	bind_i64(st, 2, value);
 	return sqlite_run(s, st, NULL);
+}
+
+enum db_result
+sqlite_meta_step(struct db *db, const char *name, int64_t to)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_meta_step);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_text(st, 1, slice_of(name));
+	bind_i64(st, 2, to);
+	return sqlite_change(s, st);
 }
 
 /* Tenants */
@@ -406,7 +431,6 @@ close_handle(struct db *db)
 }
 
 static const struct db_ops ops = {
-	.engine = "sqlite",
 #define OP(name, ...) .name = sqlite_##name,
 #include "db/ops.def"
 #undef OP
@@ -538,6 +562,11 @@ migrate(struct sqlite_db *s, char *err, size_t errlen)
 
 	if (version == -1 || version == newest_schema())
 		return version == -1 ? -1 : 0;
+	if (s->reader) {
+		snprintf(err, errlen, version == 0 ? "the database has no schema yet" :
+		    "the database has schema %d, which is not brought up to date yet", version);
+		return -1;
+	}
 	if (sqlite3_exec(s->handle, "BEGIN EXCLUSIVE", NULL, NULL, NULL) != SQLITE_OK) {
 		snprintf(err, errlen, "migration: %s", sqlite3_errmsg(s->handle));
 		return -1;
@@ -549,14 +578,30 @@ migrate(struct sqlite_db *s, char *err, size_t errlen)
 	return -1;
 }
 
+/* 0, or -1: SQLite says why. */
+static int
+set_up(struct sqlite_db *s, bool synced)
+{
+	char mode[96], setup[320];
+
+	sqlite3_extended_result_codes(s->handle, 0);
+	sqlite3_busy_timeout(s->handle, BUSY_MS);
+	if (s->reader && sqlite3_db_config(s->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) != SQLITE_OK)
+		return -1;
+	snprintf(mode, sizeof(mode), s->reader ? "PRAGMA query_only = ON" :
+	    "PRAGMA journal_mode = WAL; PRAGMA synchronous = %s", synced ? "FULL" : "OFF");
+	snprintf(setup, sizeof(setup), "%s; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -%d; "
+	    "PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF", mode, CACHE_KIB);
+	return sqlite3_exec(s->handle, setup, NULL, NULL, NULL) == SQLITE_OK ? 0 : -1;
+}
+
 struct db *
-db_sqlite_open(const char *path, char *err, size_t errlen)
+db_sqlite_open(const char *path, unsigned flags, char *err, size_t errlen)
 {
 	struct sqlite_db *s;
-	bool in_memory = strcmp(path, ":memory:") == 0;
+	bool reader = (flags & DB_READER) != 0;
 	int fd = -1;
 	char why[256];
-	char setup[256];
 
 	/*
 	 * One thread uses it; its own accounting and locks would only cost. Refused when it was
@@ -565,26 +610,17 @@ db_sqlite_open(const char *path, char *err, size_t errlen)
 	sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 
-	if (!in_memory && (fd = make_file(path)) == -1) {
+	if (!reader && (fd = make_file(path)) == -1) {
 		snprintf(err, errlen, "%s: %s", path, errno == EBUSY ?
 		    "another belayd uses it" : strerror(errno));
 		return NULL;
 	}
 	s = must_alloc(sizeof(*s));
 	s->db.ops = &ops;
+	s->reader = reader;
 	s->locked_fd = fd;
-	if (sqlite3_open_v2(path, &s->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
-	    SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
-		snprintf(err, errlen, "%s: %s", path, sqlite3_errmsg(s->handle));
-		goto fail;
-	}
-	sqlite3_extended_result_codes(s->handle, 0);
-	sqlite3_busy_timeout(s->handle, BUSY_MS);
-	snprintf(setup, sizeof(setup), "PRAGMA journal_mode = %s; PRAGMA synchronous = FULL; "
-	    "PRAGMA wal_autocheckpoint = 0; "
-	    "PRAGMA cache_size = -%d; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF",
-	    in_memory ? "MEMORY" : "WAL", CACHE_KIB);
-	if (sqlite3_exec(s->handle, setup, NULL, NULL, NULL) != SQLITE_OK) {
+	if (sqlite3_open_v2(path, &s->handle, SQLITE_OPEN_READWRITE | (reader ? 0 : SQLITE_OPEN_CREATE) |
+	    SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK || set_up(s, (flags & DB_TEMPORARY) == 0) == -1) {
 		snprintf(err, errlen, "%s: %s", path, sqlite3_errmsg(s->handle));
 		goto fail;
 	}
@@ -592,7 +628,8 @@ db_sqlite_open(const char *path, char *err, size_t errlen)
 		snprintf(err, errlen, "%s: %s", path, why);
 		goto fail;
 	}
-	sqlite3_wal_hook(s->handle, note_wal, s);
+	if (!reader)
+		sqlite3_wal_hook(s->handle, note_wal, s);
 	return &s->db;
 fail:
 	close_handle(&s->db);

@@ -26,12 +26,16 @@ struct sqlite_tenant {
 struct sqlite_db {
 	struct db db;			/* first */
 	sqlite3 *handle;
-	int locked_fd;			/* the file's, which keeps others from it; -1: in memory */
+	bool reader;
+	int locked_fd;			/* writer: the file's, which keeps other writers from it; else -1 */
 	sqlite3_stmt *stmt[STMT_COUNT];	/* NULL until first used */
 	struct buf error;		/* of the last DB_FAILED */
 	bool impatient;			/* the last transaction could not be begun */
 	int wal_pages;			/* in the log, as of the last commit */
+	int wal_due;			/* those that wait for a check-point */
+	unsigned retain_part;		/* of retention, that is at work */
 	int64_t retain_from;		/* commands up to here were looked at in this round */
+	int64_t retain_tenant;		/* events of tenants up to here were looked at in this round */
 	/* Tenants never change their number: they are remembered. */
 	struct sqlite_tenant **by_name, **by_pk;
 	uint32_t tenant_buckets, tenant_count;

@@ -4,6 +4,8 @@
 #include "base/must.h"
 #include "db/sqlite.h"
 
+#define DEVICE_ID_COLUMN	2
+
 /* Reads a row of DEVICE_HEAD or DEVICE_WHOLE; its texts are the row's own. */
 static enum db_result
 read_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_device *d)
@@ -18,22 +20,21 @@ read_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_device 
 	d->epoch_of[1] = col_i64(st, 7);
 	d->conn[0] = (uint64_t)col_i64(st, 8);
 	d->conn[1] = (uint64_t)col_i64(st, 9);
-	d->replaced = (uint64_t)col_i64(st, 10);
-	d->since = col_i64(st, 11);
-	d->last_seen = col_i64(st, 12);
-	d->gone_reason = col_slice(st, 13);
-	d->audience = col_slice(st, 14);
+	d->since = col_i64(st, 10);
+	d->last_seen = col_i64(st, 11);
+	d->gone_reason = col_slice(st, 12);
+	d->audience = col_slice(st, 13);
 	d->whole = whole;
 	if (whole) {
-		d->created_at = col_i64(st, 15);
-		d->updated_at = col_i64(st, 16);
-		d->type = col_slice(st, 17);
-		d->name = col_slice(st, 18);
-		d->state_at = col_i64(st, 19);
-		d->state_json = col_slice(st, 20);
-		d->tags_json = col_slice(st, 21);
-		d->metadata_json = col_slice(st, 22);
-		d->settings_json = col_slice(st, 23);
+		d->created_at = col_i64(st, 14);
+		d->updated_at = col_i64(st, 15);
+		d->type = col_slice(st, 16);
+		d->name = col_slice(st, 17);
+		d->state_at = col_i64(st, 18);
+		d->state_json = col_slice(st, 19);
+		d->tags_json = col_slice(st, 20);
+		d->metadata_json = col_slice(st, 21);
+		d->settings_json = col_slice(st, 22);
 	} else {
 		d->created_at = d->updated_at = d->state_at = 0;
 		d->type = d->name = d->state_json = d->tags_json = d->metadata_json =
@@ -120,22 +121,6 @@ sqlite_device_by_token(struct db *db, const uint8_t hash[SHA256_LEN], struct db_
 }
 
 enum db_result
-sqlite_device_token_is(struct db *db, int64_t pk, const uint8_t hash[SHA256_LEN])
-{
-	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, STMT_device_token_is);
-	enum db_result result;
-
-	if (st == NULL)
-		return DB_FAILED;
-	bind_i64(st, 1, pk);
-	bind_blob(st, 2, hash, SHA256_LEN);
-	result = sqlite_row(s, st);
-	sqlite3_reset(st);
-	return result;
-}
-
-enum db_result
 sqlite_device_insert(struct db *db, struct db_device *d, const uint8_t hash[SHA256_LEN])
 {
 	struct sqlite_db *s = sqlite_self(db);
@@ -172,7 +157,7 @@ sqlite_device_insert(struct db *db, struct db_device *d, const uint8_t hash[SHA2
 
 enum db_result
 sqlite_device_connected(struct db *db, int64_t pk, unsigned transport, int64_t epoch, uint64_t ref,
-    uint64_t replaced, int64_t now)
+    int64_t now)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, transport == 0 ? STMT_device_connected_ws :
@@ -184,8 +169,7 @@ sqlite_device_connected(struct db *db, int64_t pk, unsigned transport, int64_t e
 	bind_i64(st, 1, pk);
 	bind_i64(st, 2, epoch);
 	bind_i64(st, 3, (int64_t)ref);
-	bind_i64(st, 4, (int64_t)replaced);
-	bind_i64(st, 5, now);
+	bind_i64(st, 4, now);
 	return sqlite_change(s, st);
 }
 
@@ -298,8 +282,11 @@ sqlite_device_list(struct db *db, const struct db_device_filter *filter, db_devi
     void *arg)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, filter->scope.all ? STMT_device_list_all :
-	    STMT_device_list_user);
+	sqlite3_stmt *st = sqlite_use(s, filter->scope.all ? STMT_device_walk_all :
+	    STMT_device_walk_user);
+	struct db_device d = { .text = BUF_INIT };
+	unsigned shown = 0;
+	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
@@ -309,42 +296,60 @@ sqlite_device_list(struct db *db, const struct db_device_filter *filter, db_devi
 	bind_text(st, 6, filter->type);
 	bind_text(st, 7, filter->tag);
 	bind_text(st, 8, filter->q);
-	bind_i64(st, 9, filter->limit);
-	return each_device(s, st, true, cb, arg);
+	while (shown < filter->limit && sqlite_more(s, st, &result)) {
+		if (filter->scan != NULL) {
+			if (!db_scan_left(filter->scan))
+				return sqlite_enough(st);
+			buf_clear(filter->reached);
+			buf_put_slice(filter->reached, col_slice(st, DEVICE_ID_COLUMN));
+		}
+		if (col_i64(st, sqlite3_column_count(st) - 1) == 0)
+			continue;
+		result = read_device(s, st, true, &d);
+		if (result != DB_OK || !cb(arg, &d)) {
+			sqlite3_reset(st);
+			return result;
+		}
+		shown++;
+	}
+	if (shown == filter->limit)
+		return sqlite_enough(st);
+	if (filter->scan != NULL && result == DB_OK)	/* that was all */
+		buf_clear(filter->reached);
+	return result;
 }
 
 enum db_result
-sqlite_device_stats(struct db *db, const struct db_scope *scope, struct db_stats *out,
-    db_type_cb *cb, void *arg)
+sqlite_device_counts(struct db *db, int64_t tenant_pk, struct db_stats *out, db_type_cb *cb, void *arg)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, scope->all ? STMT_device_stats_all :
-	    STMT_device_stats_user);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_counts);
 	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
-	*out = (struct db_stats){ 0, 0, 0 };
-	bind_scope(st, scope);
+	*out = (struct db_stats){ 0, 0, 0, 0 };
+	bind_i64(st, 1, tenant_pk);
 	while (sqlite_more(s, st, &result)) {
 		out->total += col_i64(st, 1);
-		out->owned += col_i64(st, 2);
-		out->online += col_i64(st, 3);
-		if (!cb(arg, col_slice(st, 0), col_i64(st, 1)))
+		out->online += col_i64(st, 2);
+		out->mqtt += col_i64(st, 3);
+		if (cb != NULL && !cb(arg, col_slice(st, 0), col_i64(st, 1)))
 			return sqlite_enough(st);
 	}
 	return result;
 }
 
 enum db_result
-sqlite_device_count_mqtt(struct db *db, int64_t tenant_pk, int64_t *count)
+sqlite_device_owned(struct db *db, int64_t tenant_pk, struct slice user, int64_t *count)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, STMT_device_count_mqtt);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_owned);
 
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, tenant_pk);
+	bind_text(st, 2, user);
 	if (sqlite_row(s, st) != DB_OK)
 		return DB_FAILED;
 	*count = col_i64(st, 0);

@@ -7,71 +7,119 @@
 #define DAY_MS (24 * 3600 * INT64_C(1000))
 #define FEW_DEVICES 200		/* of a user: see the statements event_walk_many, event_next */
 
-enum db_result
-sqlite_event_insert(struct db *db, struct db_event *e)
+/* The number of an event's row. */
+#define PLACE_MAX ((INT64_C(1) << 40) - 1)
+
+static int64_t
+pk_of(int64_t tenant_pk, int64_t place)
 {
-	struct sqlite_db *s = sqlite_self(db);
+	return (tenant_pk << 40) + (place < PLACE_MAX ? place : PLACE_MAX);
+}
+
+/* Where in its payload an event's data begins that need not be stored besides; 0: it is not there. */
+static size_t
+data_at(const struct db_event *e)
+{
+	size_t at;
+
+	if (e->data_json.len == 0 || e->payload.len <= e->data_json.len + 1)
+		return 0;
+	at = e->payload.len - 1 - e->data_json.len;
+	return memcmp(e->payload.p + at, e->data_json.p, e->data_json.len) == 0 ? at : 0;
+}
+
+static enum db_result
+insert_event(struct sqlite_db *s, const struct db_event *e)
+{
 	sqlite3_stmt *st = sqlite_use(s, STMT_event_insert);
+	size_t at = data_at(e);
 
 	if (st == NULL)
 		return DB_FAILED;
-	bind_blob(st, 1, e->id, UUID_LEN);
-	bind_i64(st, 2, e->tenant_pk);
+	bind_i64(st, 1, pk_of(e->tenant_pk, e->seq));
+	bind_blob(st, 2, e->id, UUID_LEN);
 	bind_i64(st, 3, e->device_pk);
 	bind_i64(st, 4, e->epoch);
 	bind_i64(st, 5, e->at);
-	bind_text(st, 6, e->event);
-	bind_text(st, 7, e->actor);
-	bind_text(st, 8, e->data_json);
-	return sqlite_insert(s, st, &e->seq);
+	bind_i64(st, 6, e->received_at);
+	bind_text(st, 7, e->event);
+	bind_text(st, 8, e->actor);
+	bind_text(st, 9, e->type);
+	bind_i64(st, 10, e->admins);
+	bind_text(st, 11, e->user);
+	bind_i64(st, 12, (int64_t)at);
+	bind_text(st, 13, at > 0 ? SLICE_NONE : e->data_json);
+	bind_blob(st, 14, e->payload.p, e->payload.len);
+	return sqlite_run(s, st, NULL);
 }
 
 enum db_result
-sqlite_event_bounds(struct db *db, int64_t *oldest, int64_t *newest)
+sqlite_event_insert(struct db *db, struct db_event *events, unsigned n)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, STMT_event_bounds);
+	sqlite3_stmt *st = sqlite_use(s, STMT_event_raise);
+	int64_t newest;
 
-	if (st == NULL || sqlite_row(s, st) != DB_OK)
+	if (st == NULL)
 		return DB_FAILED;
-	*oldest = col_i64(st, 0);
-	*newest = col_i64(st, 1);
+	bind_i64(st, 1, events->tenant_pk);
+	bind_i64(st, 2, n);
+	if (sqlite_row(s, st) != DB_OK)
+		return DB_FAILED;
+	newest = col_i64(st, 0);
 	sqlite3_reset(st);
+	for (unsigned i = 0; i < n; i++) {
+		enum db_result result;
+
+		events[i].seq = newest - n + 1 + i;
+		if ((result = insert_event(s, &events[i])) != DB_OK)
+			return result;
+	}
 	return DB_OK;
 }
 
 enum db_result
-sqlite_event_newest(struct db *db, unsigned limit, db_event_id_cb *cb, void *arg)
+sqlite_event_places(struct db *db, int64_t tenant_pk, int64_t *newest, int64_t *removed)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, STMT_event_newest);
+	sqlite3_stmt *st = sqlite_use(s, STMT_event_places);
 	enum db_result result;
-	uint8_t id[UUID_LEN];
 
 	if (st == NULL)
 		return DB_FAILED;
-	bind_i64(st, 1, limit);
-	while (sqlite_more(s, st, &result)) {
-		col_id(st, 1, id);
-		if (!cb(arg, col_i64(st, 0), id))
-			return sqlite_enough(st);
+	bind_i64(st, 1, tenant_pk);
+	*newest = *removed = 0;
+	if ((result = sqlite_row(s, st)) == DB_OK) {
+		*newest = col_i64(st, 0);
+		*removed = col_i64(st, 1);
+		sqlite3_reset(st);
 	}
-	return result;
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
 static void
 read_event(sqlite3_stmt *st, struct db_event *e)
 {
-	e->seq = col_i64(st, 0);
+	size_t at = (size_t)col_i64(st, 11);
+
+	e->tenant_pk = col_i64(st, 0) >> 40;
+	e->seq = col_i64(st, 0) & PLACE_MAX;
 	col_id(st, 1, e->id);
-	e->tenant_pk = col_i64(st, 2);
-	e->device_pk = col_i64(st, 3);
-	e->epoch = col_i64(st, 4);
-	e->at = col_i64(st, 5);
+	e->device_pk = col_i64(st, 2);
+	e->epoch = col_i64(st, 3);
+	e->at = col_i64(st, 4);
+	e->received_at = col_i64(st, 5);
 	e->event = col_slice(st, 6);
 	e->actor = col_slice(st, 7);
-	e->data_json = col_slice(st, 8);
-	e->device = col_slice(st, 9);
+	e->type = col_slice(st, 8);
+	e->admins = (uint8_t)col_i64(st, 9);
+	e->user = col_slice(st, 10);
+	e->data_json = col_slice(st, 12);
+	e->payload = col_slice(st, 13);
+	e->payload_len = (size_t)col_i64(st, 14);
+	e->device = col_slice(st, 15);
+	if (at > 0 && at < e->payload.len)
+		e->data_json = (struct slice){ e->payload.p + at, e->payload.len - 1 - at };
 }
 
 struct listing {
@@ -82,10 +130,11 @@ struct listing {
 	unsigned shown;
 };
 
+/* The place behind which the list begins. */
 static int64_t
 begins(const struct db_event_filter *f)
 {
-	return f->ascending ? f->after_seq : f->before_seq != 0 ? f->before_seq : INT64_MAX;
+	return f->ascending ? f->after_seq : f->before_seq != 0 ? f->before_seq : PLACE_MAX;
 }
 
 /* The event that the statement stands on; false ends the list. */
@@ -117,18 +166,19 @@ list_walk(struct listing *l, enum sqlite_statement which, int64_t device_pk)
 		bind_i64(st, 1, device_pk);
 	else
 		bind_scope(st, &l->f->scope);
-	bind_i64(st, 4, last);
+	bind_i64(st, 4, device_pk != 0 ? last : pk_of(l->f->scope.tenant_pk, last));
+	bind_i64(st, 5, l->f->part);
 	while (sqlite_more(l->s, st, &result)) {
-		if (!db_scan_on(l->f->scan, last) || !show(l, st, col_i64(st, 10) != 0))
+		if (!db_scan_on(l->f->scan, last) || !show(l, st, col_i64(st, 16) != 0))
 			return sqlite_enough(st);
-		last = col_i64(st, 0);
+		last = col_i64(st, 0) & PLACE_MAX;
 	}
 	return result;
 }
 
-/* One device's events: the place of the next one, 0 at the end, and whether it is to be shown. */
+/* One device's events: the next one's row, 0 at the end, and whether it is to be shown. */
 struct line {
-	int64_t device_pk, seq;
+	int64_t device_pk, event_pk;
 	bool passes;
 };
 
@@ -142,12 +192,12 @@ next_of(struct listing *l, struct line *line, int64_t from)
 		return DB_FAILED;
 	bind_i64(st, 1, line->device_pk);
 	bind_i64(st, 2, from);
-	line->seq = 0;
+	line->event_pk = 0;
 	result = sqlite_row(l->s, st);
 	if (result == DB_OK) {
 		struct db_event e = { .event = col_slice(st, 1), .at = col_i64(st, 2) };
 
-		line->seq = col_i64(st, 0);
+		line->event_pk = col_i64(st, 0);
 		line->passes = db_event_passes(l->f, &e);
 		sqlite3_reset(st);
 	}
@@ -161,22 +211,23 @@ first_of(const struct listing *l, struct line *line, size_t n)
 	struct line *best = NULL;
 
 	for (size_t i = 0; i < n; i++)
-		if (line[i].seq != 0 && (best == NULL || (l->f->ascending ? line[i].seq < best->seq :
-		    line[i].seq > best->seq)))
+		if (line[i].event_pk != 0 && (best == NULL || (l->f->ascending ? line[i].event_pk < best->event_pk :
+		    line[i].event_pk > best->event_pk)))
 			best = &line[i];
 	return best;
 }
 
 /* *more = false ends the list. */
 static enum db_result
-show_one(struct listing *l, int64_t seq, bool *more)
+show_one(struct listing *l, int64_t event_pk, bool *more)
 {
-	sqlite3_stmt *st = sqlite_use(l->s, STMT_event_by_seq);
+	sqlite3_stmt *st = sqlite_use(l->s, STMT_event_by_pk);
 	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
-	bind_i64(st, 1, seq);
+	bind_i64(st, 1, event_pk);
+	bind_i64(st, 5, l->f->part);
 	if ((result = sqlite_row(l->s, st)) == DB_OK) {
 		*more = show(l, st, true);
 		sqlite3_reset(st);
@@ -188,15 +239,15 @@ show_one(struct listing *l, int64_t seq, bool *more)
 static enum db_result
 merge(struct listing *l, struct line *line, size_t n)
 {
-	int64_t last = begins(l->f);
+	int64_t last = pk_of(l->f->scope.tenant_pk, begins(l->f));
 	struct line *at;
 	bool more = true;
 
 	for (size_t i = 0; i < n; i++)
 		if (next_of(l, &line[i], last) == DB_FAILED)
 			return DB_FAILED;
-	while (more && (at = first_of(l, line, n)) != NULL && db_scan_on(l->f->scan, last)) {
-		last = at->seq;
+	while (more && (at = first_of(l, line, n)) != NULL && db_scan_on(l->f->scan, last & PLACE_MAX)) {
+		last = at->event_pk;
 		if (at->passes && show_one(l, last, &more) == DB_FAILED)
 			return DB_FAILED;
 		if (more && next_of(l, at, last) == DB_FAILED)
@@ -439,6 +490,71 @@ trim(struct sqlite_db *s, enum sqlite_statement which, int64_t before, unsigned 
 	return result;
 }
 
+/* Those of one tenant, at most limit of them, from the oldest on: *gone. */
+static enum db_result
+trim_tenant(struct sqlite_db *s, int64_t tenant_pk, int64_t before, unsigned limit, unsigned *gone)
+{
+	sqlite3_stmt *st = sqlite_use(s, STMT_retain_event_window);
+	enum db_result result;
+	int64_t last;
+	int changes;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, tenant_pk);
+	bind_i64(st, 2, before);
+	bind_i64(st, 3, limit);
+	if (sqlite_row(s, st) != DB_OK)
+		return DB_FAILED;
+	last = col_i64(st, 0);
+	sqlite3_reset(st);
+	if ((st = sqlite_use(s, STMT_retain_events)) == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, tenant_pk);
+	bind_i64(st, 2, last);
+	if ((result = sqlite_run(s, st, &changes)) != DB_OK)
+		return result;
+	*gone = (unsigned)changes;
+	if ((st = sqlite_use(s, STMT_retain_event_seq)) == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, tenant_pk);
+	bind_i64(st, 2, last);
+	return sqlite_run(s, st, NULL);
+}
+
+/* Tenant by tenant: at most limit rows go, and at most as many tenants are looked at. */
+static enum db_result
+trim_events(struct sqlite_db *s, int64_t before, unsigned limit, bool *more)
+{
+	for (unsigned left = limit, looks = limit; left > 0 && looks > 0; looks--) {
+		sqlite3_stmt *st = sqlite_use(s, STMT_retain_tenant);
+		enum db_result result;
+		int64_t tenant_pk;
+		unsigned gone = 0;
+		bool old;
+
+		if (st == NULL)
+			return DB_FAILED;
+		bind_i64(st, 1, s->retain_tenant);
+		if ((result = sqlite_row(s, st)) == DB_NONE) {
+			s->retain_tenant = 0;
+			return DB_OK;
+		}
+		if (result != DB_OK)
+			return DB_FAILED;
+		tenant_pk = col_i64(st, 0);
+		old = sqlite3_column_type(st, 1) != SQLITE_NULL && col_i64(st, 1) < before;
+		sqlite3_reset(st);
+		if (old && trim_tenant(s, tenant_pk, before, left, &gone) != DB_OK)
+			return DB_FAILED;
+		if (gone < left)	/* else there may be more of this tenant's */
+			s->retain_tenant = tenant_pk;
+		left -= gone;
+	}
+	*more = true;
+	return DB_OK;
+}
+
 /*
  * Commands in windows of limit rows: open ones among them stay, so that the window must move on by
  * number.
@@ -480,19 +596,30 @@ trim_commands(struct sqlite_db *s, int64_t keep_after, unsigned limit, bool *mor
 	return DB_OK;
 }
 
+/* One part after the other: each goes round by itself, and all of them are at their end at one time only so. */
 enum db_result
 sqlite_retain(struct db *db, int64_t now, int64_t keep_after, unsigned limit, bool *more)
 {
 	struct sqlite_db *s = sqlite_self(db);
+	const struct {
+		enum sqlite_statement which;
+		int64_t before;
+	} plain[] = {
+		{ STMT_retain_stale, now - DAY_MS }, { STMT_retain_visitors, keep_after },
+		{ STMT_retain_idempotency, now }, { STMT_retain_tickets, now }, { STMT_retain_devices, keep_after }
+	};
+	unsigned parts = 2 + sizeof(plain) / sizeof(plain[0]);
 
-	*more = false;
-	if (trim(s, STMT_retain_events, keep_after, limit, more) == DB_FAILED ||
-	    trim(s, STMT_retain_stale, now - DAY_MS, limit, more) == DB_FAILED ||
-	    trim_commands(s, keep_after, limit, more) == DB_FAILED ||
-	    trim(s, STMT_retain_visitors, keep_after, limit, more) == DB_FAILED ||
-	    trim(s, STMT_retain_idempotency, now, limit, more) == DB_FAILED ||
-	    trim(s, STMT_retain_tickets, now, limit, more) == DB_FAILED ||
-	    trim(s, STMT_retain_devices, keep_after, limit, more) == DB_FAILED)
-		return DB_FAILED;
+	for (*more = false; s->retain_part < parts; s->retain_part++) {
+		unsigned part = s->retain_part;
+
+		if ((part == 0 ? trim_events(s, keep_after, limit, more) :
+		    part == 1 ? trim_commands(s, keep_after, limit, more) :
+		    trim(s, plain[part - 2].which, plain[part - 2].before, limit, more)) == DB_FAILED)
+			return DB_FAILED;
+		if (*more)
+			return DB_OK;
+	}
+	s->retain_part = 0;
 	return DB_OK;
 }

@@ -60,6 +60,7 @@ struct master {
 	int status;			/* to exit with */
 	bool want_reload, want_upgrade;
 	bool upgrading;			/* DRAIN: for another binary, not for good */
+	bool perishable;		/* a role keeps what another binary would not find */
 	struct upgrade given;		/* by the binary before this one */
 	pid_t trial;			/* the process that tries another binary; 0: none */
 	int trial_fd;			/* where it says what is wrong */
@@ -267,22 +268,14 @@ begin_drain(struct master *m, int status)
 
 /* --- another binary */
 
-/* One that lives in a process would be lost. */
-static bool
-has_lasting_store(const struct conf *conf)
-{
-	return strcmp(conf->store_url, "memory:") != 0 &&
-	    strcmp(conf->store_url, "sqlite::memory:") != 0;
-}
-
 static void
 try_upgrade(struct master *m)
 {
 	m->want_upgrade = false;
 	if (m->trial != 0)
 		return;
-	if (!has_lasting_store(m->conf)) {
-		log_error("the binary is not replaced: the store is in memory and would be lost");
+	if (m->perishable) {
+		log_error("the binary is not replaced: the store ends with this instance and would be lost");
 		return;
 	}
 	if ((m->trial = upgrade_try(&m->trial_fd)) == -1) {
@@ -643,6 +636,9 @@ make_shared_memory(struct master *m)
 
 	for (unsigned i = 0; i < c->count; i++)
 		sizes.mailbox_bytes_of[i] = c->child[i].role->mailbox_bytes;
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->child[i].role->effects)
+			sizes.effects |= (uint64_t)1 << i;
 	digest_random(c->secret, sizeof(c->secret));
 	if ((c->shm = shm_create(&sizes)) == NULL) {
 		log_error("shared memory: %s", strerror(errno));
@@ -653,6 +649,15 @@ make_shared_memory(struct master *m)
 		return -1;
 	}
 	return 0;
+}
+
+static int
+arrange(struct master *m)
+{
+	int made = setup_arrange(m->conf, m->children.uid, m->children.gid);
+
+	m->perishable = made == 1;
+	return made == -1 ? -1 : 0;
 }
 
 /*
@@ -738,6 +743,7 @@ clean_up(struct master *m, bool started)
 {
 	struct children *c = &m->children;
 
+	setup_clear_away();
 	listeners_close(&c->listeners);
 	if (started)
 		listeners_unlink(m->conf);
@@ -770,7 +776,8 @@ master_run(const struct conf_sources *sources, struct conf *conf, bool foregroun
 	upgrade_receive(&m.given);
 	prepared = prepare(&m, foreground) == 0;
 	upgrade_fini(&m.given);
-	if (prepared && detach(&m, foreground) == 0 && make_shared_memory(&m) == 0) {
+	if (prepared && detach(&m, foreground) == 0 && make_shared_memory(&m) == 0 &&
+	    arrange(&m) == 0) {
 		title_set("master");
 		if (!next_rank(&m, &m.rank, false))
 			m.rank = 0;

@@ -37,6 +37,32 @@ setup_check_roles(const struct conf *conf, void (*report)(void *arg, const char 
 }
 
 int
+setup_arrange(const struct conf *conf, unsigned uid, unsigned gid)
+{
+	int made = 0;
+
+	for (unsigned id = 0; id < ROLE_ID_COUNT && made != -1; id++) {
+		const struct worker_role *role = worker_role_by_id((enum worker_role_id)id);
+		int one = role->arrange != NULL ? role->arrange(conf, uid, gid) : 0;
+
+		if (one != 0)
+			made = one;
+	}
+	return made;
+}
+
+void
+setup_clear_away(void)
+{
+	for (unsigned id = 0; id < ROLE_ID_COUNT; id++) {
+		const struct worker_role *role = worker_role_by_id((enum worker_role_id)id);
+
+		if (role->clear_away != NULL)
+			role->clear_away();
+	}
+}
+
+int
 setup_signals(void)
 {
 	struct sigaction standard = { .sa_handler = SIG_DFL }, ignore = { .sa_handler = SIG_IGN };

@@ -17,6 +17,13 @@ unsigned setup_check_roles(const struct conf *conf, void (*report)(void *arg, co
     void *arg);
 
 /*
+ * What roles have the master make for as long as the instance lives (worker_role.arrange()), and its end.  1: another
+ * binary would not find it; 0; -1: a line was logged.
+ */
+int setup_arrange(const struct conf *conf, unsigned uid, unsigned gid);
+void setup_clear_away(void);
+
+/*
  * Signals, those of worker_signals() and SIGUSR2, are blocked from here on and have their default
  * dispositions, whatever the parent ignored.  The descriptor to read them from, or -1 with errno.
  */

@@ -12,6 +12,7 @@
 #include "auth/identity.h"
 #include "base/clock.h"
 #include "base/must.h"
+#include "db/db.h"
 #include "http/route.h"
 #include "msg/audience.h"
 #include "unit/storage_world.h"
@@ -71,6 +72,7 @@ main(int argc, char **argv)
 	unsigned commands = argc > 2 ? (unsigned)atoi(argv[2]) : 20000;
 	unsigned batch = argc > 3 ? (unsigned)atoi(argv[3]) : 64;
 	unsigned devices = argc > 4 ? (unsigned)atoi(argv[4]) : 1000;
+	char err[256];
 	struct world t;
 	double cpu, feed = 0, before;
 	int64_t wall;
@@ -78,6 +80,7 @@ main(int argc, char **argv)
 	struct hash128 topic;
 
 	must(devices <= 20000 && batch > 0);
+	must(db_arrange(url, (unsigned)-1, (unsigned)-1, err, sizeof(err)) != -1);
 	world_open(&t, url, false);
 	t.keep_posted = false;
 	world_start(&t);
@@ -139,6 +142,7 @@ main(int argc, char **argv)
 	    "%.0f commands/s by the clock, %llu records posted\n", url, commands, batch, devices, (cpu - feed) / commands,
 	    feed / commands, commands * 1e6 / (double)wall, (unsigned long long)t.posted_total);
 	world_close(&t);
+	db_clear_away();
 	free(ids);
 	return 0;
 }

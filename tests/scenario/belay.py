@@ -149,6 +149,7 @@ class Belayd:
             "server.workers": workers,
             "server.instance": "belay-test",
             "server.drain_time": "3s",
+            "limits.requests_per_user": 0,	# tests of a file share a user and a belayd, and ask as fast as they are answered
             "store.url": store or f"sqlite://{self.folder}/belay.db",
             "auth.jwt_secret": SECRET,
             **(settings or {}),

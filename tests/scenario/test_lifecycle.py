@@ -959,7 +959,7 @@ async def test_another_binary_that_is_none(make, tmp_path):
 
 
 async def test_another_binary_and_a_store_in_memory(make):
-    """What a process holds would be gone: it stays."""
+    """The store ends with the instance and would be gone: the binary stays."""
     daemon = make(store="memory:").start()
     await daemon.register("kept")
     before = daemon.workers()

@@ -151,7 +151,6 @@ static const struct sample samples[] = {
 	{ NULL, conf_check_proxy_or_none, "http://proxy:3128", "proxy:3128" },
 	{ NULL, conf_check_redis_url, "redis://h:1/0", "h:1" },
 	{ NULL, conf_check_service_key, "n:*:" HASH, "n:*:zz" },
-	{ NULL, conf_check_store_url, "memory:", "postgres://h" },
 	{ NULL, conf_check_tenant_or_none, "t1", "t 1" },
 	{ NULL, conf_check_topic, "b/c", "b/#" },
 	{ NULL, conf_check_user, "root", "no-such-user-here" },

@@ -1,7 +1,7 @@
-# Unit tests: the store's operations, of every engine; and that the engines answer alike.
+# Unit tests: the store's operations; the place of a store that ends with the instance; and that readers answer as the writer does.
 DB_TESTS = \
 	tests/unit/db \
-	tests/unit/db_memory \
+	tests/unit/db_place \
 	tests/unit/db_same
 check_PROGRAMS += $(DB_TESTS)
 TESTS += $(DB_TESTS)
@@ -12,9 +12,9 @@ tests_unit_db_SOURCES = tests/unit/db.c
 tests_unit_db_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_db_LDADD = $(DB_TEST_LIBS)
 
-tests_unit_db_memory_SOURCES = tests/unit/db_memory.c
-tests_unit_db_memory_CPPFLAGS = $(UNIT_CPPFLAGS)
-tests_unit_db_memory_LDADD = $(DB_TEST_LIBS)
+tests_unit_db_place_SOURCES = tests/unit/db_place.c
+tests_unit_db_place_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_db_place_LDADD = $(DB_TEST_LIBS)
 
 tests_unit_db_same_SOURCES = tests/unit/db_same.c
 tests_unit_db_same_CPPFLAGS = $(UNIT_CPPFLAGS)

@@ -249,6 +249,10 @@ count_none(const struct conf *conf)
 	return 0;
 }
 
+const struct worker_role reader_role = {
+	.id = ROLE_ID_READER, .count = count_none
+};
+
 const struct worker_role keys_role = {
 	.id = ROLE_ID_KEYS, .count = count_none
 };

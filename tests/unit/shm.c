@@ -134,7 +134,7 @@ parts_lie_behind_each_other(void **state)
 		assert_int_equal(part[i].offset % SEGMENT_PAGE, 0);
 		assert_int_equal(part[i].offset,
 		    i == 0 ? SEGMENT_PAGE : part[i - 1].offset + part[i - 1].len);
-		assert_int_equal(part[i].version, 1);
+		assert_true(part[i].version >= 1);
 	}
 	assert_int_equal(part[SEGMENT_PARTS - 1].offset + part[SEGMENT_PARTS - 1].len,
 	    shm->segment->len);
@@ -282,7 +282,7 @@ a_full_ring_is_told(void **state)
 				break;
 		}
 		assert_int_equal(errno, EAGAIN);
-		assert_true(posted >= RING / 128 - 1);
+		assert_true(posted >= RING / 136 - 1);
 		assert_true(mailbox_used(shm, 0) <= RING);
 		for (got = 0; mailbox_next(&r, &mail); got++) {
 			memset(data, (int)(round + got), sizeof(data));
@@ -323,12 +323,12 @@ what_can_wait_takes_half_and_wakes_nobody(void **state)
 		assert_int_equal(mailbox_sleep(&r), 1);
 		for (n = 0; mailbox_rings(shm, 0) == (unsigned)round; n++)
 			assert_int_equal(mailbox_post_idly(shm, 0, 1, &iov, 1), 0);
-		assert_true(n == 65536 / 1024 + 1);
+		assert_true(n == 65536 / 1032 + 1);
 		mailbox_wake(&r);
 		for (; mailbox_post_idly(shm, 0, 1, &iov, 1) == 0; n++)
 			;
 		assert_int_equal(errno, EAGAIN);
-		assert_true(n >= BIG_RING / 2048 - 1 && mailbox_used(shm, 0) <= BIG_RING / 2);
+		assert_true(n >= BIG_RING / 2064 - 1 && mailbox_used(shm, 0) <= BIG_RING / 2);
 		assert_int_equal(post(shm, 0, 2, data, sizeof(data)), 0);
 		for (; mailbox_next(&r, &mail) == 1; n--)
 			assert_true(mail.idly == (mail.kind == 1));

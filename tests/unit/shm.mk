@@ -6,7 +6,7 @@ tests_shm_libshm_test_a_CPPFLAGS = $(AM_CPPFLAGS) -DSHM_TEST
 
 SHM_TEST_LIBS = tests/shm/libshm_test.a libbase.a $(CRYPTO_LIBS)
 SHM_TESTS = tests/shm/points tests/shm/mailbox tests/shm/tables tests/shm/pending \
-	tests/shm/limits tests/shm/threads
+	tests/shm/limits tests/shm/outbox tests/shm/threads
 
 check_PROGRAMS += tests/unit/shm $(SHM_TESTS)
 TESTS += tests/unit/shm $(SHM_TESTS)
@@ -30,6 +30,10 @@ tests_shm_tables_LDADD = $(SHM_TEST_LIBS)
 tests_shm_pending_SOURCES = tests/shm/pending.c
 tests_shm_pending_CPPFLAGS = $(AM_CPPFLAGS) -DSHM_TEST
 tests_shm_pending_LDADD = $(SHM_TEST_LIBS) -lpthread
+
+tests_shm_outbox_SOURCES = tests/shm/outbox.c
+tests_shm_outbox_CPPFLAGS = $(AM_CPPFLAGS) -DSHM_TEST
+tests_shm_outbox_LDADD = $(SHM_TEST_LIBS)
 
 tests_shm_limits_SOURCES = tests/shm/limits.c
 tests_shm_limits_CPPFLAGS = $(AM_CPPFLAGS) -DSHM_TEST

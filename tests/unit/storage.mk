@@ -24,3 +24,18 @@ CLEANFILES += tests/bench/store_bench
 tests_bench_store_bench_SOURCES = tests/bench/store_bench.c tests/unit/storage_world.c tests/unit/storage_world.h
 tests_bench_store_bench_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)/tests -I$(top_srcdir)/tests/unit
 tests_bench_store_bench_LDADD = libworkers.a $(LAYER_LIBS) $(EXTERNAL_LIBS)
+
+# The same, killed after each step: with the test points of the batch and of shared memory built in.
+check_PROGRAMS += tests/unit/storage_steps
+TESTS += tests/unit/storage_steps
+tests_unit_storage_steps_SOURCES = tests/unit/storage_steps.c tests/unit/storage_world.c tests/unit/storage_world.h \
+	workers/storage/batch.c workers/storage/effect.c
+tests_unit_storage_steps_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS) -DSTORAGE_TEST -DSHM_TEST
+tests_unit_storage_steps_LDADD = tests/shm/libshm_test.a $(STORAGE_TEST_LIBS)
+
+# What a command costs in rows, index entries and bytes of log.
+check_PROGRAMS += tests/unit/storage_cost
+TESTS += tests/unit/storage_cost
+tests_unit_storage_cost_SOURCES = tests/unit/storage_cost.c tests/unit/storage_world.c tests/unit/storage_world.h
+tests_unit_storage_cost_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
+tests_unit_storage_cost_LDADD = $(STORAGE_TEST_LIBS)

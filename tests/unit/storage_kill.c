@@ -138,6 +138,8 @@ read_answers(void)
 	struct mail mail;
 
 	while (mailbox_next(&world.inbox[GATEWAY_SLOT], &mail) == 1) {
+		if (mailbox_had(&mail, world.tags[GATEWAY_SLOT]))
+			continue;
 		if (mail.kind == MSG_publish) {
 			struct msg_publish m;
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <event2/event.h>
+
 #include "base/clock.h"
 #include "base/must.h"
 #include "base/stats_names.h"
@@ -20,8 +22,32 @@ worker_post(struct worker *w, unsigned to, uint16_t kind, const struct iovec *io
 	return 0;
 }
 
+int
+worker_post_now(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
+{
+	return mailbox_post(w->shm, to, kind, iov, iovcnt);
+}
+
+int
+worker_post_idly(struct worker *w, unsigned to, uint16_t kind, const struct iovec *iov, int iovcnt)
+{
+	return mailbox_post_idly(w->shm, to, kind, iov, iovcnt);
+}
+
+int
+worker_slot_of(const struct worker *w, enum worker_role_id role, unsigned nth)
+{
+	return slot_find(w->shm, role, nth);
+}
+
 void
 worker_alive(struct worker *w)
+{
+	(void)w;
+}
+
+void
+worker_soon(struct worker *w)
 {
 	(void)w;
 }
@@ -43,8 +69,8 @@ void
 world_open(struct world *t, const char *url, bool members_view)
 {
 	struct shm_sizes sizes = {
-		.slots = 3, .devices = 20000, .commands = 20000, .topics = 1000, .limits = 16,
-		.mailbox_bytes = 8u << 20, .counters = STAT_CELLS
+		.slots = 4, .devices = 20000, .commands = 20000, .topics = 1000, .limits = 16,
+		.mailbox_bytes = 8u << 20, .counters = STAT_CELLS, .effects = 1u << STORAGE_SLOT
 	};
 
 	memset(t, 0, sizeof(*t));
@@ -60,8 +86,11 @@ world_open(struct world *t, const char *url, bool members_view)
 	t->conf->store_event_retention_ms = INT64_C(90) * 24 * 3600 * 1000;
 	t->conf->store_telemetry_retention_ms = INT64_C(24) * 3600 * 1000;
 	t->conf->limits_heartbeat_ms = 30000;
-	for (unsigned slot = 0; slot < 3; slot++) {
-		slot_take(t->shm, slot, slot == 0 ? ROLE_ID_STORAGE : ROLE_ID_GATEWAY, slot == 0 ? 0 : slot - 1);
+	for (unsigned slot = 0; slot < 4; slot++) {
+		bool gateway = slot != STORAGE_SLOT && slot != READER_SLOT;
+
+		slot_take(t->shm, slot, gateway ? ROLE_ID_GATEWAY : slot == STORAGE_SLOT ? ROLE_ID_STORAGE : ROLE_ID_READER,
+		    gateway ? slot - 1 : 0);
 		slot_set_pid(t->shm, slot, getpid());
 		slot_set_state(t->shm, slot, SLOT_READY);
 	}
@@ -74,6 +103,10 @@ world_open(struct world *t, const char *url, bool members_view)
 void
 world_close(struct world *t)
 {
+	if (t->reader.data != NULL)
+		reader_role.stop(&t->reader);
+	if (t->reader.base != NULL)
+		event_base_free(t->reader.base);
 	if (t->w.data != NULL)
 		world_stop(t);
 	world_forget(t);
@@ -119,6 +152,39 @@ world_kill(struct world *t)
 	shm_set_self(t->shm, STORAGE_SLOT);
 }
 
+static void
+start_reader(struct world *t)
+{
+	struct slot_view v;
+
+	slot_get(t->shm, READER_SLOT, &v);
+	t->reader = (struct worker){
+		.role = &reader_role, .slot = READER_SLOT, .generation = v.generation, .shm = t->shm, .conf = t->conf,
+		.base = event_base_new(), .stats = stats_block(t->shm, READER_SLOT)
+	};
+	mailbox_reader_init(&t->reader.mailbox, t->shm, READER_SLOT);
+	must(reader_role.start(&t->reader) == 0);
+}
+
+void
+world_read_record(struct world *t, uint16_t kind)
+{
+	struct iovec iov = { t->record.data, t->record.len };
+	struct mail mail;
+
+	if (t->reader.data == NULL)
+		start_reader(t);
+	must(mailbox_post(t->shm, READER_SLOT, kind, &iov, 1) == 0);
+	while (mailbox_next(&t->reader.mailbox, &mail) == 1)
+		reader_role.mail(&t->reader, &mail);
+	mailbox_consume(&t->reader.mailbox);
+	do {
+		(void)event_base_loop(t->reader.base, EVLOOP_NONBLOCK);
+		reader_role.batch_end(&t->reader);
+	} while (t->reader.stats[STAT_READS_WAITING] > 0);
+	world_collect(t);
+}
+
 void
 world_post_record(struct world *t, uint16_t kind)
 {
@@ -127,36 +193,22 @@ world_post_record(struct world *t, uint16_t kind)
 	must(mailbox_post(t->shm, STORAGE_SLOT, kind, &iov, 1) == 0);
 }
 
-static void
-read_all(struct world *t)
-{
-	struct mail mail;
-	unsigned n = 0;
-
-	t->w.now_ms = clock_now_ms();
-	t->w.mono_ms = clock_mono_ms();
-	while (mailbox_next(&t->w.mailbox, &mail) == 1) {
-		storage_role.mail(&t->w, &mail);
-		if (++n % storage_role.batch_max == 0) {
-			storage_role.batch_end(&t->w);
-			mailbox_consume(&t->w.mailbox);
-		}
-	}
-	storage_role.batch_end(&t->w);
-}
-
+/* As role.c does, until nothing comes any more. */
 void
 world_run(struct world *t)
 {
-	read_all(t);
-	mailbox_consume(&t->w.mailbox);
-	world_collect(t);
-}
+	struct mail mail;
+	unsigned n;
 
-void
-world_run_unconsumed(struct world *t)
-{
-	read_all(t);
+	do {
+		t->w.now_ms = clock_now_ms();
+		t->w.mono_ms = clock_mono_ms();
+		for (n = 0; n < storage_role.batch_max && mailbox_next(&t->w.mailbox, &mail) == 1; n++)
+			if (!mailbox_had(&mail, t->own_tags))
+				storage_role.mail(&t->w, &mail);
+		storage_role.batch_end(&t->w);
+		mailbox_consume(&t->w.mailbox);
+	} while (n > 0);
 	world_collect(t);
 }
 
@@ -176,6 +228,8 @@ world_collect(struct world *t)
 		while (mailbox_next(&t->inbox[slot], &mail) == 1) {
 			struct posted *p;
 
+			if (mailbox_had(&mail, t->tags[slot]))
+				continue;
 			t->posted_total++;
 			if (!t->keep_posted)
 				continue;

@@ -1,6 +1,6 @@
 /*
- * storage_world.h: a storage process without processes, for tests and benches: its role's functions over real shared memory, one
- * or more gateways that are only mailboxes, and a store of its own.
+ * storage_world.h: a storage process and a reader without processes, for tests and benches: their roles' functions over real
+ * shared memory, one or more gateways that are only mailboxes, and a store of its own.
  */
 #ifndef BELAY_TESTS_STORAGE_WORLD_H
 #define BELAY_TESTS_STORAGE_WORLD_H
@@ -17,6 +17,7 @@
 
 #define STORAGE_SLOT	0
 #define GATEWAY_SLOT	1	/* and GATEWAY_SLOT + 1 */
+#define READER_SLOT	3
 
 /* One record that storage posted. */
 struct posted {
@@ -29,7 +30,9 @@ struct world {
 	struct shm *shm;
 	struct conf *conf;
 	struct worker w;
+	struct worker reader;		/* started with the first world_read() */
 	struct mailbox_reader inbox[3];	/* of the gateways, by slot */
+	uint64_t tags[3][SHM_MAX_SLOTS], own_tags[SHM_MAX_SLOTS];	/* mailbox_had() of the gateways, and of storage */
 	struct posted *posted;		/* taken out of the gateways' mailboxes, in order for each slot */
 	size_t posted_count, posted_cap;
 	uint64_t requests;
@@ -38,7 +41,7 @@ struct world {
 	struct buf record;
 };
 
-extern const struct worker_role storage_role;
+extern const struct worker_role storage_role, reader_role;
 
 /* url: as store.url.  The instance is made; storage is not started yet. */
 void world_open(struct world *t, const char *url, bool members_view);
@@ -51,9 +54,12 @@ void world_kill(struct world *t);	/* … dies: nothing is consumed; its handle o
 void world_post_record(struct world *t, uint16_t kind);
 #define world_post(t, name, m) \
 	(buf_clear(&(t)->record), msg_pack_##name(&(t)->record, (m)), world_post_record((t), MSG_##name))
-/* Storage reads all its mail: as one batch, committed and consumed unless consume is false. Then the posts are collected. */
+/* Posts a packed record to the reader, which runs until nothing waits; the posts are collected. */
+void world_read_record(struct world *t, uint16_t kind);
+#define world_read(t, name, m) \
+	(buf_clear(&(t)->record), msg_pack_##name(&(t)->record, (m)), world_read_record((t), MSG_##name))
+/* Storage reads all its mail, in batches, and what it posts to itself. Then the posts are collected. */
 void world_run(struct world *t);
-void world_run_unconsumed(struct world *t);
 void world_tick(struct world *t);
 void world_collect(struct world *t);
 void world_forget(struct world *t);	/* what was posted so far */

@@ -285,9 +285,8 @@ api_look_at_command(struct gateway *g, struct conn *c)
 	struct http *h = c->http;
 	struct ask *a = ask_new(g, c, ASK_COMMAND_LOOK, SLICE_NONE);
 	char id[UUID_TEXT_LEN + 1];
-	struct msg_rest m = {
-		.request = a->request, .ref = conn_ref(g, c), .asked_ms = g->w->mono_ms,
-		.route = ROUTE_command_get, .role = (uint8_t)h->who.role,
+	struct msg_read m = {
+		.ref = conn_ref(g, c), .route = ROUTE_command_get, .role = (uint8_t)h->who.role,
 		.tenant = slice_of(h->who.any_tenant ? h->tenant : h->who.tenant),
 		.user = slice_of(h->who.user)
 	};
@@ -295,10 +294,7 @@ api_look_at_command(struct gateway *g, struct conn *c)
 	uuid_format(h->command, id);
 	m.target = slice_of(id);
 	h->look = a->request;
-	if (gateway_tell_storage(g, rest, &m) == -1) {
-		h->look = 0;
-		ask_free(g, a);
-	}
+	reads_ask(g, a, read, &m, true);
 }
 
 static void
@@ -348,6 +344,42 @@ params_ok(const struct route_match *match)
 	return true;
 }
 
+static bool
+is_read(enum http_route route)
+{
+	switch (route) {
+#define READ(name) case ROUTE_##name:
+#include "reader/reads.def"
+#undef READ
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* What a reader answers. */
+static void
+on_read(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+	struct msg_read m = {
+		.ref = conn_ref(g, c), .route = (uint32_t)h->match.route, .role = (uint8_t)h->who.role,
+		.user = slice_of(h->who.user), .query = buf_slice(&h->query)
+	};
+
+	if (!params_ok(&h->match)) {
+		http_respond_error(g, c, ERROR_not_found, NULL, NULL);
+		return;
+	}
+	if (!request_tenant(g, c, &m.tenant))
+		return;
+	if (h->match.params_n > 0)
+		m.target = h->match.param[0];
+	if (h->match.route == ROUTE_telemetry)	/* one or an array of them: each is checked there */
+		m.body_json = buf_slice(&h->body);
+	reads_ask(g, ask_new(g, c, ASK_REST, SLICE_NONE), read, &m, false);
+}
+
 /* What storage answers alone. */
 static void
 on_rest(struct gateway *g, struct conn *c)
@@ -375,8 +407,6 @@ on_rest(struct gateway *g, struct conn *c)
 		}
 		m.body_json = buf_slice(&h->body);
 	}
-	if (h->match.route == ROUTE_telemetry)	/* one or an array of them: storage checks each */
-		m.body_json = buf_slice(&h->body);
 	if (!request_tenant(g, c, &m.tenant))
 		return;
 	if (h->match.params_n > 0)
@@ -512,7 +542,10 @@ api_request(struct gateway *g, struct conn *c)
 		on_ws_stats(g, c);
 		break;
 	default:
-		on_rest(g, c);
+		if (is_read(c->http->match.route))
+			on_read(g, c);
+		else
+			on_rest(g, c);
 		break;
 	}
 }
@@ -578,16 +611,23 @@ answer_failed(struct gateway *g, struct ask *a, enum error_code code)
 {
 	struct conn *c = asker(g, a);
 
-	if (c == NULL || a->kind == ASK_COMMAND_LOOK)
+	reads_free(g, &a->read);
+	if (c == NULL)
 		;
+	else if (a->kind == ASK_COMMAND_LOOK)
+		c->http->look = c->http->look == a->request ? 0 : c->http->look;
 	else if (a->kind == ASK_PROBE)
 		answer_probe(g, c, a, "the store does not answer");
 	else if (a->kind == ASK_GATHER)
 		users_answer(g, c, a);		/* of those that answered */
+	else if (is_http(a) && code == ERROR_too_many)
+		http_respond_retry(g, c, code, READS_RETRY_MS);
 	else if (is_http(a))
 		http_respond_error(g, c, code, NULL, NULL);
 	else if (a->kind == ASK_WELCOME || a->kind == ASK_TICKET_TAKE || a->kind == ASK_RESUME)
 		conn_close(g, c, WS_CLOSE_OVERLOADED);
+	else if (code == ERROR_too_many)
+		session_error_later(g, c, ask_re(a), code, READS_RETRY_MS);
 	else
 		session_error(g, c, ask_re(a), code, NULL, NULL);
 	ask_free(g, a);
@@ -702,6 +742,7 @@ answer_reply(struct gateway *g, const struct msg_store_reply *m)
 		answer_unasked(g, m);
 	if (a == NULL)
 		return;
+	reads_free(g, &a->read);	/* it is not asked any more, whatever ends with the answer */
 	c = asker(g, a);
 	if (c == NULL)
 		;

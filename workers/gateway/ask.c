@@ -9,6 +9,7 @@
 #include "gateway/ask.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
+#include "gateway/reads.h"
 #include "gateway/users.h"
 
 #define BUCKETS_MIN 256u
@@ -118,6 +119,7 @@ ask_free(struct gateway *g, struct ask *a)
 	else
 		t->newest = a->older;
 	t->count--;
+	reads_free(g, &a->read);
 	gather_free(&a->gather);
 	free(a);
 }

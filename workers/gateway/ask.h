@@ -51,6 +51,7 @@ struct ask {
 	int64_t until_ms;
 	uint8_t kind;			/* enum ask_kind */
 	struct gather *gather;		/* owned; ASK_GATHER */
+	struct read *read;		/* owned; NULL: no reader is asked */
 	uint8_t extra;			/* the kind's own */
 	uint16_t re_len;		/* 0xffff: none */
 	char re[];

@@ -257,6 +257,8 @@ conn_drop(struct gateway *g, struct conn *c)
 	c->doomed = true;
 	session_end(g, c, "connection_lost");
 	http_end(g, c);
+	if (c->reads)
+		reads_conn_gone(g, c);
 	fd = conn_fd(c);
 	wheel_clear(&g->wheel, &g->conns, c);
 	output_discard(g, c);

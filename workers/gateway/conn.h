@@ -74,7 +74,7 @@ struct conn {
 	uint8_t phase, kind;
 	bool sees_all : 1, heard : 1, pinged : 1, warned : 1, deflate : 1, writing : 1,
 	    drop_when_sent : 1, doomed : 1, reconnect_told : 1, any_tenant : 1, closed_by_peer : 1,
-	    paused : 1;
+	    paused : 1, reads : 1;	/* reads: a reader was asked for it */
 	uint8_t role;			/* enum role */
 	uint8_t deflate_bits;
 	bool admin : 1;			/* came by server.admin_listen */

@@ -213,7 +213,7 @@ dashboard_unsubscribed(struct gateway *g, struct conn *c, struct slice re, struc
 }
 
 /*
- * Whether devices may be viewed is storage's to say, and takes a while.  A change that needs no right
+ * Whether devices may be viewed is a reader's to say, and takes a while.  A change that needs no right
  * goes the same way all the same: changes take effect in the order in which they were asked for.
  */
 static void
@@ -226,7 +226,7 @@ ask_to_change(struct gateway *g, struct conn *c, enum ask_kind kind, bool check,
 		.devices_json = devices_json
 	};
 
-	SESSION_ASK(g, c, kind, subscribe, &m);
+	SESSION_READ(g, c, kind, subscribe, &m);
 }
 
 static void

@@ -211,3 +211,21 @@ deliver_everywhere(struct gateway *g, const struct msg_publish *m)
 			gateway_count(g, TELEMETRY_LOST, 1);
 	}
 }
+
+void
+deliver_gap(struct gateway *g, const struct msg_gap *m)
+{
+	for (uint32_t i = 0; conn_at(&g->conns, i) != NULL; i++) {
+		struct conn *c = conn_at(&g->conns, i);
+
+		if (c->phase != CONN_OPEN || c->kind != CONN_USER || c->doomed)
+			continue;
+		buf_clear(&g->payload);
+		buf_puts(&g->payload, "{\"dropped\":");
+		buf_put_u64(&g->payload, m->dropped);
+		buf_puts(&g->payload, ",\"since\":");
+		buf_put_json_time(&g->payload, m->since);
+		buf_putc(&g->payload, '}');
+		conn_send(g, c, "gap", SLICE_NONE, buf_slice(&g->payload), SLICE_NONE);
+	}
+}

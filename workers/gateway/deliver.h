@@ -15,5 +15,7 @@ void deliver_here(struct gateway *g, const struct msg_publish *m);
  * mailbox is full (counted): for telemetry.
  */
 void deliver_everywhere(struct gateway *g, const struct msg_publish *m);
+/* Publications were dropped before they came here: all dashboards are told. */
+void deliver_gap(struct gateway *g, const struct msg_gap *m);
 
 #endif

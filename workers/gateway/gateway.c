@@ -128,6 +128,7 @@ gateway_start(struct worker *w)
 	 * not taken for ours.
 	 */
 	ask_init(&g->asks, (uint64_t)w->generation << 48);
+	reads_init(g);
 	follow_init(&g->follows);
 	party_init(&g->parties);
 	peer_load(g);
@@ -174,6 +175,13 @@ gateway_mail(struct worker *w, const struct mail *mail)
 
 		UNPACK(publish, mail, &m);
 		deliver_here(g, &m);
+		break;
+	}
+	case MSG_gap: {
+		struct msg_gap m;
+
+		UNPACK(gap, mail, &m);
+		deliver_gap(g, &m);
 		break;
 	}
 	case MSG_store_reply: {
@@ -288,6 +296,7 @@ gateway_tick(struct worker *w)
 
 	wheel_turn(&g->wheel, &g->conns, (uint32_t)(w->mono_ms / 1000), fire, g);
 	ask_tick(g);
+	reads_tick(g);
 	keysets_tick(g);
 	tenant_sweep(g);
 	accept_tick(g);
@@ -341,6 +350,7 @@ gateway_stop(struct worker *w)
 	peer_fini(g);
 	limits_fini(g);
 	output_pool_fini(&g->outputs);
+	reads_fini(g);
 	ask_fini(&g->asks);
 	follow_fini(&g->follows);
 	party_fini(&g->parties);

@@ -21,6 +21,7 @@
 #include "gateway/keysets.h"
 #include "gateway/output.h"
 #include "gateway/party.h"
+#include "gateway/reads.h"
 #include "gateway/tls_conn.h"
 #include "gateway/wheel.h"
 #include "http/forwarded.h"
@@ -45,6 +46,7 @@ struct gateway {
 	struct output_pool outputs;
 	struct wheel wheel;
 	struct ask_table asks;
+	struct reads reads;
 	struct follow_table follows;
 	struct party_table parties;
 	struct listener *listeners;	/* accept.c */

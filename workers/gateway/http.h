@@ -50,7 +50,8 @@ struct http {
 	/* After the upgrade, until the session is open. */
 	char device[ID_DEVICE_MAX + 1];	/* as the client names itself; may be empty */
 	char tenant[ID_TENANT_MAX + 1];	/* ?tenantId= */
-	char resume[HTTP_RESUME_MAX + 1];	/* ?resume=; empty: not asked for */
+	bool resumes;				/* ?resume= was there … */
+	char resume[HTTP_RESUME_MAX + 1];	/* … and named this */
 	bool charger;
 	bool auth_named;		/* ?auth=message: the first message had an id … */
 	struct buf auth_id;		/* … which is answered */

@@ -17,7 +17,7 @@ libworkers_a_SOURCES += \
 	workers/gateway/limits.c workers/gateway/limits.h \
 	workers/gateway/output.c workers/gateway/output.h \
 	workers/gateway/party.c workers/gateway/party.h \
-	workers/gateway/peer.c workers/gateway/peer.h \
+	workers/gateway/reads.c workers/gateway/reads.h workers/gateway/peer.c workers/gateway/peer.h \
 	workers/gateway/session.c workers/gateway/session.h \
 	workers/gateway/traffic.c workers/gateway/traffic.h \
 	workers/gateway/ticket.c workers/gateway/ticket.h \

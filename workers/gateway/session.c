@@ -229,7 +229,7 @@ session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 	gateway_count(g, WS_USERS, 1);
 	traffic_count(g, c->user->tenant, TRAFFIC_ACCEPTED);
 	greet_user(g, c, who->role_name[0] != '\0' ? who->role_name : role_text(who->role));
-	if (c->http->resume[0] != '\0')
+	if (c->http->resumes)
 		ask_to_resume(g, c);
 	else
 		start_user(g, c);
@@ -415,6 +415,17 @@ session_error(struct gateway *g, struct conn *c, struct slice re, enum error_cod
 
 	traffic_count_error(g, c, code);
 	envelope_fault_set(&fault, code, field, message != NULL ? "%s" : NULL, message);
+	send_fault(g, c, re, &fault);
+}
+
+void
+session_error_later(struct gateway *g, struct conn *c, struct slice re, enum error_code code, int64_t retry_after_ms)
+{
+	struct envelope_fault fault;
+
+	traffic_count_error(g, c, code);
+	envelope_fault_set(&fault, code, NULL, NULL);
+	fault.retry_after_ms = retry_after_ms;
 	send_fault(g, c, re, &fault);
 }
 

@@ -41,6 +41,10 @@ void session_end(struct gateway *g, struct conn *c, const char *reason);
 void session_error(struct gateway *g, struct conn *c, struct slice re, enum error_code code,
     const char *field, const char *message);
 
+/* The same with retryAfterMs. */
+void session_error_later(struct gateway *g, struct conn *c, struct slice re, enum error_code code,
+    int64_t retry_after_ms);
+
 /* Its role, or what plain members may view, may have changed: it is given what it may hear from now on, and no more. */
 void session_rights_changed(struct gateway *g, struct conn *c);
 /* Answers the message in hand with the server's time: pong, heartbeat_ack. */
@@ -55,6 +59,10 @@ void session_answer_at(struct gateway *g, struct conn *c, const char *type);
 	if (gateway_tell_storage((g), name, (m)) == -1) \
 		answer_failed((g), ask_, ERROR_unavailable); \
 } while (0)
+
+/* The same of a reader. */
+#define SESSION_READ(g, c, kind, name, m) \
+	reads_ask((g), ask_new((g), (c), (kind), (g)->envelope.id), name, (m), false)
 
 /* {"type":"auth"} on an open connection: a new token in place.  A device token is asked about first … */
 void session_refresh(struct gateway *g, struct conn *c, struct slice re, struct slice token);

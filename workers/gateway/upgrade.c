@@ -103,6 +103,7 @@ read_names(struct gateway *g, struct http *h, const struct http_head *head)
 	read_name(g, head, "device", h->device, sizeof(h->device));
 	read_name(g, head, "tenantId", h->tenant, sizeof(h->tenant));
 	read_name(g, head, "resume", h->resume, sizeof(h->resume));
+	h->resumes = uri_query_count(head->query, "resume") > 0;
 	h->charger = uri_query_count(head->query, "charger") > 0;
 }
 

@@ -2,14 +2,21 @@
  * batch.c: group commit.  Only the storage process; it owns the one open
  * transaction and what is to follow it.
  *
- *	1. records are read; each runs inside the transaction (begun at the first write)
- *	2. commit
- *	3. the effects, in the order in which they were noted
- *	4. (role.c) the records are given back to the mailbox
+ *	1. records are read; each runs inside the transaction, whose first write is the batch's number;
+ *	   what must follow (effects) is written to shared memory as it is noted
+ *	2. what happened gets its places, and the effects their cursors
+ *	3. the record of the batch is put: its number, its effects, the end of its mail
+ *	4. commit
+ *	5. the effects, in the order in which they were noted
+ *	6. the mail is consumed
+ *	7. the record is cleared
  *
- * Killed before 2 the batch did not happen; between 2 and 4 a successor reads
- * the same records again, finds what they did, and tells it again.  When 2
- * fails, requests are refused and what may not be lost is kept and retried.
+ * Killed before 4, the batch did not happen: the successor clears the record and
+ * reads the mail again.  Killed after 4, it has happened, which the store's
+ * number says: the successor does 5, 6 and 7 with the record of its predecessor.
+ * Records that were posted already are posted again under the same tags, and
+ * left out by their receivers.  When 4 fails, requests are refused, and what may
+ * not be lost is kept, in shared memory, and tried again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,10 +24,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "shm/effects.h"
 #include "storage/storage.h"
 
-#define KEPT_MAX	(64u << 20)	/* bytes of records kept while the store fails */
+#define LARGE_BYTES	(EFFECTS_BYTES / 4)	/* no record alone has more than the rest */
 #define LOG_EVERY_MS	10000
+
+static const char commits_name[] = "batch";
 
 static void *
 grow(void *v, size_t count, size_t *cap, size_t size)
@@ -31,6 +41,7 @@ grow(void *v, size_t count, size_t *cap, size_t size)
 	return must_realloc(v, *cap * size);
 }
 
+/* The number is the first write, and conditional: when it is not the one before, the store is not ours. */
 enum db_result
 batch_begin(struct storage *s)
 {
@@ -38,142 +49,51 @@ batch_begin(struct storage *s)
 
 	if (s->batch.begun)
 		return DB_OK;
-	result = DB(s->db, begin);
-	s->batch.begun = result == DB_OK;
-	return result;
+	if (DB(s->desk.db, begin) != DB_OK)
+		return DB_FAILED;
+	s->batch.begun = true;
+	result = DB(s->desk.db, meta_step, commits_name, s->batch.commits + 1);
+	if (result == DB_NONE)
+		log_error("another process writes to the store");
+	return result == DB_OK ? DB_OK : DB_FAILED;
 }
 
-/* Effects */
-
-static struct effect *
-effect_new(struct storage *s, enum effect_kind kind)
+/* Steps 5 to 7, of our own record or a predecessor's. */
+static void
+carry_out(struct storage *s, const struct effects_record *r)
 {
-	struct batch *b = &s->batch;
-	struct effect *e;
-
-	b->effects = grow(b->effects, b->effect_count, &b->effect_cap, sizeof(*b->effects));
-	e = &b->effects[b->effect_count++];
-	e->kind = kind;
-	return e;
-}
-
-void
-effect_post(struct storage *s, unsigned slot, uint16_t record, struct slice bytes)
-{
-	struct effect *e;
-
-	if (slot >= shm_sizes(s->shm)->slots)
-		return;
-	must(bytes.len <= UINT32_MAX && s->batch.bytes.len <= UINT32_MAX - bytes.len);
-	e = effect_new(s, EFFECT_POST);
-	e->slot = (uint8_t)slot;
-	e->record = record;
-	e->offset = (uint32_t)s->batch.bytes.len;
-	e->len = (uint32_t)bytes.len;
-	buf_put_slice(&s->batch.bytes, bytes);
-}
-
-void
-effect_pending_add(struct storage *s, const uint8_t id[16], struct hash128 device,
-    int64_t deadline_mono, enum pending_state state)
-{
-	struct effect *e = effect_new(s, EFFECT_PENDING_ADD);
-
-	memcpy(e->id, id, sizeof(e->id));
-	e->device = device;
-	e->deadline = deadline_mono;
-	e->state = (uint8_t)state;
-}
-
-void
-effect_pending_remove(struct storage *s, const uint8_t id[16])
-{
-	struct effect *e = effect_new(s, EFFECT_PENDING_REMOVE);
-
-	memcpy(e->id, id, sizeof(e->id));
-}
-
-void
-effect_release(struct storage *s, struct hash128 device, unsigned transport, uint64_t ref)
-{
-	struct effect *e = effect_new(s, EFFECT_RELEASE);
-
-	e->device = device;
-	e->state = (uint8_t)transport;
-	e->ref = ref;
-}
-
-void
-effect_sample(struct storage *s, const struct slice *parts, unsigned n)
-{
-	struct effect *e = effect_new(s, EFFECT_SAMPLE);
-	struct buf *bytes = &s->batch.bytes;
-
-	must(bytes->len <= UINT32_MAX);
-	e->offset = (uint32_t)bytes->len;
-	for (unsigned i = 0; i < n; i++) {
-		must(parts[i].len <= UINT32_MAX - bytes->len);
-		buf_put_slice(bytes, parts[i]);
-	}
-	e->len = (uint32_t)(bytes->len - e->offset);
-}
-
-void
-effect_tally(struct storage *s, int64_t tenant_pk, unsigned what, int64_t n)
-{
-	struct effect *e = effect_new(s, EFFECT_TALLY);
-
-	e->record = (uint16_t)what;
-	e->tenant_pk = tenant_pk;
-	e->count = n;
+	effect_carry_out(s, r->number, r->len);
+	effects_keep(s->desk.shm, r->kept_head, r->kept_tail);
+	STORAGE_POINT("batch: kept");
+	mailbox_consume_to(&s->desk.w->mailbox, r->mail_end);
+	STORAGE_POINT("batch: consumed");
+	effects_clear(s->desk.shm);
+	STORAGE_POINT("batch: cleared");
 }
 
 static void
-carry_out(struct storage *s)
+empty(struct buf *b)
 {
-	struct batch *b = &s->batch;
+	buf_clear(b);
+	if (b->cap > 4u << 20)
+		buf_fini(b);
+}
 
-	for (size_t i = 0; i < b->effect_count; i++) {
-		const struct effect *e = &b->effects[i];
-		struct iovec iov;
-
-		switch ((enum effect_kind)e->kind) {
-		case EFFECT_POST:
-			iov.iov_base = b->bytes.data + e->offset;
-			iov.iov_len = e->len;
-			if (worker_post(s->w, e->slot, e->record, &iov, 1) == -1)
-				log_error("a %s for slot %u is lost: too much waits for that "
-				    "process", msg_kind_name(e->record), e->slot);
-			break;
-		case EFFECT_PENDING_ADD:
-			if (pending_add(s->shm, e->id, e->device, e->deadline,
-			    (enum pending_state)e->state) == -1)
-				command_no_room(s);
-			break;
-		case EFFECT_PENDING_REMOVE:
-			pending_remove(s->shm, e->id);
-			break;
-		case EFFECT_RELEASE:
-			directory_release(s->shm, e->device, e->state, e->ref, NULL);
-			break;
-		case EFFECT_SAMPLE:
-			sample_take(s, slice_bytes(b->bytes.data + e->offset, e->len));
-			break;
-		case EFFECT_TALLY:
-			tally_add(&s->tallies, e->tenant_pk, (enum tally_count)e->record, e->count, s->mono);
-			break;
-		}
-	}
+static void
+forget_effects(struct batch *b)
+{
+	b->effects_len = 0;
+	b->last = NULL;
+	b->event_count = b->claim_count = 0;
+	empty(&b->event_texts);
 }
 
 static void
 forget(struct batch *b)
 {
 	b->begun = b->failed = false;
-	b->mail_count = b->effect_count = b->claim_count = 0;
-	buf_clear(&b->bytes);
-	if (b->bytes.cap > 4u << 20)
-		buf_fini(&b->bytes);
+	b->mail_count = 0;
+	forget_effects(b);
 }
 
 /* Failures */
@@ -186,7 +106,7 @@ note_failure(struct storage *s)
 		return;
 	s->failing = true;
 	s->failed_logged_mono = clock_mono_ms();
-	log_error("store failed: %s", db_error(s->db));
+	log_error("store failed: %s", db_error(s->desk.db));
 }
 
 static void
@@ -200,39 +120,114 @@ note_success(struct storage *s)
 static void
 roll_back(struct storage *s)
 {
-	struct batch *b = &s->batch;
-
 	note_failure(s);
-	if (b->begun)
-		(void)DB(s->db, rollback);
-	b->begun = false;
-	while (b->claim_count > 0) {
-		const struct claim *c = &b->claims[--b->claim_count];
-		uint64_t nobody;
-		struct directory_view view;
-
-		directory_release(s->shm, c->device, c->transport, c->ref, NULL);
-		if (c->old_ref != REF_NONE)
-			directory_claim(s->shm, c->device, c->device_pk, c->transport, c->old_ref,
-			    c->old_epoch, s->now, &nobody, &view);
-	}
-	b->effect_count = 0;
-	buf_clear(&b->bytes);
+	if (s->batch.begun)
+		(void)DB(s->desk.db, rollback);
+	s->batch.begun = false;
+	forget_effects(&s->batch);
 }
 
-static void
-keep(struct storage *s, const struct mail *mail)
+/* The transaction's number is the last one in the store; anything else that is said of it may be wrong. */
+static bool
+is_committed(struct storage *s, int64_t number)
+{
+	int64_t last;
+
+	return DB(s->desk.db, meta_get, commits_name, &last) == DB_OK && last == number;
+}
+
+static enum db_result
+commit(struct storage *s)
+{
+	struct batch *b = &s->batch;
+	int64_t began = clock_mono_us();
+
+	if (!b->begun)
+		return DB_OK;
+	if (DB(s->desk.db, commit) != DB_OK) {
+		(void)DB(s->desk.db, rollback);
+		b->begun = false;
+		if (!is_committed(s, b->commits + 1))
+			return DB_FAILED;
+	}
+	worker_observe(s->desk.w, STAT_COMMIT_US, (uint64_t)(clock_mono_us() - began));
+	b->begun = false;
+	b->commits++;
+	storage_count(s, STORE_COMMITS, 1);
+	note_success(s);
+	return DB_OK;
+}
+
+/* Steps 2 to 7; r says where mail and kept mail go.  false: the transaction did not happen, and no record stands. */
+static bool
+finish(struct storage *s, struct effects_record *r)
 {
 	struct batch *b = &s->batch;
 
-	if (b->kept.len + sizeof(*mail) + mail->len > KEPT_MAX) {
+	if (event_place(s) != DB_OK || b->failed)
+		return false;
+	effect_cursors(s);
+	r->commit = b->begun ? b->commits + 1 : 0;
+	r->len = b->effects_len;
+	r->number = effects_put(s->desk.shm, r);
+	STORAGE_POINT("batch: before commit");
+	if (commit(s) != DB_OK) {
+		effects_clear(s->desk.shm);
+		return false;
+	}
+	STORAGE_POINT("batch: committed");
+	carry_out(s, r);
+	return true;
+}
+
+/* A record that nothing is taken from: mail and kept mail as they are. */
+static struct effects_record
+record_of(struct storage *s)
+{
+	struct effects_record r = { .mail_end = 0 };
+
+	effects_kept_range(s->desk.shm, &r.kept_head, &r.kept_tail);
+	return r;
+}
+
+/* Kept mail: what may not be lost and could not be stored, in order. */
+struct kept {
+	uint32_t len;
+	uint16_t kind;
+	uint8_t from;
+	uint8_t unused;
+	int64_t posted_mono_us;
+};
+
+static size_t
+kept_size(size_t len)
+{
+	return sizeof(struct kept) + ((len + 7) & ~(size_t)7);
+}
+
+static void
+keep(struct storage *s, const struct mail *mail, uint64_t *tail)
+{
+	uint8_t *at = effects_kept(s->desk.shm) + *tail;
+	struct kept k = { mail->len, mail->kind, mail->from, 0, mail->posted_mono_us };
+
+	if (kept_size(mail->len) > EFFECTS_KEPT_BYTES - *tail) {
 		log_error("a %s is lost: the store has failed for too long",
 		    msg_kind_name(mail->kind));
 		return;
 	}
-	buf_put(&b->kept, mail, sizeof(*mail));
-	buf_put(&b->kept, mail->data, mail->len);
-	b->kept_count++;
+	memcpy(at, &k, sizeof(k));
+	memcpy(at + sizeof(k), mail->data, mail->len);
+	*tail += kept_size(mail->len);
+}
+
+bool
+batch_has_kept(struct storage *s)
+{
+	uint64_t head, tail;
+
+	effects_kept_range(s->desk.shm, &head, &tail);
+	return head < tail;
 }
 
 /* What was rolled back: requests are refused, the rest waits. */
@@ -240,49 +235,43 @@ static void
 refuse_or_keep(struct storage *s)
 {
 	struct batch *b = &s->batch;
+	struct effects_record r = record_of(s);
 
+	b->failed = false;
+	r.mail_end = b->mail_count > 0 ? s->desk.w->mailbox.cursor : 0;
+	if (r.kept_head == r.kept_tail)
+		r.kept_head = r.kept_tail = 0;
 	for (size_t i = 0; i < b->mail_count; i++)
 		if (!storage_refuse(s, &b->mails[i]))
-			keep(s, &b->mails[i]);
-	carry_out(s);
-}
-
-static enum db_result
-commit(struct storage *s)
-{
-	int64_t began = clock_mono_us();
-	enum db_result result;
-
-	if (!s->batch.begun)
-		return DB_OK;
-	result = DB(s->db, commit);
-	if (result == DB_OK) {
-		worker_observe(s->w, STAT_COMMIT_US, (uint64_t)(clock_mono_us() - began));
-		s->batch.begun = false;
-		storage_count(s, STORE_COMMITS, 1);
-		note_success(s);
-	}
-	return result;
+			keep(s, &b->mails[i], &r.kept_tail);
+	(void)finish(s, &r);
 }
 
 bool
 batch_end(struct storage *s)
 {
 	struct batch *b = &s->batch;
+	struct effects_record r;
 	bool good;
 
-	if (b->mail_count == 0 && b->effect_count == 0 && !b->begun && !b->failed)
+	if (b->mail_count == 0 && b->effects_len == 0 && !b->begun && !b->failed)
 		return true;
 	storage_count(s, STORE_RECORDS, b->mail_count);
-	good = !b->failed && commit(s) == DB_OK;
-	if (good) {
-		carry_out(s);
-	} else {
+	r = record_of(s);
+	r.mail_end = b->mail_count > 0 ? s->desk.w->mailbox.cursor : 0;
+	good = !b->failed && finish(s, &r);
+	if (!good) {
 		roll_back(s);
 		refuse_or_keep(s);
 	}
 	forget(b);
 	return good;
+}
+
+bool
+batch_is_large(const struct storage *s)
+{
+	return s->batch.effects_len > LARGE_BYTES;
 }
 
 void
@@ -291,14 +280,40 @@ batch_run(struct storage *s, const struct mail *mail)
 	struct batch *b = &s->batch;
 
 	/* What was kept comes first: a newer record must not overtake it. */
-	if (b->mail_count == 0 && b->kept_count > 0) {
+	if (b->mail_count == 0 && batch_has_kept(s)) {
 		batch_retry(s);
-		b->failed = b->kept_count > 0;
+		b->failed = batch_has_kept(s);
 	}
 	b->mails = grow(b->mails, b->mail_count, &b->mail_cap, sizeof(*b->mails));
 	b->mails[b->mail_count++] = *mail;
 	if (!b->failed && storage_dispatch(s, mail) == DB_FAILED)
 		b->failed = true;
+	if (batch_is_large(s))
+		batch_end(s);
+}
+
+static bool
+store_works(struct storage *s)
+{
+	bool works = batch_begin(s) == DB_OK && DB(s->desk.db, probe, s->desk.now, PROBE_BYTES) == DB_OK &&
+	    commit(s) == DB_OK;
+
+	if (!works)
+		roll_back(s);
+	forget(&s->batch);
+	return works;
+}
+
+/* The kept record at head, in a batch of its own; false: it fails. */
+static bool
+retry_one(struct storage *s, const struct mail *mail, struct effects_record *r)
+{
+	bool good = storage_dispatch(s, mail) != DB_FAILED && finish(s, r);
+
+	if (!good)
+		roll_back(s);
+	forget(&s->batch);
+	return good;
 }
 
 /*
@@ -308,44 +323,56 @@ batch_run(struct storage *s, const struct mail *mail)
 void
 batch_retry(struct storage *s)
 {
-	struct batch *b = &s->batch;
-	size_t used = 0;
-
-	must(b->mail_count == 0 && !b->begun);
-	for (unsigned n = 0; b->kept_count > 0 && n < 1024; n++) {
+	must(s->batch.mail_count == 0 && !s->batch.begun);
+	for (unsigned n = 0; batch_has_kept(s) && n < 1024; n++) {
+		struct effects_record r = record_of(s);
+		const uint8_t *at = effects_kept(s->desk.shm) + r.kept_head;
+		struct kept k;
 		struct mail mail;
 
-		memcpy(&mail, b->kept.data + used, sizeof(mail));
-		mail.data = (const uint8_t *)b->kept.data + used + sizeof(mail);
-		if (storage_dispatch(s, &mail) == DB_FAILED || commit(s) == DB_FAILED) {
-			roll_back(s);
-			forget(b);
-			if (batch_begin(s) != DB_OK || DB(s->db, probe, s->now, PROBE_BYTES) != DB_OK ||
-			    commit(s) != DB_OK) {
-				roll_back(s);
-				forget(b);
-				break;
-			}
-			log_error("a %s is dropped: the store works but does not take it",
-			    msg_kind_name(mail.kind));
-		} else {
-			carry_out(s);
-		}
-		forget(b);
-		used += sizeof(mail) + mail.len;
-		b->kept_count--;
+		memcpy(&k, at, sizeof(k));
+		mail = (struct mail){
+			.kind = k.kind, .from = k.from, .len = k.len, .posted_mono_us = k.posted_mono_us,
+			.data = at + sizeof(k)
+		};
+		r.kept_head += kept_size(k.len);
+		if (retry_one(s, &mail, &r))
+			continue;
+		if (!store_works(s))
+			break;
+		log_error("a %s is dropped: the store works but does not take it", msg_kind_name(mail.kind));
+		effects_keep(s->desk.shm, r.kept_head, r.kept_tail);
 	}
-	buf_consume(&b->kept, used);
-	if (b->kept_count == 0)
-		buf_fini(&b->kept);
+}
+
+/* What a predecessor was about to do: it has happened when its number is the store's. */
+int
+batch_start(struct storage *s)
+{
+	struct batch *b = &s->batch;
+	struct effects_record r;
+	enum db_result result = DB(s->desk.db, meta_get, commits_name, &b->commits);
+
+	if (result == DB_NONE) {
+		b->commits = 0;
+		result = DB(s->desk.db, meta_set, commits_name, 0);
+	}
+	if (result != DB_OK)
+		return -1;
+	if (!effects_get(s->desk.shm, &r))
+		return 0;
+	if (r.commit == 0 || r.commit == b->commits)
+		carry_out(s, &r);
+	else
+		effects_clear(s->desk.shm);
+	return 0;
 }
 
 void
 batch_fini(struct batch *b)
 {
 	free(b->mails);
-	free(b->effects);
+	free(b->events);
 	free(b->claims);
-	buf_fini(&b->bytes);
-	buf_fini(&b->kept);
+	buf_fini(&b->event_texts);
 }

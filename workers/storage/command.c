@@ -109,7 +109,7 @@ trace_open(struct storage *s, const struct db_command *c)
 	if (b->len > 0)
 		buf_putc(b, ',');
 	buf_puts(b, "{\"at\":");
-	buf_put_json_time(b, s->now);
+	buf_put_json_time(b, s->desk.now);
 	buf_puts(b, ",\"step\":\"");
 	return b;
 }
@@ -130,7 +130,7 @@ trace_sent(struct storage *s, struct db_command *c, uint64_t ref, int64_t epoch)
 	struct buf *b = trace_open(s, c);
 	struct slot_view slot;
 
-	slot_get(s->shm, ref_slot(ref), &slot);
+	slot_get(s->desk.shm, ref_slot(ref), &slot);
 	buf_puts(b, "sent\",\"instance\":");
 	buf_put_json_string(b, slice_of(s->instance));
 	buf_puts(b, ",\"worker\":");
@@ -144,7 +144,7 @@ trace_sent(struct storage *s, struct db_command *c, uint64_t ref, int64_t epoch)
 size_t
 command_room(const struct storage *s)
 {
-	size_t ring = shm_sizes(s->shm)->mailbox_bytes;
+	size_t ring = shm_sizes(s->desk.shm)->mailbox_bytes;
 
 	return ring / 4 - ring / 32 - TRACE_BYTES;
 }
@@ -163,32 +163,40 @@ command_set_error(struct db_command *c, struct buf *b, const char *code, const c
 
 /* Publications */
 
+/* The payload, in desk.json. */
+static void
+put_status(struct storage *s, const struct db_device *d, const struct db_command *c)
+{
+	buf_clear(&s->desk.json);
+	json_command(&s->desk.json, c, d->id);
+}
+
 static void
 publish_status(struct storage *s, const struct db_device *d, const struct db_command *c,
-    int64_t seq, enum publish_to to, uint64_t ref, uint64_t request)
+    unsigned event, enum publish_to to, uint64_t ref, uint64_t request)
 {
 	struct publication p = {
-		.tenant = d->tenant, .tenant_pk = d->tenant_pk, .device = d->id, .audience = d->audience,
-		.admins = ADMINS_AND_MEMBERS, .type = "command_status", .seq = seq,
+		.tenant = d->tenant, .device = d->id, .audience = d->audience,
+		.admins = ADMINS_AND_MEMBERS, .type = "command_status", .event = event,
 		.to = to, .ref = ref, .request = request
 	};
 
-	buf_clear(&s->json);
-	json_command(&s->json, c, d->id);
-	p.payload = buf_slice(&s->json);
-	publish(s, &p);
+	if (event == 0)
+		put_status(s, d, c);
+	p.payload = buf_slice(&s->desk.json);
+	publish(&s->desk, &p);
 }
 
 void
 command_publish(struct storage *s, const struct db_device *d, const struct db_command *c,
-    int64_t seq, uint64_t request)
+    unsigned event, uint64_t request)
 {
 	if (request != 0)
-		publish_status(s, d, c, seq, PUBLISH_ANSWER, c->asker, request);
+		publish_status(s, d, c, event, PUBLISH_ANSWER, c->asker, request);
 	else if (c->asker == REF_NONE || c->asker_boot != s->boot)
-		publish_status(s, d, c, seq, PUBLISH_ALL, REF_NONE, 0);
+		publish_status(s, d, c, event, PUBLISH_ALL, REF_NONE, 0);
 	else
-		publish_status(s, d, c, seq, PUBLISH_WITH_REF, c->asker, 0);
+		publish_status(s, d, c, event, PUBLISH_WITH_REF, c->asker, 0);
 }
 
 void
@@ -202,17 +210,20 @@ command_answer(struct storage *s, const struct db_device *d, const struct db_com
 
 	if (request == 0)
 		return;
-	buf_clear(&s->json);
-	json_command(&s->json, c, d->id);
-	p.payload = buf_slice(&s->json);
-	publish(s, &p);
+	put_status(s, d, c);
+	p.payload = buf_slice(&s->desk.json);
+	publish(&s->desk, &p);
 }
 
-static enum db_result
-store_event(struct storage *s, const struct db_device *d, const struct db_command *c,
-    const char *event, int64_t *seq)
+enum db_result
+command_event(struct storage *s, const struct db_device *d, const struct db_command *c,
+    const char *name, unsigned *event)
 {
 	struct buf *b = &s->event_json;
+	struct db_event e = {
+		.event = slice_of(name), .epoch = c->sent_epoch, .actor = c->requested_by,
+		.type = SLICE("command_status"), .admins = ADMINS_AND_MEMBERS
+	};
 
 	buf_clear(b);
 	buf_puts(b, "{\"commandId\":");
@@ -226,7 +237,10 @@ store_event(struct storage *s, const struct db_device *d, const struct db_comman
 		buf_put_slice(b, c->error_json);
 	}
 	buf_putc(b, '}');
-	return event_store(s, d, event, c->sent_epoch, s->now, c->requested_by, buf_slice(b), seq);
+	put_status(s, d, c);
+	e.data_json = buf_slice(b);
+	e.payload = buf_slice(&s->desk.json);
+	return event_store(s, d, &e, event);
 }
 
 /* Changes */
@@ -249,7 +263,7 @@ arrive(struct storage *s, struct db_command *c, enum command_status to)
 		break;
 	case COMMAND_ACCEPTED:
 		if (c->accepted_at == 0)
-			c->accepted_at = s->now;
+			c->accepted_at = s->desk.now;
 		c->open = true;
 		break;
 	case COMMAND_EXECUTED:
@@ -258,17 +272,17 @@ arrive(struct storage *s, struct db_command *c, enum command_status to)
 			c->late = true;
 		/* Failed while queued: the condition was not met. */
 		c->outcome = was == COMMAND_QUEUED ? OUTCOME_NOT_SENT : OUTCOME_CONFIRMED;
-		c->finished_at = s->now;
+		c->finished_at = s->desk.now;
 		c->open = false;
 		break;
 	case COMMAND_TIMEOUT:
 		if (was != COMMAND_TIMEOUT)
-			c->finished_at = s->now;
+			c->finished_at = s->desk.now;
 		break;
 	case COMMAND_EXPIRED:
 	case COMMAND_CANCELLED:
 		c->outcome = OUTCOME_NOT_SENT;
-		c->finished_at = s->now;
+		c->finished_at = s->desk.now;
 		c->open = false;
 		break;
 	}
@@ -289,43 +303,43 @@ tally_move(struct storage *s, const struct db_device *d, const struct db_command
 		effect_tally(s, d->tenant_pk, states[to].tally, 1);
 	if (is_waited_for(was) != is_waited_for(to))
 		effect_tally(s, d->tenant_pk, TALLY_WAITING, is_waited_for(to) ? 1 : -1);
-	if (c->outcome == OUTCOME_CONFIRMED && s->now >= c->created_at)
-		effect_tally(s, d->tenant_pk, TALLY_LATENCY, s->now - c->created_at);
+	if (c->outcome == OUTCOME_CONFIRMED && s->desk.now >= c->created_at)
+		effect_tally(s, d->tenant_pk, TALLY_LATENCY, s->desk.now - c->created_at);
 }
 
 enum db_result
 command_move_telling(struct storage *s, const struct db_device *d, struct db_command *c,
-    enum command_status to, const char *step, uint64_t told, int64_t *seq)
+    enum command_status to, const char *step, uint64_t told, unsigned *event)
 {
 	enum command_status was = c->status;
 	enum db_result result;
 
-	*seq = 0;
+	*event = 0;
 	must(states[was].allowed & 1u << to);
 	TRY(batch_begin(s));
 	arrive(s, c, to);
 	command_trace(s, c, step);
-	result = DB(s->db, command_update, c, was);
+	result = DB(s->desk.db, command_update, c, was);
 	if (result != DB_OK)
 		return result;
 	if (command_is_final(to) || to == COMMAND_QUEUED)
 		effect_pending_remove(s, c->id);
 	if (was != to && states[to].counter != STAT_COUNT)
-		worker_count(s->w, states[to].counter, 1);
+		worker_count(s->desk.w, states[to].counter, 1);
 	if (c->late && was == COMMAND_TIMEOUT)
 		storage_count(s, COMMANDS_LATE, 1);
-	if (c->outcome == OUTCOME_CONFIRMED && s->now >= c->created_at)
-		worker_observe(s->w, STAT_COMMAND_US, (uint64_t)(s->now - c->created_at) * 1000);
+	if (c->outcome == OUTCOME_CONFIRMED && s->desk.now >= c->created_at)
+		worker_observe(s->desk.w, STAT_COMMAND_US, (uint64_t)(s->desk.now - c->created_at) * 1000);
 	if (d == NULL)
 		return DB_OK;
 	tally_move(s, d, c, was, to);
 	if (states[to].event != NULL && was != to)
-		TRY(store_event(s, d, c, states[to].event, seq));
+		TRY(command_event(s, d, c, states[to].event, event));
 	if (told != REF_NONE && (c->asker == told || c->asker == REF_NONE ||
 	    c->asker_boot != s->boot))
-		publish_status(s, d, c, *seq, PUBLISH_NOT_REF, told, 0);
+		publish_status(s, d, c, *event, PUBLISH_NOT_REF, told, 0);
 	else
-		command_publish(s, d, c, *seq, 0);
+		command_publish(s, d, c, *event, 0);
 	return DB_OK;
 }
 
@@ -333,23 +347,22 @@ enum db_result
 command_move(struct storage *s, const struct db_device *d, struct db_command *c,
     enum command_status to, const char *step)
 {
-	int64_t seq;
+	unsigned event;
 
-	return command_move_telling(s, d, c, to, step, REF_NONE, &seq);
+	return command_move_telling(s, d, c, to, step, REF_NONE, &event);
 }
-
 
 /* Sending */
 
 void
 command_post(struct storage *s, const struct db_device *d, const struct db_command *c, uint64_t ref)
 {
-	struct buf *b = &s->json;
+	struct buf *b = &s->event_json;		/* desk.json holds what is to be published */
 	struct msg_device_send m = { .ref = ref, .epoch = c->sent_epoch, .type = SLICE("command") };
 	int64_t ends = c->sent_at + c->timeout_ms;
 	enum pending_state state = c->status == COMMAND_ACCEPTED ? PENDING_ACCEPTED : PENDING_SENT;
 
-	effect_pending_add(s, c->id, storage_device_key(s, d), s->mono + (ends - s->now), state);
+	effect_pending_add(s, c->id, desk_device_key(&s->desk, d), s->desk.mono + (ends - s->desk.now), state);
 	buf_clear(b);
 	buf_puts(b, "{\"commandId\":");
 	buf_put_json_uuid(b, c->id);
@@ -366,7 +379,7 @@ command_post(struct storage *s, const struct db_device *d, const struct db_comma
 	buf_putc(b, '}');
 	memcpy(m.command, c->id, sizeof(m.command));
 	m.payload_json = buf_slice(b);
-	post_to_ref(s, device_send, &m);
+	post_to_ref(&s->desk, device_send, &m);
 }
 
 enum db_result
@@ -375,24 +388,24 @@ command_send(struct storage *s, const struct db_device *d, struct db_command *c,
 {
 	enum command_status was = c->status;
 	enum db_result result;
-	int64_t seq;
+	unsigned event;
 
 	must(fresh || states[was].allowed & TO(SENT));
 	TRY(batch_begin(s));
 	arrive(s, c, COMMAND_SENT);
 	c->attempt++;
 	if (c->sent_at == 0)
-		c->sent_at = s->now;
+		c->sent_at = s->desk.now;
 	c->sent_epoch = epoch;
 	trace_sent(s, c, ref, epoch);
-	result = fresh ? DB(s->db, command_insert, c) : DB(s->db, command_update, c, was);
+	result = fresh ? DB(s->desk.db, command_insert, c) : DB(s->desk.db, command_update, c, was);
 	if (result != DB_OK)
 		return result;
 	storage_count(s, COMMANDS_SENT, 1);
 	if (fresh || !is_waited_for(was))
 		effect_tally(s, d->tenant_pk, TALLY_WAITING, 1);
-	TRY(store_event(s, d, c, "command_sent", &seq));
+	TRY(command_event(s, d, c, "command_sent", &event));
 	command_post(s, d, c, ref);
-	command_publish(s, d, c, seq, request);
+	command_publish(s, d, c, event, request);
 	return DB_OK;
 }

@@ -54,14 +54,14 @@ normal_error(struct buf *b, struct slice error_json)
 static enum db_result
 refuse_final(struct storage *s, const struct msg_command_ack *m)
 {
-	reply_error(s, m->request, m->ref, ERROR_already_final, "commandId", NULL);
+	reply_error(&s->desk, m->request, m->ref, ERROR_already_final, "commandId", NULL);
 	return DB_OK;
 }
 
 static enum db_result
 refuse_unknown(struct storage *s, const struct msg_command_ack *m)
 {
-	reply_error(s, m->request, m->ref, ERROR_not_found, "commandId",
+	reply_error(&s->desk, m->request, m->ref, ERROR_not_found, "commandId",
 	    "no such command of this device");
 	return DB_OK;
 }
@@ -69,7 +69,7 @@ refuse_unknown(struct storage *s, const struct msg_command_ack *m)
 static enum db_result
 ok(struct storage *s, const struct msg_command_ack *m)
 {
-	reply_json(s, m->request, m->ref, 200, SLICE("{}"));
+	reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
 	return DB_OK;
 }
 
@@ -85,9 +85,9 @@ is_over(struct storage *s, const struct db_command *c)
 {
 	struct pending_view v;
 
-	if (pending_find(s->shm, c->id, &v) == 1)
-		return v.deadline_mono_ms <= s->mono;
-	return c->sent_at + c->timeout_ms <= s->now;
+	if (pending_find(s->desk.shm, c->id, &v) == 1)
+		return v.deadline_mono_ms <= s->desk.mono;
+	return c->sent_at + c->timeout_ms <= s->desk.now;
 }
 
 /* Is this the end?  Somebody else may have decided already: what was decided is on its way here. */
@@ -96,7 +96,7 @@ is_decided(struct storage *s, const struct db_command *c)
 {
 	struct pending_view v;
 
-	return pending_find(s->shm, c->id, &v) == 1 && v.state >= PENDING_EXECUTED;
+	return pending_find(s->desk.shm, c->id, &v) == 1 && v.state >= PENDING_EXECUTED;
 }
 
 /* A device that says so of whatever it is sent would be sent it for ever. */
@@ -126,7 +126,7 @@ on_unknown(struct storage *s, const struct db_device *d, struct db_command *c,
 		return ok(s, m);		/* it said so before */
 	if (c->status == COMMAND_TIMEOUT || is_over(s, c)) {
 		if (c->status != COMMAND_TIMEOUT) {	/* the tick will find it timed out */
-			if (pending_move(s->shm, c->id, storage_device_key(s, d),
+			if (pending_move(s->desk.shm, c->id, desk_device_key(&s->desk, d),
 			    PENDING_TIMEOUT) == PENDING_LOST)
 				return ok(s, m);
 		}
@@ -153,23 +153,23 @@ decided_elsewhere(struct storage *s, const struct db_command *c, const struct ms
 	struct pending_view v;
 
 	*timed_out = false;
-	if (pending_find(s->shm, c->id, &v) != 1 || v.state < PENDING_EXECUTED)
+	if (pending_find(s->desk.shm, c->id, &v) != 1 || v.state < PENDING_EXECUTED)
 		return false;
 	if (v.state == PENDING_TIMEOUT) {
 		*timed_out = true;
 		return false;
 	}
-	return v.decided_by != ref_slot(m->ref) && slot_is_live(s->shm, v.decided_by,
+	return v.decided_by != ref_slot(m->ref) && slot_is_live(s->desk.shm, v.decided_by,
 	    v.decided_generation);
 }
 
 enum db_result
 command_ack(struct storage *s, const struct msg_command_ack *m)
 {
-	struct db_command *c = &s->command;
-	struct db_device *d = &s->device;
+	struct db_command *c = &s->desk.command;
+	struct db_device *d = &s->desk.device;
 	struct buf error = BUF_INIT;
-	enum db_result result = DB(s->db, command_get, m->command, c);
+	enum db_result result = DB(s->desk.db, command_get, m->command, c);
 	bool timed_out = false;
 
 	if (result == DB_FAILED)
@@ -181,16 +181,8 @@ command_ack(struct storage *s, const struct msg_command_ack *m)
 		return result == DB_FAILED ? DB_FAILED : refuse_unknown(s, m);
 	if (c->status == COMMAND_QUEUED)
 		return refuse_unknown(s, m);		/* never sent: the device can't know it */
-	if (command_is_final(c->status) && c->status != COMMAND_TIMEOUT) {
-		/* Read again after a crash: this is the ack that made it final. */
-		if (s->record.again && m->status != ACK_UNKNOWN && m->status != ACK_ACCEPTED &&
-		    c->status == status_of(m)) {
-			command_publish(s, d, c, 0, 0);
-			effect_pending_remove(s, c->id);
-			return ok(s, m);
-		}
+	if (command_is_final(c->status) && c->status != COMMAND_TIMEOUT)
 		return refuse_final(s, m);
-	}
 	if (m->status == ACK_UNKNOWN)
 		return on_unknown(s, d, c, m);
 	if (m->verdict == PENDING_LOST && c->status != COMMAND_TIMEOUT &&
@@ -223,7 +215,7 @@ command_ack(struct storage *s, const struct msg_command_ack *m)
 
 struct over {
 	struct storage *s;
-	uint8_t id[OVER_MAX][UUID_LEN];
+	uint8_t id[COMMAND_STEP][UUID_LEN];
 	unsigned count;
 };
 
@@ -233,24 +225,24 @@ look(void *arg, const struct pending_view *v)
 {
 	struct over *o = arg;
 	struct storage *s = o->s;
-	int64_t overdue = s->mono - v->deadline_mono_ms;
+	int64_t overdue = s->desk.mono - v->deadline_mono_ms;
 
-	if (o->count == OVER_MAX)
+	if (o->count == COMMAND_STEP)
 		return;
 	if (v->state == PENDING_EXECUTED || v->state == PENDING_FAILED) {
 		/* A live decider's record is on its way; a dead one's may be in the mailbox. */
-		bool live = slot_is_live(s->shm, v->decided_by, v->decided_generation);
+		bool live = slot_is_live(s->desk.shm, v->decided_by, v->decided_generation);
 		int64_t lost = v->decided_by < SHM_MAX_SLOTS ?
-		    s->mono - s->sweep.lost_mono[v->decided_by] : DEAD_DECIDER_MS;
+		    s->desk.mono - s->sweep.lost_mono[v->decided_by] : DEAD_DECIDER_MS;
 
-		if (mailbox_used(s->shm, s->w->slot) > 0 || s->batch.kept_count > 0)
+		if (mailbox_used(s->desk.shm, s->desk.w->slot) > 0 || batch_has_kept(s))
 			return;
 		if (live ? overdue >= FORGOTTEN_MS : lost >= DEAD_DECIDER_MS)
-			pending_undecide(s->shm, v->id, v->decided_by, v->decided_generation);
+			pending_undecide(s->desk.shm, v->id, v->decided_by, v->decided_generation);
 		return;
 	}
 	if (v->state != PENDING_TIMEOUT) {
-		if (overdue < 0 || pending_move(s->shm, v->id, v->device,
+		if (overdue < 0 || pending_move(s->desk.shm, v->id, v->device,
 		    PENDING_TIMEOUT) != PENDING_WON)
 			return;
 	}
@@ -261,8 +253,8 @@ look(void *arg, const struct pending_view *v)
 static enum db_result
 time_out(struct storage *s, const uint8_t id[UUID_LEN])
 {
-	struct db_command *c = &s->command;
-	enum db_result result = DB(s->db, command_get, id, c);
+	struct db_command *c = &s->desk.command;
+	enum db_result result = DB(s->desk.db, command_get, id, c);
 
 	if (result == DB_FAILED)
 		return DB_FAILED;
@@ -270,10 +262,10 @@ time_out(struct storage *s, const uint8_t id[UUID_LEN])
 		effect_pending_remove(s, id);
 		return DB_OK;
 	}
-	result = DB(s->db, device_by_pk, c->device_pk, false, &s->device);
+	result = DB(s->desk.db, device_by_pk, c->device_pk, false, &s->desk.device);
 	if (result == DB_FAILED)
 		return DB_FAILED;
-	return command_move(s, result == DB_OK ? &s->device : NULL, c, COMMAND_TIMEOUT, "timeout");
+	return command_move(s, result == DB_OK ? &s->desk.device : NULL, c, COMMAND_TIMEOUT, "timeout");
 }
 
 /* Commands without an entry in the pending table */
@@ -281,9 +273,9 @@ time_out(struct storage *s, const uint8_t id[UUID_LEN])
 void
 command_no_room(struct storage *s)
 {
-	if (!s->roomless.any || s->mono - s->roomless.logged_mono >= LOG_EVERY_MS) {
+	if (!s->roomless.any || s->desk.mono - s->roomless.logged_mono >= LOG_EVERY_MS) {
 		log_warn("memory.commands is used up: the store is asked whose time is over");
-		s->roomless.logged_mono = s->mono;
+		s->roomless.logged_mono = s->desk.mono;
 	}
 	s->roomless.any = s->roomless.seen = true;
 }
@@ -304,13 +296,13 @@ look_at_row(void *arg, const struct db_command *c)
 	page->rows++;
 	s->roomless.at = c->pk;
 	if ((c->status != COMMAND_SENT && c->status != COMMAND_ACCEPTED) ||
-	    pending_find(s->shm, c->id, &v) == 1)
+	    pending_find(s->desk.shm, c->id, &v) == 1)
 		return true;
-	if (c->sent_at + c->timeout_ms <= s->now)
+	if (c->sent_at + c->timeout_ms <= s->desk.now)
 		memcpy(page->over.id[page->over.count++], c->id, UUID_LEN);
 	else
 		s->roomless.seen = true;
-	return true;
+	return page->over.count < COMMAND_STEP;
 }
 
 /* One step of a walk over all commands without a result, repeated while one has no entry. */
@@ -319,12 +311,13 @@ roomless_deadlines(struct storage *s)
 {
 	struct roomless_page page = { .s = s };
 
-	TRY(DB(s->db, command_open, 0, s->roomless.at, OVER_MAX, look_at_row, &page));
+	TRY(DB(s->desk.db, command_open, 0, s->roomless.at, OVER_MAX, look_at_row, &page));
 	for (unsigned i = 0; i < page.over.count; i++)
 		TRY(time_out(s, page.over.id[i]));
+	s->more = s->more || page.over.count == COMMAND_STEP;
 	if (page.over.count > 0)	/* whether that is committed the next walk sees */
 		s->roomless.seen = true;
-	if (page.rows == OVER_MAX)
+	if (page.rows == OVER_MAX || page.over.count == COMMAND_STEP)
 		return DB_OK;
 	s->roomless.any = s->roomless.seen;
 	s->roomless.seen = false;
@@ -337,9 +330,10 @@ command_deadlines(struct storage *s)
 {
 	struct over o = { .s = s, .count = 0 };
 
-	if (pending_count(s->shm) > 0)
-		pending_walk(s->shm, look, &o);
+	if (pending_count(s->desk.shm) > 0)
+		pending_walk(s->desk.shm, look, &o);
 	for (unsigned i = 0; i < o.count; i++)
 		TRY(time_out(s, o.id[i]));
+	s->more = o.count == COMMAND_STEP;
 	return s->roomless.any ? roomless_deadlines(s) : DB_OK;
 }

@@ -50,25 +50,16 @@ static enum db_result
 answer_known(struct storage *s, const struct db_device *d, const struct command_order *o,
     const uint8_t id[UUID_LEN])
 {
-	struct db_command *c = &s->command;
-	enum db_result result = DB(s->db, command_get, id, c);
-	uint64_t ref;
-	int64_t epoch, last_seen;
+	struct db_command *c = &s->desk.command;
+	enum db_result result = DB(s->desk.db, command_get, id, c);
 
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	if (result == DB_NONE || c->device_pk != d->pk) {
-		reply_error(s, o->request, o->ref, ERROR_conflict, NULL,
+		reply_error(&s->desk, o->request, o->ref, ERROR_conflict, NULL,
 		    "this id or key belongs to another command");
 		return DB_OK;
 	}
-	/*
-	 * Committed by a predecessor that may have died before it was posted: a device runs one id
-	 * once.
-	 */
-	if (s->record.again && c->status == COMMAND_SENT &&
-	    storage_route(s, d, &ref, &epoch, &last_seen) && epoch == c->sent_epoch)
-		command_post(s, d, c, ref);
 	command_answer(s, d, c, o->ref, o->request);
 	return DB_OK;
 }
@@ -84,12 +75,12 @@ check_key(struct storage *s, const struct db_device *d, const struct command_ord
 	if (o->idempotency_key.len == 0)
 		return DB_NONE;
 	hash_order(d, o, hash);
-	result = DB(s->db, idempotency_get, d->tenant_pk, o->who.user, o->idempotency_key, wall_earlier_ms(s),
+	result = DB(s->desk.db, idempotency_get, d->tenant_pk, o->who.user, o->idempotency_key, wall_earlier_ms(s),
 	    known_id, known_hash);
 	if (result != DB_OK)
 		return result;
 	if (memcmp(hash, known_hash, SHA256_LEN) != 0) {
-		reply_error(s, o->request, o->ref, ERROR_conflict, "idempotencyKey",
+		reply_error(&s->desk, o->request, o->ref, ERROR_conflict, "idempotencyKey",
 		    "the key was used with other parameters");
 		return DB_OK;
 	}
@@ -102,8 +93,8 @@ remember_key(struct storage *s, const struct db_device *d, const struct command_
 {
 	if (o->idempotency_key.len == 0)
 		return DB_OK;
-	return DB(s->db, idempotency_put, d->tenant_pk, o->who.user, o->idempotency_key,
-	    s->now + IDEMPOTENCY_MS, o->id, hash);
+	return DB(s->desk.db, idempotency_put, d->tenant_pk, o->who.user, o->idempotency_key,
+	    s->desk.now + IDEMPOTENCY_MS, o->id, hash);
 }
 
 /* Stored in a state other than sent, with its event if it has ended. */
@@ -112,62 +103,59 @@ store_unsent(struct storage *s, const struct db_device *d, struct db_command *c,
     const struct command_order *o, enum command_status status, const char *step, const char *event)
 {
 	enum db_result result;
-	int64_t seq = 0;
+	unsigned nth = 0;
 
 	c->status = status;
 	c->outcome = OUTCOME_NOT_SENT;
 	c->open = status == COMMAND_QUEUED;
 	if (!c->open)
-		c->finished_at = s->now;
+		c->finished_at = s->desk.now;
 	if (step != NULL)
 		command_trace(s, c, step);
 	TRY(batch_begin(s));
-	result = DB(s->db, command_insert, c);
+	result = DB(s->desk.db, command_insert, c);
 	if (result != DB_OK)
 		return result;
 	if (event != NULL) {
-		buf_clear(&s->event_json);
-		buf_puts(&s->event_json, "{\"commandId\":");
-		buf_put_json_uuid(&s->event_json, c->id);
-		buf_puts(&s->event_json, ",\"command\":");
-		buf_put_json_string(&s->event_json, c->command);
-		if (c->error_json.len > 0) {
-			buf_puts(&s->event_json, ",\"error\":");
-			buf_put_slice(&s->event_json, c->error_json);
-		}
-		buf_putc(&s->event_json, '}');
-		TRY(event_store(s, d, event, 0, s->now, c->requested_by, buf_slice(&s->event_json),
-		    &seq));
-		worker_count(s->w, status == COMMAND_FAILED ? STAT_COMMANDS_FAILED :
+		TRY(command_event(s, d, c, event, &nth));
+		worker_count(s->desk.w, status == COMMAND_FAILED ? STAT_COMMANDS_FAILED :
 		    STAT_COMMANDS_EXPIRED, 1);
 		effect_tally(s, d->tenant_pk, status == COMMAND_FAILED ? TALLY_FAILED : TALLY_EXPIRED, 1);
 	}
-	command_publish(s, d, c, seq, o->request);
+	command_publish(s, d, c, nth, o->request);
 	return DB_OK;
+}
+
+/* In the device's queue, for so long at most. */
+static enum db_result
+store_waiting(struct storage *s, const struct db_device *d, struct db_command *c, const struct command_order *o,
+    int64_t queue_ms)
+{
+	int64_t waiting;
+
+	TRY(DB(s->desk.db, command_queued_count, d->pk, &waiting));
+	if (waiting >= COMMAND_QUEUE_MAX) {
+		reply_error(&s->desk, o->request, o->ref, ERROR_too_many, NULL,
+		    "too many commands wait for this device");
+		return DB_OK;
+	}
+	c->queue_until = s->desk.now + queue_ms;
+	if (s->queue_next > c->queue_until || s->queue_next == 0)
+		s->queue_next = c->queue_until;
+	return store_unsent(s, d, c, o, COMMAND_QUEUED, NULL, NULL);
 }
 
 static enum db_result
 store_offline(struct storage *s, const struct db_device *d, struct db_command *c,
     const struct command_order *o)
 {
-	int64_t waiting;
-
 	if (o->queue_ms == 0 && o->store_unsent)
 		return store_unsent(s, d, c, o, COMMAND_EXPIRED, "expired", "command_expired");
 	if (o->queue_ms == 0) {
-		reply_error(s, o->request, o->ref, ERROR_device_offline, NULL, NULL);
+		reply_error(&s->desk, o->request, o->ref, ERROR_device_offline, NULL, NULL);
 		return DB_OK;
 	}
-	TRY(DB(s->db, command_queued_count, d->pk, &waiting));
-	if (waiting >= COMMAND_QUEUE_MAX) {
-		reply_error(s, o->request, o->ref, ERROR_too_many, NULL,
-		    "too many commands wait for this device");
-		return DB_OK;
-	}
-	c->queue_until = s->now + o->queue_ms;
-	if (s->queue_next > c->queue_until || s->queue_next == 0)
-		s->queue_next = c->queue_until;
-	return store_unsent(s, d, c, o, COMMAND_QUEUED, NULL, NULL);
+	return store_waiting(s, d, c, o, o->queue_ms);
 }
 
 enum db_result
@@ -175,7 +163,7 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 {
 	struct buf error = BUF_INIT;
 	struct db_command c = {
-		.device_pk = d->pk, .created_at = s->now, .timeout_ms = o->timeout_ms,
+		.device_pk = d->pk, .created_at = s->desk.now, .timeout_ms = o->timeout_ms,
 		.queue_ms = o->queue_ms,
 		.asker = o->request != 0 ? o->ref : REF_NONE,
 		.asker_boot = o->follows ? s->boot : 0,
@@ -185,30 +173,26 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 	uint8_t hash[SHA256_LEN];
 	uint64_t ref;
 	int64_t epoch, last_seen;
+	bool more;
 	enum db_result result = check_key(s, d, o, hash);
 
 	if (result != DB_NONE)
 		return result;
-	if (s->record.again) {
-		result = DB(s->db, command_get, o->id, &s->command);
-		if (result == DB_OK)
-			return answer_known(s, d, o, o->id);
-		if (result == DB_FAILED)
-			return DB_FAILED;
-	}
 	memcpy(c.id, o->id, sizeof(c.id));
 	if (o->queue_ms > 0)
-		c.queue_until = s->now + o->queue_ms;
+		c.queue_until = s->desk.now + o->queue_ms;
 	buf_clear(&s->trace);
 	if (!storage_route(s, d, &ref, &epoch, &last_seen)) {
 		command_trace(s, &c, "stored");
 		result = store_offline(s, d, &c, o);
 	} else {
-		TRY(command_pump(s, d));		/* what was accepted before goes first */
+		TRY(command_pump(s, d, &more));		/* what was accepted before goes first */
 		buf_clear(&s->trace);
 		command_trace(s, &c, "stored");
-		if (o->only_if_json.len > 0 && !condition_met(o->only_if_json, d, last_seen,
-		    s->now)) {
+		if (more)		/* they take their steps; it goes behind them */
+			result = store_waiting(s, d, &c, o, o->queue_ms > 0 ? o->queue_ms : o->timeout_ms);
+		else if (o->only_if_json.len > 0 && !condition_met(o->only_if_json, d, last_seen,
+		    s->desk.now)) {
 			command_set_error(&c, &error, "precondition",
 			    "the condition of onlyIf is not met");
 			result = store_unsent(s, d, &c, o, COMMAND_FAILED, "failed",
@@ -239,33 +223,26 @@ command_new(struct storage *s, const struct msg_command_new *m)
 		SLICE("{}"),
 		.only_if_json = m->only_if_json, .idempotency_key = m->idempotency_key
 	};
-	struct db_device *d = &s->device;
-	enum db_result result = DB(s->db, device_by_id, m->tenant, m->device,
+	struct db_device *d = &s->desk.device;
+	enum db_result result = DB(s->desk.db, device_by_id, m->tenant, m->device,
 	    m->only_if_json.len > 0, d);
 	bool may;
 
 	if (result == DB_NONE) {
-		reply_error(s, m->request, m->ref, ERROR_not_found, "deviceId", "no such device");
+		reply_error(&s->desk, m->request, m->ref, ERROR_not_found, "deviceId", "no such device");
 		return DB_OK;
 	}
 	if (result == DB_FAILED)
 		return DB_FAILED;
-	TRY(access_command(s, &o.who, d, m->command, &may));
+	TRY(access_command(&s->desk, &o.who, d, m->command, &may));
 	if (!may) {
-		reply_error(s, m->request, m->ref, ERROR_no_access, NULL, NULL);
+		reply_error(&s->desk, m->request, m->ref, ERROR_no_access, NULL, NULL);
 		return DB_OK;
 	}
 	if (m->params_json.len + m->only_if_json.len > command_room(s)) {
-		reply_error(s, m->request, m->ref, ERROR_invalid_payload, "params",
+		reply_error(&s->desk, m->request, m->ref, ERROR_invalid_payload, "params",
 		    "too large with onlyIf: see memory.mailbox");
 		return DB_OK;
-	}
-	if (s->record.again && storage_too_late(s, m->asked_ms)) {
-		result = DB(s->db, command_get, m->command_id, &s->command);
-		if (result == DB_NONE)		/* a predecessor did not come to it either */
-			reply_error(s, m->request, m->ref, ERROR_unavailable, NULL, NULL);
-		if (result != DB_OK)
-			return result == DB_FAILED ? DB_FAILED : DB_OK;
 	}
 	return command_order(s, d, &o);
 }

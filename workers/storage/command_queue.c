@@ -6,30 +6,57 @@
 #include "base/must.h"
 #include "storage/storage.h"
 
-#define DUE_STEP 256
+#define DUE_STEP COMMAND_STEP
+
+static void
+pump_on(struct storage *s, const struct db_device *d)
+{
+	struct msg_command_pump_on m = { .device_pk = d->pk, .tenant = d->tenant, .device = d->id };
+
+	buf_clear(&s->desk.pack);
+	msg_pack_command_pump_on(&s->desk.pack, &m);
+	effect_post(s, s->desk.w->slot, MSG_command_pump_on, buf_slice(&s->desk.pack));
+}
 
 enum db_result
-command_pump(struct storage *s, const struct db_device *d)
+command_pump_on(struct storage *s, const struct msg_command_pump_on *m)
 {
-	struct db_command *c = &s->command;
+	enum db_result result = storage_device(s, m->device_pk, m->tenant, m->device);
+
+	return result == DB_OK ? command_pump(s, &s->desk.device, NULL) : result;
+}
+
+enum db_result
+command_pump(struct storage *s, const struct db_device *d, bool *more)
+{
+	struct db_command *c = &s->desk.command;
 	struct db_device whole = { .text = BUF_INIT };
 	struct buf error = BUF_INIT;
 	uint64_t ref;
 	int64_t epoch, last_seen;
 	enum db_result result = DB_OK;
+	unsigned n = 0;
 
+	if (more != NULL)
+		*more = false;
 	if (!storage_route(s, d, &ref, &epoch, &last_seen))
 		return DB_OK;
-	while ((result = DB(s->db, command_queued_first, d->pk, c)) == DB_OK) {
-		bool expired = c->queue_until != 0 && c->queue_until <= s->now;
+	while ((result = DB(s->desk.db, command_queued_first, d->pk, c)) == DB_OK) {
+		bool expired = c->queue_until != 0 && c->queue_until <= s->desk.now;
 
+		if (n++ == COMMAND_STEP || batch_is_large(s)) {
+			pump_on(s, d);
+			if (more != NULL)
+				*more = true;
+			break;
+		}
 		if (!expired && c->only_if_json.len > 0 && whole.pk == 0 &&
-		    (result = DB(s->db, device_by_pk, d->pk, true, &whole)) != DB_OK)
+		    (result = DB(s->desk.db, device_by_pk, d->pk, true, &whole)) != DB_OK)
 			break;
 		if (expired) {
 			result = command_move(s, d, c, COMMAND_EXPIRED, "expired");
 		} else if (c->only_if_json.len > 0 && !condition_met(c->only_if_json, &whole,
-		    last_seen, s->now)) {
+		    last_seen, s->desk.now)) {
 			command_set_error(c, &error, "precondition",
 			    "the condition of onlyIf is not met");
 			result = command_move(s, d, c, COMMAND_FAILED, "failed");
@@ -64,18 +91,19 @@ enum db_result
 command_queue_tick(struct storage *s)
 {
 	struct due due = { .count = 0 };
-	struct db_command *c = &s->command;
+	struct db_command *c = &s->desk.command;
 
-	if (s->queue_next == 0 || s->queue_next > s->now)
+	if (s->queue_next == 0 || s->queue_next > s->desk.now)
 		return DB_OK;
-	TRY(DB(s->db, command_queue_due, s->now, DUE_STEP, note_due, &due, &s->queue_next));
+	TRY(DB(s->desk.db, command_queue_due, s->desk.now, DUE_STEP, note_due, &due, &s->queue_next));
+	s->more = due.count == DUE_STEP;
 	for (unsigned i = 0; i < due.count; i++) {
-		enum db_result result = DB(s->db, command_get, due.id[i], c);
+		enum db_result result = DB(s->desk.db, command_get, due.id[i], c);
 
 		if (result == DB_OK && c->status == COMMAND_QUEUED) {
-			result = DB(s->db, device_by_pk, c->device_pk, false, &s->device);
+			result = DB(s->desk.db, device_by_pk, c->device_pk, false, &s->desk.device);
 			if (result != DB_FAILED)
-				result = command_move(s, result == DB_OK ? &s->device : NULL, c,
+				result = command_move(s, result == DB_OK ? &s->desk.device : NULL, c,
 				    COMMAND_EXPIRED, "expired");
 		}
 		if (result == DB_FAILED)
@@ -90,37 +118,37 @@ enum db_result
 command_cancel(struct storage *s, const struct msg_command_cancel *m)
 {
 	struct requester who = { (enum role)m->role, m->tenant, m->user };
-	struct db_command *c = &s->command;
-	struct db_device *d = &s->device;
+	struct db_command *c = &s->desk.command;
+	struct db_device *d = &s->desk.device;
 	struct buf body = BUF_INIT;
-	enum db_result result = DB(s->db, command_get, m->command_id, c);
+	enum db_result result = DB(s->desk.db, command_get, m->command_id, c);
 	bool may = false;
-	int64_t seq = 0;
+	unsigned event = 0;
 
 	if (result == DB_OK)
-		result = DB(s->db, device_by_pk, c->device_pk, false, d);
+		result = DB(s->desk.db, device_by_pk, c->device_pk, false, d);
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	if (result == DB_NONE || !slice_eq(d->tenant, m->tenant)) {
-		reply_error(s, m->request, m->ref, ERROR_not_found, NULL, "no such command");
+		reply_error(&s->desk, m->request, m->ref, ERROR_not_found, NULL, "no such command");
 		return DB_OK;
 	}
-	TRY(access_command(s, &who, d, c->command, &may));
+	TRY(access_command(&s->desk, &who, d, c->command, &may));
 	if (!may) {
-		reply_error(s, m->request, m->ref, ERROR_no_access, NULL, NULL);
+		reply_error(&s->desk, m->request, m->ref, ERROR_no_access, NULL, NULL);
 		return DB_OK;
 	}
 	if (c->status == COMMAND_QUEUED) {
-		TRY(command_move_telling(s, d, c, COMMAND_CANCELLED, "cancelled", m->ref, &seq));
-	} else if (!(s->record.again && c->status == COMMAND_CANCELLED)) {
-		reply_error(s, m->request, m->ref, ERROR_conflict, NULL,
+		TRY(command_move_telling(s, d, c, COMMAND_CANCELLED, "cancelled", m->ref, &event));
+	} else {
+		reply_error(&s->desk, m->request, m->ref, ERROR_conflict, NULL,
 		    "the command is no longer queued");
 		return DB_OK;
 	}
 	buf_puts(&body, "{\"command\":");
 	json_command(&body, c, d->id);
 	buf_putc(&body, '}');
-	reply_event(s, m->request, m->ref, buf_slice(&body), d->tenant_pk, seq);
+	reply_event(&s->desk, m->request, m->ref, buf_slice(&body), event);
 	buf_fini(&body);
 	return DB_OK;
 }
@@ -131,22 +159,22 @@ enum db_result
 command_send_failed(struct storage *s, const struct msg_device_send_failed *m)
 {
 	static const uint8_t none[UUID_LEN];
-	struct db_command *c = &s->command;
-	struct db_device *d = &s->device;
+	struct db_command *c = &s->desk.command;
+	struct db_device *d = &s->desk.device;
 	enum db_result result;
 	uint64_t ref;
 	int64_t epoch, last_seen;
 
 	if (memcmp(m->command, none, UUID_LEN) == 0)
 		return DB_OK;
-	result = DB(s->db, command_get, m->command, c);
+	result = DB(s->desk.db, command_get, m->command, c);
 	if (result != DB_OK)
 		return result == DB_FAILED ? DB_FAILED : DB_OK;
 	/* An answer to an older attempt says nothing of the newest. */
 	if (c->sent_epoch != m->epoch || (c->status != COMMAND_SENT &&
 	    c->status != COMMAND_TIMEOUT))
 		return DB_OK;
-	result = DB(s->db, device_by_pk, c->device_pk, false, d);
+	result = DB(s->desk.db, device_by_pk, c->device_pk, false, d);
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	if (result == DB_OK)
@@ -171,7 +199,7 @@ command_send_failed(struct storage *s, const struct msg_device_send_failed *m)
 		c->sent_at = 0;
 		return command_send(s, d, c, false, 0, ref, epoch);
 	}
-	if (c->queue_until > s->now) {
+	if (c->queue_until > s->desk.now) {
 		if (s->queue_next > c->queue_until || s->queue_next == 0)
 			s->queue_next = c->queue_until;
 		return command_move(s, d, c, COMMAND_QUEUED, "queued");

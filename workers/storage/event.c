@@ -1,128 +1,115 @@
 /*
- * event.c: stores what happened.  Only the storage process.
+ * event.c: stores what happened, as it is published.  Only the storage process.
+ *
+ * Events wait in the batch until its end: only then is the number of their
+ * tenant raised, once, and they are given places without a hole.  Until then
+ * an event is known by its number in the batch, and records about it leave
+ * room for its cursor.
  */
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/digest.h"
 #include "base/must.h"
 #include "storage/storage.h"
 
-/*
- * A UUIDv7 whose random part is drawn from the record that the event comes of: when the record is
- * read again after a crash its events have the same ids, but for the time.
- */
-static void
-event_id(struct storage *s, int64_t at, uint8_t id[UUID_LEN])
+static struct db_event *
+event_new(struct batch *b)
 {
-	struct {
-		uint64_t position;
-		int64_t posted_us;
-		uint64_t nth;
-	} from = { s->record.position, s->record.posted_us, s->record.events++ };
-	struct hash128 h;
-	uint8_t raw[16];
-
-	if (s->record.posted_us == 0) {		/* of no record: nothing to be found again */
-		uuid_new(id);
-		return;
+	if (b->event_count == b->event_cap) {
+		b->event_cap = b->event_cap > 0 ? b->event_cap * 2 : 64;
+		b->events = must_realloc(b->events, b->event_cap * sizeof(*b->events));
 	}
-	h = digest_sip128(s->key, slice_bytes(&from, sizeof(from)), SLICE_NONE);
-	memcpy(raw, &h.lo, 8);
-	memcpy(raw + 8, &h.hi, 8);
-	for (int i = 0; i < 6; i++)
-		id[i] = (uint8_t)((uint64_t)at >> (40 - 8 * i));
-	memcpy(id + 6, raw, 10);
-	id[6] = (uint8_t)(0x70 | (id[6] & 0x0f));
-	id[8] = (uint8_t)(0x80 | (id[8] & 0x3f));
-}
-
-/*
- * The newest events, while records are read that a predecessor may have run: their ids but for the
- * time, in an open hash table.
- */
-struct recent {
-	uint8_t id[10];
-	int64_t seq;			/* 0: free */
-};
-
-#define RECENT_EVENTS	16384u		/* a batch has fewer */
-#define RECENT_PLACES	(2 * RECENT_EVENTS)
-
-static uint32_t
-recent_place(const uint8_t id[UUID_LEN])
-{
-	uint32_t n;
-
-	memcpy(&n, id + 12, sizeof(n));
-	return n & (RECENT_PLACES - 1);
-}
-
-static bool
-recent_note(void *arg, int64_t seq, const uint8_t id[UUID_LEN])
-{
-	struct recent *r = arg;
-	uint32_t at = recent_place(id);
-
-	while (r[at].seq != 0)
-		at = (at + 1) & (RECENT_PLACES - 1);
-	memcpy(r[at].id, id + 6, sizeof(r[at].id));
-	r[at].seq = seq;
-	return true;
-}
-
-static bool
-recent_find(const struct storage *s, const uint8_t id[UUID_LEN], int64_t *seq)
-{
-	const struct recent *r = s->recent;
-
-	if (r == NULL)
-		return false;
-	for (uint32_t at = recent_place(id); r[at].seq != 0; at = (at + 1) & (RECENT_PLACES - 1)) {
-		if (memcmp(r[at].id, id + 6, sizeof(r[at].id)) == 0) {
-			*seq = r[at].seq;
-			return true;
-		}
-	}
-	return false;
+	return &b->events[b->event_count++];
 }
 
 enum db_result
-event_recall(struct storage *s)
+event_store(struct storage *s, const struct db_device *d, const struct db_event *what, unsigned *event)
 {
-	s->recent = must_alloc(RECENT_PLACES * sizeof(*s->recent));
-	return DB(s->db, event_newest, RECENT_EVENTS, recent_note, s->recent);
-}
+	struct batch *b = &s->batch;
+	struct db_event *e = event_new(b);
 
-void
-event_forget(struct storage *s)
-{
-	free(s->recent);
-	s->recent = NULL;
-}
-
-enum db_result
-event_store(struct storage *s, const struct db_device *d, const char *event, int64_t epoch,
-    int64_t at, struct slice actor, struct slice data_json, int64_t *seq)
-{
-	struct db_event e = {
-		.tenant_pk = d->tenant_pk, .device_pk = d->pk, .epoch = epoch,
-		.at = at < s->now ? at : s->now,
-		.event = slice_of(event), .actor = actor, .data_json = data_json
-	};
-
-	event_id(s, e.at, e.id);
-	if (s->record.again && recent_find(s, e.id, &e.seq)) {
-		if (seq != NULL)
-			*seq = e.seq;
-		return DB_OK;
-	}
+	*e = *what;
+	e->device = SLICE_NONE;
+	e->tenant_pk = d->tenant_pk;
+	e->device_pk = d->pk;
+	e->received_at = s->desk.now;
+	if (e->at == 0 || e->at > s->desk.now)
+		e->at = s->desk.now;
+	e->seq = 0;
+	uuid_new(e->id);
+	db_event_copy(&b->event_texts, e);
+	*event = (unsigned)b->event_count;
 	TRY(batch_begin(s));
-	TRY(DB(s->db, event_insert, &e));
 	storage_count(s, EVENTS_STORED, 1);
 	effect_tally(s, d->tenant_pk, TALLY_EVENTS, 1);
-	if (seq != NULL)
-		*seq = e.seq;
+	return DB_OK;
+}
+
+struct turn {
+	int64_t tenant_pk;
+	size_t nth;
+};
+
+static int
+by_tenant(const void *a, const void *b)
+{
+	const struct turn *x = a, *y = b;
+
+	if (x->tenant_pk != y->tenant_pk)
+		return x->tenant_pk < y->tenant_pk ? -1 : 1;
+	return x->nth < y->nth ? -1 : 1;
+}
+
+/* Tenant by tenant, each in the order in which it happened. */
+static enum db_result
+place_all(struct storage *s, const struct turn *turns, struct db_event *rows, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		rows[i] = s->batch.events[turns[i].nth];
+	for (size_t from = 0, to; from < n; from = to) {
+		for (to = from + 1; to < n && turns[to].tenant_pk == turns[from].tenant_pk; to++)
+			;
+		if (DB(s->desk.db, event_insert, rows + from, (unsigned)(to - from)) != DB_OK)
+			return DB_FAILED;
+	}
+	for (size_t i = 0; i < n; i++)
+		s->batch.events[turns[i].nth].seq = rows[i].seq;
+	return DB_OK;
+}
+
+enum db_result
+event_place(struct storage *s)
+{
+	struct batch *b = &s->batch;
+	struct turn *turns;
+	struct db_event *rows;
+	size_t n = 0;
+	enum db_result result;
+
+	if (b->event_count == 0)
+		return DB_OK;
+	db_events_point(&b->event_texts, b->events, b->event_count);
+	turns = must_alloc(b->event_count * sizeof(*turns));
+	rows = must_alloc(b->event_count * sizeof(*rows));
+	for (size_t i = 0; i < b->event_count; i++)
+		if (b->events[i].seq == 0)
+			turns[n++] = (struct turn){ b->events[i].tenant_pk, i };
+	qsort(turns, n, sizeof(*turns), by_tenant);
+	result = place_all(s, turns, rows, n);
+	free(turns);
+	free(rows);
+	return result;
+}
+
+enum db_result
+event_publish(struct storage *s, const struct db_device *d, const char *type, const struct db_event *what)
+{
+	struct db_event e = *what;
+	unsigned event;
+
+	e.type = slice_of(type);
+	e.admins = ADMINS_AND_MEMBERS;
+	TRY(event_store(s, d, &e, &event));
+	publish_device(&s->desk, d, type, e.payload, event);
 	return DB_OK;
 }
 
@@ -131,11 +118,14 @@ event_tell(struct storage *s, const struct db_device *d, const char *event, stru
     struct slice data_json)
 {
 	struct buf payload = BUF_INIT;
-	int64_t seq;
+	struct db_event e = {
+		.event = slice_of(event), .epoch = d->epoch, .actor = actor, .data_json = data_json
+	};
+	enum db_result result;
 
-	TRY(event_store(s, d, event, d->epoch, s->now, actor, data_json, &seq));
-	live_report(&payload, d->id, d->epoch, slice_of(event), s->now, data_json);
-	publish_device(s, d, "device_event", buf_slice(&payload), seq);
+	live_report(&payload, d->id, d->epoch, e.event, s->desk.now, data_json);
+	e.payload = buf_slice(&payload);
+	result = event_publish(s, d, "device_event", &e);
 	buf_fini(&payload);
-	return DB_OK;
+	return result;
 }

@@ -9,56 +9,50 @@
 #include "shm/shm.h"
 #include "storage/storage.h"
 
-#define WALK_STEP	2048		/* entries of the directory per tick */
+#define WALK_STEP	128		/* entries of the directory per batch */
 #define ROWS_STEP	2000		/* device numbers looked at per tick */
 
 enum db_result
 presence_end(struct storage *s, const struct db_device *d, unsigned transport, int64_t epoch,
     uint64_t ref, int64_t at, int64_t last_seen, struct slice reason)
 {
+	struct db_event e = { .event = SLICE("device_disconnected"), .epoch = epoch, .at = at };
 	enum db_result result;
-	int64_t seq;
 
 	TRY(batch_begin(s));
-	result = DB(s->db, device_gone, d->pk, transport, epoch, at, last_seen, reason);
+	result = DB(s->desk.db, device_gone, d->pk, transport, epoch, at, last_seen, reason);
 	if (result == DB_FAILED)
 		return DB_FAILED;
-	effect_release(s, storage_device_key(s, d), transport, ref);
-	/*
-	 * Read again after a crash: the row says it is over, the event may not have been told yet.
-	 */
-	if (result == DB_NONE && !(s->record.again && d->epoch_of[transport] == epoch &&
-	    slice_eq(d->gone_reason, reason)))
+	effect_release(s, desk_device_key(&s->desk, d), transport, ref);
+	if (result == DB_NONE)
 		return DB_NONE;
 
 	buf_clear(&s->event_json);
 	buf_printf(&s->event_json, "{\"transport\":\"%s\",\"reason\":", transport_name(transport));
 	buf_put_json_string(&s->event_json, reason);
 	buf_putc(&s->event_json, '}');
-	TRY(event_store(s, d, "device_disconnected", epoch, at, SLICE_NONE,
-	    buf_slice(&s->event_json), &seq));
-
-	live_connection(&s->json, d->id, epoch, transport_name(transport), at, reason);
-	publish_device(s, d, "device_disconnected", buf_slice(&s->json), seq);
-	return DB_OK;
+	live_connection(&s->desk.json, d->id, epoch, transport_name(transport), at, reason);
+	e.data_json = buf_slice(&s->event_json);
+	e.payload = buf_slice(&s->desk.json);
+	return event_publish(s, d, "device_disconnected", &e);
 }
 
 enum db_result
 device_gone(struct storage *s, const struct msg_device_gone *m)
 {
-	struct db_device *d = &s->device;
+	struct db_device *d = &s->desk.device;
 	unsigned transport = m->transport < DIRECTORY_TRANSPORTS ? m->transport : DIRECTORY_WS;
-	int64_t at = m->at > 0 && m->at < s->now ? m->at : s->now, last_seen = m->last_seen;
+	int64_t at = m->at > 0 && m->at < s->desk.now ? m->at : s->desk.now, last_seen = m->last_seen;
 	struct directory_view v;
 	enum db_result result = storage_device(s, m->device_pk, m->tenant, m->device);
 
 	if (result == DB_OK) {
-		if (last_seen == 0 && directory_find(s->shm, storage_device_key(s, d), &v) == 1 &&
+		if (last_seen == 0 && batch_find(s, desk_device_key(&s->desk, d), &v) == 1 &&
 		    v.ref[transport] == m->ref)
-			last_seen = storage_seen_at(s, &v);
+			last_seen = desk_seen_at(&s->desk, &v);
 		TRY(presence_end(s, d, transport, m->epoch, m->ref, at, last_seen, m->reason));
 	} else if (result == DB_NONE) {		/* deleted meanwhile */
-		effect_release(s, audience_device_key(s->key, m->tenant, m->device), transport,
+		effect_release(s, audience_device_key(s->desk.key, m->tenant, m->device), transport,
 		    m->ref);
 	}
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
@@ -69,11 +63,11 @@ presence_stale(struct storage *s, const struct db_device *d, uint64_t ref)
 {
 	struct directory_view v;
 
-	if (directory_find(s->shm, storage_device_key(s, d), &v) != 1)
+	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
 		return DB_OK;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++)
 		if (v.ref[t] == ref)
-			return presence_end(s, d, t, v.epoch[t], ref, s->now, storage_seen_at(s, &v),
+			return presence_end(s, d, t, v.epoch[t], ref, s->desk.now, desk_seen_at(&s->desk, &v),
 			    SLICE("connection_lost"));
 	return DB_OK;
 }
@@ -84,7 +78,7 @@ presence_revoke(struct storage *s, const struct db_device *d, const char *reason
 {
 	struct directory_view v;
 
-	if (directory_find(s->shm, storage_device_key(s, d), &v) != 1)
+	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
 		return DB_OK;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
 		struct msg_kick kick = { .ref = v.ref[t], .asked_ms = asked_ms,
@@ -92,9 +86,9 @@ presence_revoke(struct storage *s, const struct db_device *d, const char *reason
 
 		if (v.ref[t] == REF_NONE)
 			continue;
-		TRY(presence_end(s, d, t, v.epoch[t], v.ref[t], s->now, storage_seen_at(s, &v),
+		TRY(presence_end(s, d, t, v.epoch[t], v.ref[t], s->desk.now, desk_seen_at(&s->desk, &v),
 		    slice_of(reason)));
-		post_to_ref(s, kick, &kick);
+		post_to_ref(&s->desk, kick, &kick);
 	}
 	return DB_OK;
 }
@@ -113,10 +107,10 @@ is_lost(const struct storage *s, uint64_t ref)
 {
 	unsigned slot = ref_slot(ref);
 
-	if (ref == REF_NONE || slot >= SHM_MAX_SLOTS || slot_is_live(s->shm, slot,
+	if (ref == REF_NONE || slot >= SHM_MAX_SLOTS || slot_is_live(s->desk.shm, slot,
 	    (uint16_t)ref_slot_gen(ref)))
 		return false;
-	return s->mono - s->sweep.lost_mono[slot] >= PRESENCE_GRACE_MS;
+	return s->desk.mono - s->sweep.lost_mono[slot] >= PRESENCE_GRACE_MS;
 }
 
 static void
@@ -129,10 +123,10 @@ look_at_entry(void *arg, struct hash128 key, const struct directory_view *v)
 		if (!is_lost(s, v->ref[t]))
 			continue;
 		l->ended++;
-		l->result = DB(s->db, device_by_pk, v->device_pk, false, &s->device);
+		l->result = DB(s->desk.db, device_by_pk, v->device_pk, false, &s->desk.device);
 		if (l->result == DB_OK)
-			l->result = presence_end(s, &s->device, t, v->epoch[t], v->ref[t], s->now,
-			    storage_seen_at(s, v), SLICE("worker_lost"));
+			l->result = presence_end(s, &s->desk.device, t, v->epoch[t], v->ref[t], s->desk.now,
+			    desk_seen_at(&s->desk, v), SLICE("worker_lost"));
 		else if (l->result == DB_NONE)
 			effect_release(s, key, t, v->ref[t]);
 	}
@@ -143,8 +137,8 @@ static void
 note_deaths(struct storage *s)
 {
 	struct presence_sweep *p = &s->sweep;
-	uint32_t deaths = slot_deaths(s->shm);
-	unsigned slots = shm_sizes(s->shm)->slots;
+	uint32_t deaths = slot_deaths(s->desk.shm);
+	unsigned slots = shm_sizes(s->desk.shm)->slots;
 
 	if (deaths == p->deaths_seen)
 		return;
@@ -152,12 +146,12 @@ note_deaths(struct storage *s)
 	for (unsigned slot = 0; slot < slots; slot++) {
 		struct slot_view v;
 
-		slot_get(s->shm, slot, &v);
+		slot_get(s->desk.shm, slot, &v);
 		if (v.generation != p->generation[slot] || v.pid == 0)
-			p->lost_mono[slot] = s->mono;
+			p->lost_mono[slot] = s->desk.mono;
 		p->generation[slot] = v.generation;
 	}
-	p->directory_due = s->mono + PRESENCE_GRACE_MS;
+	p->directory_due = s->desk.mono + PRESENCE_GRACE_MS;
 }
 
 static enum db_result
@@ -166,9 +160,9 @@ walk_directory(struct storage *s)
 	struct presence_sweep *p = &s->sweep;
 	struct lost l = { s, DB_OK, 0 };
 
-	directory_walk(s->shm, &p->directory_at, WALK_STEP, look_at_entry, &l);
-	p->walking = p->directory_at != 0;
-	if (!p->walking && p->directory_due != 0 && p->directory_due <= s->mono)
+	directory_walk(s->desk.shm, &p->directory_at, WALK_STEP, look_at_entry, &l);
+	p->walking = s->more = p->directory_at != 0;
+	if (!p->walking && p->directory_due != 0 && p->directory_due <= s->desk.mono)
 		p->directory_due = 0;
 	return l.result == DB_FAILED ? DB_FAILED : DB_OK;
 }
@@ -187,7 +181,7 @@ note_row(void *arg, const struct db_device *d)
 {
 	struct rows *r = arg;
 	struct directory_view v;
-	bool held = directory_find(r->s->shm, storage_device_key(r->s, d), &v) == 1;
+	bool held = batch_find(r->s, desk_device_key(&r->s->desk, d), &v) == 1;
 
 	for (unsigned t = 0; t < DB_TRANSPORTS; t++) {
 		if ((d->online & 1u << t) && !(held && v.ref[t] != REF_NONE)) {
@@ -201,17 +195,17 @@ note_row(void *arg, const struct db_device *d)
 static enum db_result
 end_row(struct storage *s, int64_t pk)
 {
-	struct db_device *d = &s->device;
-	enum db_result result = DB(s->db, device_by_pk, pk, false, d);
+	struct db_device *d = &s->desk.device;
+	enum db_result result = DB(s->desk.db, device_by_pk, pk, false, d);
 	struct directory_view v;
 	bool held;
 
 	if (result != DB_OK)
 		return result;
-	held = directory_find(s->shm, storage_device_key(s, d), &v) == 1;
+	held = batch_find(s, desk_device_key(&s->desk, d), &v) == 1;
 	for (unsigned t = 0; t < DB_TRANSPORTS; t++)
 		if ((d->online & 1u << t) && !(held && v.ref[t] != REF_NONE))
-			TRY(presence_end(s, d, t, d->epoch_of[t], d->conn[t], s->now, d->last_seen,
+			TRY(presence_end(s, d, t, d->epoch_of[t], d->conn[t], s->desk.now, d->last_seen,
 			    slice_of(s->sweep.rows_reason)));
 	return DB_OK;
 }
@@ -222,16 +216,17 @@ walk_rows(struct storage *s)
 	struct presence_sweep *p = &s->sweep;
 	struct rows r = { s, BUF_INIT };
 	int64_t last, pk;
-	enum db_result result = DB(s->db, device_online, p->rows_at, p->rows_at + ROWS_STEP, &last,
+	enum db_result result = DB(s->desk.db, device_online, p->rows_at, p->rows_at + ROWS_STEP, &last,
 	    note_row, &r);
 
-	for (size_t i = 0; i < r.pks.len && result != DB_FAILED; i += sizeof(pk)) {
+	for (size_t i = 0; i < r.pks.len && result != DB_FAILED && !s->more; i += sizeof(pk)) {
 		memcpy(&pk, r.pks.data + i, sizeof(pk));
 		result = end_row(s, pk);
+		s->more = batch_is_large(s);	/* what is left of these rows is found again */
 	}
 	buf_fini(&r.pks);
-	if (result == DB_FAILED)
-		return DB_FAILED;
+	if (result == DB_FAILED || s->more)
+		return result == DB_FAILED ? DB_FAILED : DB_OK;
 	p->rows_at += ROWS_STEP;
 	if (p->rows_at >= last)
 		p->rows_due = 0;
@@ -242,17 +237,17 @@ void
 presence_start(struct storage *s, bool instance_began)
 {
 	struct presence_sweep *p = &s->sweep;
-	unsigned slots = shm_sizes(s->shm)->slots;
+	unsigned slots = shm_sizes(s->desk.shm)->slots;
 
-	p->deaths_seen = slot_deaths(s->shm);
+	p->deaths_seen = slot_deaths(s->desk.shm);
 	for (unsigned slot = 0; slot < slots; slot++) {
 		struct slot_view v;
 
-		slot_get(s->shm, slot, &v);
+		slot_get(s->desk.shm, slot, &v);
 		p->generation[slot] = v.generation;
-		p->lost_mono[slot] = s->mono;
+		p->lost_mono[slot] = s->desk.mono;
 	}
-	p->directory_due = p->rows_due = s->mono + PRESENCE_GRACE_MS;
+	p->directory_due = p->rows_due = s->desk.mono + PRESENCE_GRACE_MS;
 	p->rows_reason = instance_began ? "instance_lost" : "worker_lost";
 }
 
@@ -262,9 +257,9 @@ presence_tick(struct storage *s)
 	struct presence_sweep *p = &s->sweep;
 
 	note_deaths(s);
-	if (p->walking || (p->directory_due != 0 && p->directory_due <= s->mono))
+	if (p->walking || (p->directory_due != 0 && p->directory_due <= s->desk.mono))
 		TRY(walk_directory(s));
-	if (p->rows_due != 0 && p->rows_due <= s->mono)
+	if (!s->more && p->rows_due != 0 && p->rows_due <= s->desk.mono)
 		TRY(walk_rows(s));
 	return DB_OK;
 }

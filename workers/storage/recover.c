@@ -1,7 +1,7 @@
 /*
  * recover.c: what a new storage process does before it reads its mailbox: the
- * pending table is made to agree with the store.  Whatever a predecessor did
- * and did not tell is in the mailbox still, and is told when it is read again.
+ * pending table is made to agree with the store.  What a predecessor had
+ * committed and not carried out is carried out after that (batch_start).
  */
 #include "base/log.h"
 #include "shm/shm.h"
@@ -30,15 +30,15 @@ restore(void *arg, const struct db_command *c)
 		p->queued++;
 	if (c->status != COMMAND_SENT && c->status != COMMAND_ACCEPTED)
 		return true;
-	if (p->device.pk != c->device_pk && DB(s->db, device_by_pk, c->device_pk, false,
+	if (p->device.pk != c->device_pk && DB(s->desk.db, device_by_pk, c->device_pk, false,
 	    &p->device) != DB_OK)
 		p->device.pk = 0;
 	p->waiting++;
 	if (p->device.pk != 0)
-		tally_add(&s->tallies, p->device.tenant_pk, TALLY_WAITING, 1, s->mono);
+		tally_add(&s->tallies, p->device.tenant_pk, TALLY_WAITING, 1, s->desk.mono);
 	/* A deleted device's command waits under no device's key, for its timeout alone. */
-	if (pending_add(s->shm, c->id, p->device.pk != 0 ? storage_device_key(s, &p->device) :
-	    (struct hash128){ 0, 0 }, s->mono + (c->sent_at + c->timeout_ms - s->now),
+	if (pending_add(s->desk.shm, c->id, p->device.pk != 0 ? desk_device_key(&s->desk, &p->device) :
+	    (struct hash128){ 0, 0 }, s->desk.mono + (c->sent_at + c->timeout_ms - s->desk.now),
 	    c->status == COMMAND_SENT ? PENDING_SENT : PENDING_ACCEPTED) == -1)
 		command_no_room(s);
 	return true;
@@ -54,11 +54,11 @@ static void
 drop_if_stale(void *arg, const struct pending_view *v)
 {
 	struct stale *st = arg;
-	enum db_result result = DB(st->s->db, command_get, v->id, &st->command);
+	enum db_result result = DB(st->s->desk.db, command_get, v->id, &st->command);
 
 	if (result == DB_NONE || (result == DB_OK && st->command.status != COMMAND_SENT &&
 	    st->command.status != COMMAND_ACCEPTED))
-		pending_remove(st->s->shm, v->id);
+		pending_remove(st->s->desk.shm, v->id);
 }
 
 int
@@ -69,19 +69,18 @@ recover(struct storage *s)
 	int64_t boot = 0;
 	bool began;
 
-	if (DB(s->db, meta_get, "boot", &boot) == DB_FAILED)
+	if (DB(s->desk.db, meta_get, "boot", &boot) == DB_FAILED)
 		return -1;
 	began = boot != s->boot;
-	if (began && (DB(s->db, begin) != DB_OK || DB(s->db, meta_set, "boot", s->boot) != DB_OK ||
-	    sample_unmark(s) != DB_OK || DB(s->db, commit) != DB_OK))
+	if (began && (DB(s->desk.db, begin) != DB_OK || DB(s->desk.db, meta_set, "boot", s->boot) != DB_OK ||
+	    DB(s->desk.db, commit) != DB_OK))
 		return -1;
-	if (sample_start(s) == -1)
-		return -1;
-	pending_walk(s->shm, drop_if_stale, &st);
+	sample_start(s);
+	pending_walk(s->desk.shm, drop_if_stale, &st);
 	db_command_fini(&st.command);
 	do {
 		p.rows = 0;
-		if (DB(s->db, command_open, 0, p.last_pk, PAGE, restore, &p) == DB_FAILED) {
+		if (DB(s->desk.db, command_open, 0, p.last_pk, PAGE, restore, &p) == DB_FAILED) {
 			db_device_fini(&p.device);
 			return -1;
 		}
@@ -94,6 +93,6 @@ recover(struct storage *s)
 	if (p.waiting > 0 || p.queued > 0)
 		log_info("%u commands wait for a result, %u for their device; %zu bytes of mail "
 		    "are read again or for the first time", p.waiting, p.queued,
-		    mailbox_used(s->shm, s->w->slot));
+		    mailbox_used(s->desk.shm, s->desk.w->slot));
 	return 0;
 }

@@ -19,7 +19,7 @@ pack_share(void *arg, const struct db_share *share)
 }
 
 /*
- * What shares say, packed; s->device keeps showing what was before.  asked_ms: when a right was withdrawn (monotonic),
+ * What shares say, packed; d keeps showing what was before.  asked_ms: when a right was withdrawn (monotonic),
  * or 0.
  */
 static enum db_result
@@ -30,16 +30,16 @@ refresh_audience(struct storage *s, const struct db_device *d, int64_t asked_ms)
 	enum db_result result;
 
 	audience_put(&audience, 0, AUDIENCE_OWNER, d->owner);
-	result = DB(s->db, share_list, d->pk, pack_share, &audience);
+	result = DB(s->desk.db, share_list, d->pk, pack_share, &audience);
 	if (result == DB_OK)
-		result = DB(s->db, device_set_audience, d->pk, buf_slice(&audience));
-	if (result == DB_OK && directory_find(s->shm, storage_device_key(s, d), &v) == 1) {
+		result = DB(s->desk.db, device_set_audience, d->pk, buf_slice(&audience));
+	if (result == DB_OK && batch_find(s, desk_device_key(&s->desk, d), &v) == 1) {
 		for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
 			struct msg_audience m = { .ref = v.ref[t], .asked_ms = asked_ms,
 			    .audience = buf_slice(&audience) };
 
 			if (v.ref[t] != REF_NONE)
-				post_to_ref(s, audience, &m);
+				post_to_ref(&s->desk, audience, &m);
 		}
 	}
 	buf_fini(&audience);
@@ -52,47 +52,23 @@ tell(struct storage *s, const struct rest *r, const struct db_device *d, const c
     struct slice user, enum db_permission permission)
 {
 	struct buf data = BUF_INIT, payload = BUF_INIT;
-	int64_t seq;
+	struct db_event e = {
+		.event = slice_of(event), .epoch = d->epoch, .actor = r->who.user, .type = slice_of(event), .user = user
+	};
+	unsigned nth;
 	enum db_result result;
 
 	buf_puts(&data, "{\"userId\":");
 	buf_put_json_string(&data, user);
 	buf_printf(&data, ",\"permission\":\"%s\"}", permission_name(permission));
-	result = event_store(s, d, event, d->epoch, s->now, r->who.user, buf_slice(&data), &seq);
-	if (result == DB_OK) {
-		live_share(&payload, d->id, slice_of(permission_name(permission)), r->who.user);
-		publish_to_user(s, d, user, event, buf_slice(&payload), seq);
-	}
+	live_share(&payload, d->id, slice_of(permission_name(permission)), r->who.user);
+	e.data_json = buf_slice(&data);
+	e.payload = buf_slice(&payload);
+	result = event_store(s, d, &e, &nth);
+	if (result == DB_OK)
+		publish_to_user(&s->desk, d, user, event, e.payload, nth);
 	buf_fini(&data);
 	buf_fini(&payload);
-	return result;
-}
-
-static bool
-show_share(void *arg, const struct db_share *share)
-{
-	struct buf *b = arg;
-
-	if (b->data[b->len - 1] != '[')
-		buf_putc(b, ',');
-	json_share(b, share);
-	return true;
-}
-
-enum db_result
-rest_share_list(struct storage *s, const struct rest *r)
-{
-	struct buf body = BUF_INIT;
-	enum db_result result = rest_device(s, r, false, ACCESS_ADMIN);
-
-	if (result != DB_OK)
-		return result;
-	buf_puts(&body, "{\"shares\":[");
-	result = DB(s->db, share_list, s->device.pk, show_share, &body);
-	buf_puts(&body, "]}");
-	if (result == DB_OK)
-		rest_ok(s, r, 200, &body);
-	buf_fini(&body);
 	return result;
 }
 
@@ -122,10 +98,10 @@ add_sizes(void *arg, const struct db_share *share)
 static enum db_result
 shares_room(struct storage *s, const struct db_device *d, const struct db_share *fresh)
 {
-	size_t ring = shm_sizes(s->shm)->mailbox_bytes;
+	size_t ring = shm_sizes(s->desk.shm)->mailbox_bytes;
 	struct sizes z = { .fresh = fresh };
 
-	TRY(DB(s->db, share_list, d->pk, add_sizes, &z));
+	TRY(DB(s->desk.db, share_list, d->pk, add_sizes, &z));
 	add_sizes(&z, fresh);
 	return z.audience <= ring / 16 && z.json <= ring / 8 ? DB_OK : DB_NONE;
 }
@@ -133,41 +109,42 @@ shares_room(struct storage *s, const struct db_device *d, const struct db_share 
 static enum db_result
 add(struct storage *s, const struct rest *r, const struct field_value *f)
 {
-	struct db_device *d = &s->device;
+	struct db_device *d = &s->desk.device;
 	struct db_share share = {
 		.user = f[FIELD_device_share_userId].str,
 		.permission = (enum db_permission)f[FIELD_device_share_permission].i64,
-		.created_at = s->now
+		.created_at = s->desk.now
 	};
 	struct buf body = BUF_INIT;
-	enum db_result result = rest_device(s, r, false, ACCESS_ADMIN);
+	enum db_result result = rest_device(&s->desk, r, false, ACCESS_ADMIN);
 
 	if (result != DB_OK)
 		return result;
 	if (slice_eq(share.user, d->owner))
-		return rest_error(s, r, ERROR_invalid_payload, "userId",
+		return rest_error(&s->desk, r, ERROR_invalid_payload, "userId",
 		    "the owner has every right already");
 	if (f[FIELD_device_share_expiresAt].present) {
 		share.expires_at = f[FIELD_device_share_expiresAt].i64;
-		if (share.expires_at <= s->now && !s->record.again)
-			return rest_error(s, r, ERROR_invalid_payload, "expiresAt",
+		if (share.expires_at <= s->desk.now)
+			return rest_error(&s->desk, r, ERROR_invalid_payload, "expiresAt",
 			    "is in the past");
 	}
 	if (f[FIELD_device_share_commands].present)
 		share.commands_json = f[FIELD_device_share_commands].json.raw;
 	result = shares_room(s, d, &share);
 	if (result == DB_NONE)
-		return rest_error(s, r, ERROR_too_many, NULL, "the device is shared with as many users as it may");
+		return rest_error(&s->desk, r, ERROR_too_many, NULL,
+		    "the device is shared with as many users as it may");
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	TRY(batch_begin(s));
-	TRY(DB(s->db, share_put, d->pk, d->tenant_pk, &share));
+	TRY(DB(s->desk.db, share_put, d->pk, d->tenant_pk, &share));
 	TRY(refresh_audience(s, d, 0));
 	TRY(tell(s, r, d, "device_shared", share.user, share.permission));
 	buf_puts(&body, "{\"share\":");
 	json_share(&body, &share);
 	buf_putc(&body, '}');
-	rest_ok(s, r, 201, &body);
+	rest_ok(&s->desk, r, 201, &body);
 	buf_fini(&body);
 	return DB_OK;
 }
@@ -181,7 +158,7 @@ rest_share_add(struct storage *s, const struct rest *r)
 
 	fields_init(&f);
 	if (schema_parse(BODY_device_share, r->m->body_json, &f, &fault) == -1)
-		result = rest_error(s, r, fault.code, fault.field,
+		result = rest_error(&s->desk, r, fault.code, fault.field,
 		    fault.message[0] != '\0' ? fault.message : NULL);
 	else
 		result = add(s, r, f.field);
@@ -192,23 +169,21 @@ rest_share_add(struct storage *s, const struct rest *r)
 enum db_result
 rest_share_remove(struct storage *s, const struct rest *r)
 {
-	struct db_device *d = &s->device;
-	enum db_result result = rest_device(s, r, false, ACCESS_ADMIN);
+	struct db_device *d = &s->desk.device;
+	enum db_result result = rest_device(&s->desk, r, false, ACCESS_ADMIN);
 
 	if (result != DB_OK)
 		return result;
-	result = DB(s->db, share_get, d->pk, r->m->target2, &s->share);
+	result = DB(s->desk.db, share_get, d->pk, r->m->target2, &s->desk.share);
 	if (result == DB_FAILED)
 		return DB_FAILED;
-	if (result == DB_NONE && !s->record.again)
-		return rest_error(s, r, ERROR_not_found, NULL,
+	if (result == DB_NONE)
+		return rest_error(&s->desk, r, ERROR_not_found, NULL,
 		    "the device is not shared with this user");
-	if (result == DB_OK) {
-		TRY(batch_begin(s));
-		TRY(DB(s->db, share_delete, d->pk, r->m->target2));
-		TRY(refresh_audience(s, d, r->m->asked_ms));
-		TRY(tell(s, r, d, "device_unshared", r->m->target2, s->share.permission));
-	}
-	reply_json(s, r->m->request, r->m->ref, 204, SLICE_NONE);
+	TRY(batch_begin(s));
+	TRY(DB(s->desk.db, share_delete, d->pk, r->m->target2));
+	TRY(refresh_audience(s, d, r->m->asked_ms));
+	TRY(tell(s, r, d, "device_unshared", r->m->target2, s->desk.share.permission));
+	reply_json(&s->desk, r->m->request, r->m->ref, 204, SLICE_NONE);
 	return DB_OK;
 }

@@ -17,18 +17,18 @@ retention_tick(struct storage *s, bool idle)
 
 	if (s->retention.next_mono == 0)
 		/* not in the worst minute, the first */
-		s->retention.next_mono = s->mono + EVERY_MS / 2;
-	if (s->mono < s->retention.next_mono)
+		s->retention.next_mono = s->desk.mono + EVERY_MS / 2;
+	if (s->desk.mono < s->retention.next_mono)
 		return DB_OK;
 	TRY(batch_begin(s));
-	TRY(DB(s->db, retain, wall_earlier_ms(s), s->now - s->retention_ms, step, &more));
-	TRY(DB(s->db, telemetry_retain, s->now - s->telemetry_retention_ms, step, &more_telemetry));
-	s->retention.next_mono = s->mono + (more || more_telemetry ? 0 : EVERY_MS);
+	TRY(DB(s->desk.db, retain, wall_earlier_ms(s), s->desk.now - s->retention_ms, step, &more));
+	TRY(DB(s->desk.db, telemetry_retain, s->desk.now - s->telemetry_retention_ms, step, &more_telemetry));
+	s->retention.next_mono = s->desk.mono + (more || more_telemetry ? 0 : EVERY_MS);
 	return DB_OK;
 }
 
 void
 retention_soon(struct storage *s)
 {
-	s->retention.next_mono = s->mono;
+	s->retention.next_mono = s->desk.mono;
 }

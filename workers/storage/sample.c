@@ -14,10 +14,9 @@
  * For each sample written up to two that are too old go, so that removing keeps up however fast
  * they come.
  *
- * Killed between 1 and 2 nothing happened yet; between 2 and 3 they are lost, and the successor
- * counts them.  When 3 was done and the records were not given back, the successor reads them
- * again: the last sample written is marked by its place in the mailbox, in the same transaction,
- * and those up to it are left out.
+ * Killed before 2 nothing is lost: the successor runs the record, or carries out its effect.  Between
+ * 2 and 3 they are lost, and the successor counts them.  What was written is not taken again: its
+ * batch was finished before.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,11 +28,8 @@
 #define STEP_BYTES	(1u << 20)
 #define WAITING_BYTES	(8u << 20)	/* more are lost: some 20,000 of the usual size */
 
-static const char mark_end[] = "telemetry_end", mark_nth[] = "telemetry_nth";
-
 /* A sample that waits; tenant, device and data follow, and what fills up to 8 bytes. */
 struct waiting {
-	struct sample_mark mark;
 	int64_t device_pk, epoch, at, received_at;
 	uint32_t tenant_len, device_len, data_len;
 };
@@ -64,19 +60,13 @@ sample_note(struct storage *s, const struct db_sample *v)
 	struct slice parts[4] = { slice_bytes(&w, sizeof(w)), v->tenant, v->device, v->data_json };
 
 	memset(&w, 0, sizeof(w));
-	w.mark.end = s->record.end;
-	w.mark.nth = ++s->record.samples;
 	w.device_pk = v->device_pk;
 	w.epoch = v->epoch;
 	w.at = v->at;
-	w.received_at = s->now;
+	w.received_at = s->desk.now;
 	w.tenant_len = (uint32_t)v->tenant.len;
 	w.device_len = (uint32_t)v->device.len;
 	w.data_len = (uint32_t)v->data_json.len;
-	/* A predecessor wrote it, and did not come to give its record back. */
-	if (s->record.again && (w.mark.end < s->samples.mark.end ||
-	    (w.mark.end == s->samples.mark.end && w.mark.nth <= s->samples.mark.nth)))
-		return;
 	effect_sample(s, parts, 4);
 }
 
@@ -114,7 +104,7 @@ sample_take(struct storage *s, struct slice noted)
 
 /* The next step into q->step: how many; *size: of their bytes. */
 static unsigned
-look(struct samples *q, struct sample_mark *last, size_t *size)
+look(struct samples *q, size_t *size)
 {
 	unsigned n = 0;
 	size_t at = q->read;
@@ -130,7 +120,6 @@ look(struct samples *q, struct sample_mark *last, size_t *size)
 			.tenant = { p, w.tenant_len }, .device = { p + w.tenant_len, w.device_len },
 			.data_json = { p + w.tenant_len + w.device_len, w.data_len }
 		};
-		*last = w.mark;
 		at += waiting_size(&w);
 	}
 	*size = at - q->read;
@@ -151,14 +140,12 @@ forget(struct samples *q, unsigned n, size_t size)
 }
 
 static enum db_result
-write_step(struct storage *s, unsigned n, const struct sample_mark *last, unsigned *stored)
+write_step(struct storage *s, unsigned n, unsigned *stored)
 {
 	bool more;
 
-	TRY(DB(s->db, telemetry_insert, s->samples.step, n, stored));
-	TRY(DB(s->db, meta_set, mark_end, (int64_t)last->end));
-	TRY(DB(s->db, meta_set, mark_nth, last->nth));
-	return DB(s->db, telemetry_retain, s->now - s->telemetry_retention_ms, 2 * n, &more);
+	TRY(DB(s->desk.db, telemetry_insert, s->samples.step, n, stored));
+	return DB(s->desk.db, telemetry_retain, s->desk.now - s->telemetry_retention_ms, 2 * n, &more);
 }
 
 /* false: the store could not be had, and they wait on. */
@@ -166,19 +153,17 @@ static bool
 step(struct storage *s)
 {
 	struct samples *q = &s->samples;
-	struct sample_mark last;
 	unsigned n, stored = 0;
 	size_t size;
 	bool had;
 
 	must(s->batch.mail_count == 0 && !s->batch.begun);
-	n = look(q, &last, &size);
+	n = look(q, &size);
 	had = batch_begin(s) == DB_OK;
-	s->batch.failed = !had || write_step(s, n, &last, &stored) == DB_FAILED;
+	s->batch.failed = !had || write_step(s, n, &stored) == DB_FAILED;
 	if (batch_end(s)) {
 		storage_count(s, TELEMETRY_STORED, stored);
 		lost(s, n - stored);
-		q->mark = last;
 	} else if (had) {
 		lost(s, n);
 	}
@@ -200,45 +185,33 @@ sample_write_many(struct storage *s)
 void
 sample_write(struct storage *s)
 {
-	while (s->samples.count > 0 && step(s) && mailbox_used(s->shm, s->w->slot) == 0)
-		worker_alive(s->w);
+	while (s->samples.count > 0 && step(s) && mailbox_used(s->desk.shm, s->desk.w->slot) == 0)
+		worker_alive(s->desk.w);
 }
 
 void
 sample_drain(struct storage *s)
 {
 	while (s->samples.count > 0 && step(s))
-		worker_alive(s->w);
+		worker_alive(s->desk.w);
 }
 
 /* What predecessors took, and neither stored nor gave up, went with them. */
 static void
 count_lost(struct storage *s)
 {
-	uint64_t taken = s->w->stats[STAT_TELEMETRY_TAKEN];
-	uint64_t known = s->w->stats[STAT_TELEMETRY_STORED] + s->w->stats[STAT_TELEMETRY_UNSTORED];
+	uint64_t taken = s->desk.w->stats[STAT_TELEMETRY_TAKEN];
+	uint64_t known = s->desk.w->stats[STAT_TELEMETRY_STORED] + s->desk.w->stats[STAT_TELEMETRY_UNSTORED];
 
 	if (taken > known)
 		lost(s, taken - known);
 }
 
-int
+void
 sample_start(struct storage *s)
 {
-	int64_t end = 0, nth = 0;
-
 	s->samples.step = must_alloc(SAMPLES_STEP * sizeof(*s->samples.step));
 	count_lost(s);
-	if (DB(s->db, meta_get, mark_end, &end) == DB_FAILED || DB(s->db, meta_get, mark_nth, &nth) == DB_FAILED)
-		return -1;
-	s->samples.mark = (struct sample_mark){ (uint64_t)end, (unsigned)nth };
-	return 0;
-}
-
-enum db_result
-sample_unmark(struct storage *s)
-{
-	return DB(s->db, meta_set, mark_end, 0);
 }
 
 void

@@ -12,10 +12,16 @@
 #include "base/conf.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "shm/effects.h"
 #include "storage/storage.h"
+#include "store/resume.h"
 
 #define BATCH_MAX	1024
 #define MAILBOX_BYTES	(8u << 20)
+#define RESUME_ROWS	1000		/* at a step */
+#define RESUME_BYTES_MAX (EFFECTS_BYTES / 2)
+#define RESUME_ROWS_MAX	20000		/* others' events among one's own */
+#define STEPS_PER_TICK	32		/* of each duty, when there is much to do */
 #define ANSWER_TAKES_MS	5000		/* at most, from here to whoever asked */
 /* A disk with less is full: small writes go on for a while, larger ones don't. */
 #define ROOM_MIN	(INT64_C(512) << 10)
@@ -28,11 +34,11 @@
 #define DATED(RUN) \
 	RUN(command_new) RUN(command_cancel) RUN(rest)
 #define REQUESTS(RUN) \
-	RUN(subscribe) RUN(ticket_put) RUN(token_check)
+	RUN(ticket_put) RUN(token_check)
 #define TOLD(RUN) \
 	RUN(device_report) RUN(visitor_new)
 #define KEPT(RUN) \
-	RUN(device_gone) RUN(command_ack) RUN(device_send_failed)
+	RUN(device_gone) RUN(command_ack) RUN(device_send_failed) RUN(command_pump_on)
 #define APART(RUN) \
 	RUN(store_probe) \
 	RUN(device_auth) RUN(ticket_take) RUN(resume) RUN(sample)
@@ -53,24 +59,24 @@ put_size(struct buf *b, int64_t bytes)
 static void
 probe_refuse(struct storage *s, const struct msg_store_probe *m)
 {
-	const char *url = s->w->conf->store_url;
+	const char *url = s->desk.w->conf->store_url;
 	struct db_space space;
 	struct buf why = BUF_INIT;
 
 	if (db_space(url, &space) == -1) {
-		buf_printf(&why, "the store takes no writes: %s", db_error(s->db));
+		buf_printf(&why, "the store takes no writes: %s", db_error(s->desk.db));
 	} else {
 		if (space.free < ROOM_MIN)
 			buf_puts(&why, "the disk of the store is full: ");
 		else
-			buf_printf(&why, "the store takes no writes: %s; ", db_error(s->db));
+			buf_printf(&why, "the store takes no writes: %s; ", db_error(s->desk.db));
 		put_size(&why, space.free);
 		buf_puts(&why, " of ");
 		put_size(&why, space.size);
 		buf_printf(&why, " are free at %s", space.path);
 	}
 	buf_putc(&why, '\0');
-	reply_error(s, m->request, m->ref, ERROR_unavailable, NULL, why.data);
+	reply_error(&s->desk, m->request, m->ref, ERROR_unavailable, NULL, why.data);
 	buf_fini(&why);
 }
 
@@ -80,13 +86,13 @@ store_probe(struct storage *s, const struct msg_store_probe *m)
 {
 	struct db_space space;
 
-	if (db_space(s->w->conf->store_url, &space) == 0 && space.free < ROOM_MIN) {
+	if (db_space(s->desk.w->conf->store_url, &space) == 0 && space.free < ROOM_MIN) {
 		probe_refuse(s, m);
 		return DB_OK;
 	}
 	TRY(batch_begin(s));
-	TRY(DB(s->db, probe, s->now, s->failing ? PROBE_BYTES : 0));
-	reply_json(s, m->request, m->ref, 200, SLICE("{}"));
+	TRY(DB(s->desk.db, probe, s->desk.now, s->failing ? PROBE_BYTES : 0));
+	reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
 	return DB_OK;
 }
 
@@ -94,6 +100,26 @@ static enum db_result
 device_send_failed(struct storage *s, const struct msg_device_send_failed *m)
 {
 	return command_send_failed(s, m);
+}
+
+/*
+ * All at once: what is sent waits for the client in the gateway, so that there must be room for it, and for what
+ * happens meanwhile.
+ */
+static enum db_result
+resume(struct storage *s, const struct msg_resume *m)
+{
+	struct resume r;
+	enum resume_step step = RESUME_FAILED;
+	size_t room = s->desk.w->conf->limits_send_buffer_bytes / 4 * 3;
+
+	TRY(event_place(s));
+	if (resume_open(&s->desk, &r, m, room < RESUME_BYTES_MAX ? room : RESUME_BYTES_MAX) == DB_OK)
+		while ((step = resume_step(&s->desk, &r, RESUME_ROWS)) == RESUME_MORE)
+			if (r.looked > RESUME_ROWS_MAX)
+				resume_give_up(&r);
+	resume_close(&r);
+	return step == RESUME_FAILED ? DB_FAILED : DB_OK;
 }
 
 static enum db_result
@@ -105,29 +131,30 @@ not_understood(struct storage *s, const struct mail *mail)
 	return DB_OK;
 }
 
+void
+storage_go_on(struct storage *s)
+{
+	effect_post(s, s->desk.w->slot, s->running->kind, slice_bytes(s->running->data, s->running->len));
+}
+
 bool
 storage_too_late(const struct storage *s, int64_t asked_ms)
 {
-	return s->mono - asked_ms > MSG_ANSWER_MS - ANSWER_TAKES_MS;
+	return s->desk.mono - asked_ms > MSG_ANSWER_MS - ANSWER_TAKES_MS;
 }
 
 enum db_result
 storage_dispatch(struct storage *s, const struct mail *mail)
 {
-	/* the ring is at the same address in a successor */
-	s->record.position = (uintptr_t)mail->data;
-	s->record.posted_us = mail->posted_mono_us;
-	s->record.end = s->w->mailbox.cursor;
-	s->record.events = s->record.samples = 0;
+	s->running = mail;
 	switch (mail->kind) {
-	/* One that is read again may have happened already, and what follows from it be untold. */
 #define RUN(kind) \
 	case MSG_##kind: { \
 		struct msg_##kind m; \
 		if (msg_unpack_##kind(&m, mail->data, mail->len) == -1) \
 			return not_understood(s, mail); \
-		if (!s->record.again && storage_too_late(s, m.asked_ms)) { \
-			reply_error(s, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
+		if (storage_too_late(s, m.asked_ms)) { \
+			reply_error(&s->desk, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
 			return DB_OK; \
 		} \
 		return kind(s, &m); \
@@ -150,8 +177,8 @@ storage_dispatch(struct storage *s, const struct mail *mail)
 		struct msg_##kind m; \
 		if (msg_unpack_##kind(&m, mail->data, mail->len) == -1) \
 			return not_understood(s, mail); \
-		if (m.request != 0 && !s->record.again && storage_too_late(s, m.asked_ms)) { \
-			reply_error(s, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
+		if (m.request != 0 && storage_too_late(s, m.asked_ms)) { \
+			reply_error(&s->desk, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
 			return DB_OK; \
 		} \
 		return kind(s, &m); \
@@ -171,7 +198,7 @@ storage_refuse(struct storage *s, const struct mail *mail)
 	case MSG_##kind: { \
 		struct msg_##kind m; \
 		if (msg_unpack_##kind(&m, mail->data, mail->len) == 0) \
-			reply_error(s, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
+			reply_error(&s->desk, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
 		return true; \
 	}
 	DATED(RUN)
@@ -196,7 +223,7 @@ storage_refuse(struct storage *s, const struct mail *mail)
 		if (msg_unpack_device_auth(&m, mail->data, mail->len) == 0) {
 			no.request = m.request;
 			no.ref = m.ref;
-			post_to_ref(s, device_welcome, &no);
+			post_to_ref(&s->desk, device_welcome, &no);
 		}
 		return true;
 	}
@@ -207,7 +234,7 @@ storage_refuse(struct storage *s, const struct mail *mail)
 		if (msg_unpack_ticket_take(&m, mail->data, mail->len) == 0) {
 			no.request = m.request;
 			no.ref = m.ref;
-			post_to_ref(s, ticket_taken, &no);
+			post_to_ref(&s->desk, ticket_taken, &no);
 		}
 		return true;
 	}
@@ -218,7 +245,7 @@ storage_refuse(struct storage *s, const struct mail *mail)
 		if (msg_unpack_resume(&m, mail->data, mail->len) == 0) {
 			no.request = m.request;
 			no.ref = m.ref;
-			post_to_ref(s, resume_part, &no);
+			post_to_ref(&s->desk, resume_part, &no);
 		}
 		return true;
 	}
@@ -241,10 +268,9 @@ count(const struct conf *conf)
 static void
 read_settings(struct storage *s, const struct conf *conf)
 {
-	s->members_view = conf->auth_tenant_members == CONF_TENANT_MEMBERS_VIEW;
+	desk_settings(&s->desk, conf);
 	s->retention_ms = conf->store_event_retention_ms;
 	s->telemetry_retention_ms = conf->store_telemetry_retention_ms;
-	s->suspect_ms = conf->limits_heartbeat_ms * 3 / 2;
 	if (conf->server_instance[0] != '\0')
 		snprintf(s->instance, sizeof(s->instance), "%s", conf->server_instance);
 	else if (gethostname(s->instance, sizeof(s->instance) - 1) == -1)
@@ -269,23 +295,30 @@ stop(struct worker *w)
 	if (s == NULL)
 		return;
 	sample_fini(s);
-	db_close(&s->db);
-	cursor_stop(s);
 	tally_fini(&s->tallies);
-	event_forget(s);
 	batch_fini(&s->batch);
-	db_device_fini(&s->device);
-	db_command_fini(&s->command);
-	db_share_fini(&s->share);
-	db_visitor_fini(&s->visitor);
-	buf_fini(&s->json);
+	desk_fini(&s->desk);
 	buf_fini(&s->event_json);
-	buf_fini(&s->text);
-	buf_fini(&s->cursor);
 	buf_fini(&s->trace);
-	buf_fini(&s->pack);
 	free(s);
 	w->data = NULL;
+}
+
+static int
+check(const struct conf *conf, char *why, size_t len)
+{
+	return db_check_url(conf->store_url, why, len);
+}
+
+static int
+arrange(const struct conf *conf, unsigned uid, unsigned gid)
+{
+	char err[512];
+	int made = db_arrange(conf->store_url, uid, gid, err, sizeof(err));
+
+	if (made == -1)
+		log_error("store unreachable: %s", err);
+	return made;
 }
 
 /* Where the store's folder is made, such as /var/lib, is mostly root's alone. */
@@ -300,6 +333,19 @@ prepare(const struct worker *w, unsigned uid, unsigned gid)
 	return -1;
 }
 
+/* Whoever is told is told after the commit. */
+static void
+post(struct desk *k, unsigned slot, uint16_t record, struct slice bytes)
+{
+	effect_post((struct storage *)k, slot, record, bytes);
+}
+
+static void
+post_event(struct desk *k, unsigned slot, uint16_t record, struct slice bytes, unsigned event)
+{
+	effect_post_event((struct storage *)k, slot, record, bytes, event);
+}
+
 static int
 start(struct worker *w)
 {
@@ -307,22 +353,19 @@ start(struct worker *w)
 	char err[512];
 
 	w->data = s;
-	s->w = w;
-	s->shm = w->shm;
-	s->key = shm_hash_key(w->shm);
-	s->boot = boot_number(s->key);
+	desk_init(&s->desk, w);
+	s->desk.post = post;
+	s->desk.post_event = post_event;
+	s->boot = boot_number(s->desk.key);
 	read_settings(s, w->conf);
-	wall_read(s);
-	tally_init(&s->tallies, worker_counts_since(w, s->mono));
-	s->db = db_open(w->conf->store_url, err, sizeof(err));
-	if (s->db == NULL) {
+	tally_init(&s->tallies, worker_counts_since(w, s->desk.mono));
+	s->desk.db = db_open(w->conf->store_url, 0, err, sizeof(err));
+	if (s->desk.db == NULL) {
 		log_error("store unreachable: %s", err);
 		goto fail;
 	}
-	s->again_until = w->mailbox.cursor + mailbox_used(w->shm, w->slot);
-	if (cursor_start(s) == DB_FAILED || recover(s) == -1 || (mailbox_used(w->shm, w->slot) > 0 &&
-	    event_recall(s) == DB_FAILED)) {
-		log_error("store unreachable: %s", db_error(s->db));
+	if (cursor_start(&s->desk) == DB_FAILED || recover(s) == -1 || batch_start(s) == -1) {
+		log_error("store unreachable: %s", db_error(s->desk.db));
 		goto fail;
 	}
 	return 0;
@@ -336,22 +379,30 @@ mail(struct worker *w, const struct mail *m)
 	struct storage *s = storage_of(w);
 
 	if (s->batch.mail_count == 0) {
-		wall_read(s);
+		desk_clocks(&s->desk);
 		wall_follow(s);
 	}
-	s->record.again = w->mailbox.cursor <= s->again_until;
-	if (!s->record.again && s->recent != NULL && s->batch.mail_count == 0)
-		event_forget(s);
 	batch_run(s, m);
 }
 
 static void
 drained(struct storage *s)
 {
-	if (s->drain && (s->batch.kept_count == 0 || clock_mono_ms() >= s->drain_deadline)) {
+	if (s->drain && (!batch_has_kept(s) || clock_mono_ms() >= s->drain_deadline)) {
 		sample_drain(s);
-		worker_done(s->w);
+		worker_done(s->desk.w);
 	}
+}
+
+/* Readers look at it: a long log begins anew when none of them reads. */
+static void
+check_point(struct storage *s, bool busy)
+{
+	int64_t bytes;
+
+	(void)DB(s->desk.db, idle, busy);
+	if (DB(s->desk.db, log_bytes, &bytes) == DB_OK)
+		__atomic_store_n(&s->desk.w->stats[STAT_STORE_LOG_BYTES], (uint64_t)bytes, __ATOMIC_RELAXED);
 }
 
 static void
@@ -360,8 +411,9 @@ end_of_batch(struct worker *w)
 	struct storage *s = storage_of(w);
 
 	batch_end(s);
+	effect_flush(s);
 	sample_write_many(s);
-	(void)DB(s->db, idle, true);
+	check_point(s, true);
 	if (s->drain && mailbox_used(w->shm, w->slot) == 0)
 		drained(s);
 }
@@ -379,23 +431,25 @@ tick(struct worker *w)
 	};
 	bool idle = mailbox_used(w->shm, w->slot) == 0;
 
-	wall_read(s);
-	s->record.again = false;
-	s->record.posted_us = 0;
+	desk_clocks(&s->desk);
 	wall_follow(s);
-	if (s->batch.kept_count > 0)
+	if (batch_has_kept(s))
 		batch_retry(s);
 	for (size_t i = 0; i < sizeof(duties) / sizeof(duties[0]); i++) {
-		if (duties[i](s) == DB_FAILED)
-			s->batch.failed = true;
-		batch_end(s);
+		unsigned steps = 0;
+
+		do {
+			s->more = false;
+			if (duties[i](s) == DB_FAILED)
+				s->batch.failed = true;
+		} while (batch_end(s) && s->more && ++steps < STEPS_PER_TICK);
 	}
 	sample_write(s);
-	tally_sweep(&s->tallies, s->mono);
+	tally_sweep(&s->tallies, s->desk.mono);
 	if (retention_tick(s, idle) == DB_FAILED)
 		s->batch.failed = true;
 	batch_end(s);
-	(void)DB(s->db, idle, !idle);
+	check_point(s, !idle);
 	if (s->drain && idle)
 		drained(s);
 }
@@ -419,7 +473,11 @@ drain(struct worker *w, int64_t deadline_mono_ms)
 const struct worker_role storage_role = {
 	.id = ROLE_ID_STORAGE,
 	.count = count,
+	.check = check,
+	.arrange = arrange,
+	.clear_away = db_clear_away,
 	.mailbox_bytes = MAILBOX_BYTES,
+	.effects = true,
 	.prepare = prepare,
 	.start = start,
 	.mail = mail,
@@ -428,7 +486,7 @@ const struct worker_role storage_role = {
 	.reload = reload,
 	.drain = drain,
 	.stop = stop,
-	.drain_rank = 1,
+	.drain_rank = 2,
 	.consume_late = true,
 	.batch_max = BATCH_MAX,
 };

@@ -6,40 +6,9 @@
 #include "storage/rest.h"
 
 
-/*
- * To those who may control the device, admins of the tenant among them; not to the connection
- * not_ref.
- */
 static void
-tell(struct storage *s, const struct db_device *d, const struct db_visitor *v, const char *type,
-    int64_t seq, uint64_t not_ref)
+put_data(struct buf *b, const struct db_visitor *v)
 {
-	struct buf audience = BUF_INIT;
-	struct slice rest = d->audience;
-	struct audience_entry e;
-	struct publication p = {
-		.tenant = d->tenant, .tenant_pk = d->tenant_pk, .device = d->id, .admins = ADMINS_ALONE,
-		.type = type, .seq = seq,
-		.to = not_ref != REF_NONE ? PUBLISH_NOT_REF : PUBLISH_ALL, .ref = not_ref
-	};
-
-	while (audience_next(&rest, &e) == 1)
-		if (e.rights >= AUDIENCE_CONTROL)
-			audience_put(&audience, e.expires_ms, e.rights, e.user);
-	buf_clear(&s->json);
-	json_visitor(&s->json, v, d->id);
-	p.audience = buf_slice(&audience);
-	p.payload = buf_slice(&s->json);
-	publish(s, &p);
-	buf_fini(&audience);
-}
-
-static enum db_result
-store_event(struct storage *s, const struct db_device *d, const struct db_visitor *v,
-    const char *event, struct slice actor, int64_t *seq)
-{
-	struct buf *b = &s->event_json;
-
 	buf_clear(b);
 	buf_puts(b, "{\"visitorId\":");
 	buf_put_json_uuid(b, v->id);
@@ -47,24 +16,59 @@ store_event(struct storage *s, const struct db_device *d, const struct db_visito
 		buf_puts(b, v->status == VISITOR_APPROVED ? ",\"status\":\"approved\"" :
 		    ",\"status\":\"denied\"");
 	buf_putc(b, '}');
-	return event_store(s, d, event, d->epoch, s->now, actor, buf_slice(b), seq);
+}
+
+/*
+ * Stores the event and publishes it to those who may control the device, admins of the tenant among them; not to the
+ * connection not_ref.
+ */
+static enum db_result
+tell(struct storage *s, const struct db_device *d, const struct db_visitor *v, const char *what, const char *type,
+    struct slice actor, uint64_t not_ref, unsigned *event)
+{
+	struct buf audience = BUF_INIT;
+	struct slice rest = d->audience;
+	struct audience_entry entry;
+	struct db_event e = {
+		.event = slice_of(what), .epoch = d->epoch, .actor = actor, .type = slice_of(type),
+		.admins = ADMINS_ALONE
+	};
+	struct publication p = {
+		.tenant = d->tenant, .device = d->id, .admins = ADMINS_ALONE, .type = type,
+		.to = not_ref != REF_NONE ? PUBLISH_NOT_REF : PUBLISH_ALL, .ref = not_ref
+	};
+
+	put_data(&s->event_json, v);
+	buf_clear(&s->desk.json);
+	json_visitor(&s->desk.json, v, d->id);
+	e.data_json = buf_slice(&s->event_json);
+	e.payload = p.payload = buf_slice(&s->desk.json);
+	TRY(event_store(s, d, &e, event));
+	p.event = *event;
+	while (audience_next(&rest, &entry) == 1)
+		if (entry.rights >= AUDIENCE_CONTROL)
+			audience_put(&audience, entry.expires_ms, entry.rights, entry.user);
+	p.audience = buf_slice(&audience);
+	publish(&s->desk, &p);
+	buf_fini(&audience);
+	return DB_OK;
 }
 
 /* The same visit told twice, by its id, is one visit. */
 enum db_result
 visitor_new(struct storage *s, const struct msg_visitor_new *m)
 {
-	struct db_device *d = &s->device;
+	struct db_device *d = &s->desk.device;
 	struct db_visitor v = {
-		.device_pk = m->device_pk, .created_at = s->now, .name = m->name,
+		.device_pk = m->device_pk, .created_at = s->desk.now, .name = m->name,
 		.snapshot_url = m->snapshot_url,
 		.data_json = m->data_json
 	};
 	enum db_result result = storage_device(s, m->device_pk, m->tenant, m->device);
-	int64_t seq;
+	unsigned event;
 
 	if (result == DB_NONE) {
-		reply_error(s, m->request, m->ref, ERROR_not_found, NULL, NULL);
+		reply_error(&s->desk, m->request, m->ref, ERROR_not_found, NULL, NULL);
 		return DB_OK;
 	}
 	if (result == DB_FAILED)
@@ -72,74 +76,25 @@ visitor_new(struct storage *s, const struct msg_visitor_new *m)
 	memcpy(v.id, m->visitor_id, sizeof(v.id));
 	v.tenant_pk = d->tenant_pk;
 	TRY(batch_begin(s));
-	result = DB(s->db, visitor_insert, &v);
+	result = DB(s->desk.db, visitor_insert, &v);
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	if (result == DB_EXISTS) {
-		TRY(DB(s->db, visitor_get, d->tenant_pk, v.id, &s->visitor));
-		if (s->visitor.device_pk != d->pk) {
-			reply_error(s, m->request, m->ref, ERROR_conflict, "visitorId",
+		TRY(DB(s->desk.db, visitor_get, d->tenant_pk, v.id, &s->desk.visitor));
+		if (s->desk.visitor.device_pk != d->pk) {
+			reply_error(&s->desk, m->request, m->ref, ERROR_conflict, "visitorId",
 			    "the id is another visit's");
 			return DB_OK;
 		}
 	}
-	if (result == DB_OK || (s->record.again && s->visitor.status == VISITOR_PENDING)) {
-		TRY(store_event(s, d, &v, "visitor_requested", SLICE_NONE, &seq));
-		tell(s, d, &v, "new_visitor", seq, REF_NONE);
-	}
-	reply_json(s, m->request, m->ref, 200, SLICE("{}"));
+	if (result == DB_OK)
+		TRY(tell(s, d, &v, "visitor_requested", "new_visitor", SLICE_NONE, REF_NONE, &event));
+	reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
 	return DB_OK;
 }
 
-static bool
-show_visitor(void *arg, const struct db_visitor *v)
-{
-	struct rest_list *l = arg;
-
-	if (!list_next(l))
-		return false;
-	json_visitor(&l->body, v, v->device);
-	list_cursor(l, CURSOR_VISITOR, v->tenant_pk, v->pk);
-	return true;
-}
-
-enum db_result
-rest_visitor_list(struct storage *s, const struct rest *r)
-{
-	struct db_scan scan = { .left = LIST_SCAN_MAX };
-	struct db_visitor_filter f = { .status = -1, .scan = &scan };
-	struct rest_list l;
-	struct slice status;
-	unsigned limit;
-	enum db_result result;
-
-	if (!rest_page(s, r, &limit, CURSOR_VISITOR, &f.before_pk) || !rest_query(s, r, "status", &status))
-		return DB_OK;
-	if (slice_is(status, "pending"))
-		f.status = VISITOR_PENDING;
-	else if (slice_is(status, "approved"))
-		f.status = VISITOR_APPROVED;
-	else if (slice_is(status, "denied"))
-		f.status = VISITOR_DENIED;
-	else if (status.len > 0)
-		return rest_error(s, r, ERROR_invalid_payload, "status",
-		    "must be pending, approved or denied");
-	result = access_scope(s, &r->who, &f.scope);
-	if (result == DB_FAILED)
-		return DB_FAILED;
-	f.limit = limit + 1;
-	list_open(s, &l, "visitors", limit);
-	if (result == DB_OK && DB(s->db, visitor_list, &f, show_visitor, &l) == DB_FAILED) {
-		buf_fini(&l.body);
-		buf_fini(&l.cursor);
-		return DB_FAILED;
-	}
-	list_scanned(&l, CURSOR_VISITOR, f.scope.tenant_pk, &scan);
-	return list_close(&l, r);
-}
-
 static enum db_result
-answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool won, int64_t seq)
+answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool won, unsigned event)
 {
 	struct buf body = BUF_INIT;
 
@@ -149,10 +104,10 @@ answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool
 		buf_puts(&body, "{\"error\":{\"code\":\"conflict\",\"message\":\"it was decided "
 		    "before\"},\"visitor\":");
 	}
-	json_visitor(&body, v, s->device.id);
+	json_visitor(&body, v, s->desk.device.id);
 	buf_putc(&body, '}');
 	if (won) {
-		reply_event(s, r->m->request, r->m->ref, buf_slice(&body), s->device.tenant_pk, seq);
+		reply_event(&s->desk, r->m->request, r->m->ref, buf_slice(&body), event);
 	} else {
 		struct msg_store_reply m = {
 			.request = r->m->request, .ref = r->m->ref, .http_status = 409,
@@ -160,7 +115,7 @@ answer(struct storage *s, const struct rest *r, const struct db_visitor *v, bool
 			.message = SLICE("it was decided before"), .body_json = buf_slice(&body)
 		};
 
-		post_to_ref(s, store_reply, &m);
+		post_to_ref(&s->desk, store_reply, &m);
 	}
 	buf_fini(&body);
 	return DB_OK;
@@ -181,45 +136,42 @@ open_door(struct storage *s, const struct rest *r, const struct db_device *d)
 static enum db_result
 decide(struct storage *s, const struct rest *r, enum visitor_status status)
 {
-	struct db_visitor *v = &s->visitor;
-	struct db_device *d = &s->device;
+	struct db_visitor *v = &s->desk.visitor;
+	struct db_device *d = &s->desk.device;
 	uint8_t id[UUID_LEN];
-	int64_t tenant_pk, seq;
+	int64_t tenant_pk;
+	unsigned event;
 	bool may = false;
-	enum db_result result = uuid_parse(r->m->target, id) == 0 ? DB(s->db, tenant,
+	enum db_result result = uuid_parse(r->m->target, id) == 0 ? DB(s->desk.db, tenant,
 	    r->who.tenant, false, &tenant_pk) : DB_NONE;
 
 	if (result == DB_OK)
-		result = DB(s->db, visitor_get, tenant_pk, id, v);
+		result = DB(s->desk.db, visitor_get, tenant_pk, id, v);
 	if (result == DB_OK)
-		result = DB(s->db, device_by_pk, v->device_pk, false, d);
+		result = DB(s->desk.db, device_by_pk, v->device_pk, false, d);
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	if (result == DB_NONE)
-		return rest_error(s, r, ERROR_not_found, NULL, "no such visitor");
+		return rest_error(&s->desk, r, ERROR_not_found, NULL, "no such visitor");
 	if (status == VISITOR_APPROVED)
-		TRY(access_command(s, &r->who, d, SLICE("unlock_door"), &may));
+		TRY(access_command(&s->desk, &r->who, d, SLICE("unlock_door"), &may));
 	else
-		may = access_level(s, &r->who, d) >= ACCESS_CONTROL;
+		may = access_level(&s->desk, &r->who, d) >= ACCESS_CONTROL;
 	if (!may)
-		return rest_error(s, r, ERROR_no_access, NULL, NULL);
-	if (v->status != VISITOR_PENDING) {
-		bool ours = s->record.again && v->status == status &&
-		    slice_eq(v->decided_by, r->who.user);
-
-		return answer(s, r, v, ours, 0);
-	}
+		return rest_error(&s->desk, r, ERROR_no_access, NULL, NULL);
+	if (v->status != VISITOR_PENDING)
+		return answer(s, r, v, false, 0);
 	v->status = status;
-	v->decided_at = s->now;
+	v->decided_at = s->desk.now;
 	v->decided_by = r->who.user;
 	v->has_command = status == VISITOR_APPROVED;
 	if (v->has_command)
 		memcpy(v->command_id, r->m->fresh_id, sizeof(v->command_id));
 	TRY(batch_begin(s));
-	TRY(DB(s->db, visitor_decide, v));
-	TRY(store_event(s, d, v, "visitor_decided", r->who.user, &seq));
-	tell(s, d, v, "visitor_decided", seq, r->m->ref);	/* who decides is answered */
-	answer(s, r, v, true, seq);
+	TRY(DB(s->desk.db, visitor_decide, v));
+	/* who decides is answered */
+	TRY(tell(s, d, v, "visitor_decided", "visitor_decided", r->who.user, r->m->ref, &event));
+	answer(s, r, v, true, event);
 	return v->has_command ? open_door(s, r, d) : DB_OK;
 }
 

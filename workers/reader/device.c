@@ -1,0 +1,289 @@
+/*
+ * device.c: devices shown: one, a list of them, counts of them, and with whom one is shared.  Only readers.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/must.h"
+#include "reader/reader.h"
+
+enum read_end
+read_device_get(struct desk *k, struct reading *x)
+{
+	static const char *const rights[] = { "\"view\"", ",\"control\"", ",\"admin\"", ",\"owner\"" };
+	struct buf body = BUF_INIT;
+	enum db_result result = rest_device(k, &x->r, true, ACCESS_VIEW);
+	enum access level;
+
+	if (result != DB_OK)
+		return result == DB_FAILED ? READ_FAILED : READ_DONE;
+	level = access_level(k, &x->r.who, &k->device);
+	buf_puts(&body, "{\"device\":");
+	json_device(k, &body, &k->device);
+	buf_puts(&body, ",\"userPermissions\":[");
+	for (int i = 0; i <= (int)level; i++)
+		buf_puts(&body, rights[i]);
+	buf_puts(&body, "]}");
+	rest_ok(k, &x->r, 200, &body);
+	buf_fini(&body);
+	return READ_DONE;
+}
+
+static bool
+show_share(void *arg, const struct db_share *share)
+{
+	struct buf *b = arg;
+
+	if (b->data[b->len - 1] != '[')
+		buf_putc(b, ',');
+	json_share(b, share);
+	return true;
+}
+
+/* As many as one answer holds: storage takes no more. */
+enum read_end
+read_share_list(struct desk *k, struct reading *x)
+{
+	struct buf body = BUF_INIT;
+	enum db_result result = rest_device(k, &x->r, false, ACCESS_ADMIN);
+
+	if (result != DB_OK)
+		return result == DB_FAILED ? READ_FAILED : READ_DONE;
+	buf_puts(&body, "{\"shares\":[");
+	result = DB(k->db, share_list, k->device.pk, show_share, &body);
+	buf_puts(&body, "]}");
+	if (result == DB_OK)
+		rest_ok(k, &x->r, 200, &body);
+	buf_fini(&body);
+	return result == DB_OK ? READ_DONE : READ_FAILED;
+}
+
+/* ------------------------------------------------------------------ lists */
+
+static void
+devices_fini(struct reading *x)
+{
+	for (size_t i = 0; i < x->u.devices.type_count; i++)
+		free(x->u.devices.types[i].type);
+	free(x->u.devices.types);
+	buf_fini(&x->u.devices.after);
+	buf_fini(&x->u.devices.reached);
+}
+
+/* One step over the devices of the filter.  *end: it came to the last one, or the callback wanted no more. */
+static enum db_result
+walk(struct desk *k, struct reading *x, db_device_cb *cb, bool *end)
+{
+	struct buf *reached = &x->u.devices.reached, passed = x->u.devices.after;
+
+	reading_scan(x);
+	x->u.devices.filter.scan = &x->scan;
+	x->u.devices.filter.reached = reached;
+	TRY(DB(k->db, device_list, &x->u.devices.filter, cb, x));
+	*end = reached->len == 0 || x->list.more;
+	x->u.devices.after = *reached;
+	x->u.devices.reached = passed;
+	x->u.devices.filter.after_id = buf_slice(&x->u.devices.after);
+	return DB_OK;
+}
+
+static bool
+show_device(void *arg, const struct db_device *d)
+{
+	struct reading *x = arg;
+	struct rest_list *l = &x->list;
+
+	if (x->u.devices.status.len > 0 && !slice_is(x->u.devices.status, json_presence_status(l->k, d)))
+		return true;
+	if (!list_next(l))
+		return false;
+	json_device(l->k, &l->body, d);
+	list_cursor_text(l, d->id);
+	return true;
+}
+
+/* What the status asks of the rows, and what is left to be looked at: offline includes unknown. */
+static bool
+read_status(struct desk *k, struct reading *x)
+{
+	struct slice status;
+
+	if (!rest_query(k, &x->r, "status", &status))
+		return false;
+	if (status.len == 0)
+		return true;
+	if (slice_is(status, "online") || slice_is(status, "suspect")) {
+		x->u.devices.filter.online = 1;
+	} else if (slice_is(status, "offline") || slice_is(status, "unknown")) {
+		x->u.devices.filter.online = 0;
+	} else {
+		rest_error(k, &x->r, ERROR_invalid_payload, "status", "must be online, suspect, offline or unknown");
+		return false;
+	}
+	if (!slice_is(status, "offline"))
+		x->u.devices.status = status;
+	return true;
+}
+
+/* false: answered. */
+static bool
+open_device_list(struct desk *k, struct reading *x)
+{
+	struct db_device_filter *f = &x->u.devices.filter;
+	unsigned limit;
+
+	f->online = -1;
+	if (!rest_page(k, &x->r, &limit, CURSOR_NONE, NULL) || !rest_query(k, &x->r, "cursor", &f->after_id) ||
+	    !read_status(k, x) || !rest_query(k, &x->r, "type", &f->type) || !rest_query(k, &x->r, "tag", &f->tag) ||
+	    !rest_query(k, &x->r, "q", &f->q))
+		return false;
+	if (f->after_id.len > 0 && !schema_is_id(f->after_id)) {
+		rest_error(k, &x->r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
+		return false;
+	}
+	f->limit = UINT32_MAX;			/* list_next() ends it */
+	list_open(k, &x->list, "devices", limit);
+	return true;
+}
+
+enum read_end
+read_device_list(struct desk *k, struct reading *x)
+{
+	struct db_device_filter *f = &x->u.devices.filter;
+	enum db_result result;
+	bool end = true;
+
+	x->fini = devices_fini;
+	if (!x->begun && !open_device_list(k, x))
+		return READ_DONE;
+	x->begun = true;
+	/* Rights are those of now, in each step. */
+	result = access_scope(k, &x->r.who, &f->scope);
+	if (result == DB_FAILED || (result == DB_OK && walk(k, x, show_device, &end) == DB_FAILED))
+		return READ_FAILED;
+	if (!end && reading_goes_on(x))
+		return READ_MORE;
+	if (!end) {
+		x->list.more = true;
+		list_cursor_text(&x->list, f->after_id);
+	}
+	list_close(&x->list, &x->r);
+	return READ_DONE;
+}
+
+/* ------------------------------------------------------------------ counts */
+
+static void
+answer_stats(struct desk *k, const struct reading *x, const struct db_stats *s, struct slice types)
+{
+	struct buf body = BUF_INIT;
+
+	buf_printf(&body,
+	    "{\"total\":%lld,\"owned\":%lld,\"shared\":%lld,\"online\":%lld,\"offline\":%lld,\"byType\":{",
+	    (long long)s->total, (long long)s->owned, (long long)(s->total - s->owned),
+	    (long long)s->online, (long long)(s->total - s->online));
+	buf_put_slice(&body, types);
+	buf_puts(&body, "}}");
+	rest_ok(k, &x->r, 200, &body);
+	buf_fini(&body);
+}
+
+static bool
+put_type(void *arg, struct slice type, int64_t count)
+{
+	struct buf *b = arg;
+
+	if (b->len > 0)
+		buf_putc(b, ',');
+	buf_put_json_string(b, type);
+	buf_putc(b, ':');
+	buf_put_i64(b, count);
+	return true;
+}
+
+static bool
+count_device(void *arg, const struct db_device *d)
+{
+	struct reading *x = arg;
+	struct db_stats *sums = &x->u.devices.sums;
+	struct type_count *t = x->u.devices.types;
+	size_t i, n = x->u.devices.type_count;
+
+	sums->total++;
+	sums->owned += slice_eq(d->owner, x->r.who.user);
+	sums->online += d->online != 0;
+	/* A user's devices are of few types: the one of the device before is the likeliest. */
+	for (i = n; i > 0 && !slice_eq((struct slice){ t[i - 1].type, t[i - 1].len }, d->type); i--)
+		;
+	if (i == 0) {
+		if ((n & (n + 1)) == 0)		/* room for 1, 3, 7, … */
+			t = x->u.devices.types = must_realloc(t, (2 * n + 1) * sizeof(*t));
+		t[n] = (struct type_count){ must_strndup(d->type.p, d->type.len), d->type.len, 0 };
+		i = ++x->u.devices.type_count;
+	}
+	t[i - 1].count++;
+	return true;
+}
+
+static int
+type_compare(const void *a, const void *b)
+{
+	return strcmp(((const struct type_count *)a)->type, ((const struct type_count *)b)->type);
+}
+
+/* Of the whole tenant they are kept; of a user's devices they are counted, step by step. */
+enum read_end
+read_device_stats(struct desk *k, struct reading *x)
+{
+	struct db_device_filter *f = &x->u.devices.filter;
+	struct db_stats *sums = &x->u.devices.sums;
+	struct buf types = BUF_INIT;
+	bool end = true;
+	enum db_result result = access_scope(k, &x->r.who, &f->scope);
+
+	x->fini = devices_fini;
+	f->online = -1;
+	f->limit = UINT32_MAX;
+	if (result == DB_OK && f->scope.all) {
+		result = DB(k->db, device_counts, f->scope.tenant_pk, sums, put_type, &types);
+		if (result == DB_OK)
+			result = DB(k->db, device_owned, f->scope.tenant_pk, x->r.who.user, &sums->owned);
+	} else if (result == DB_OK) {
+		result = walk(k, x, count_device, &end);
+	}
+	if (result == DB_FAILED) {
+		buf_fini(&types);
+		return READ_FAILED;
+	}
+	if (!end)
+		return READ_MORE;
+	if (x->u.devices.type_count > 0)
+		qsort(x->u.devices.types, x->u.devices.type_count, sizeof(*x->u.devices.types), type_compare);
+	for (size_t i = 0; i < x->u.devices.type_count; i++)
+		put_type(&types, (struct slice){ x->u.devices.types[i].type, x->u.devices.types[i].len },
+		    x->u.devices.types[i].count);
+	answer_stats(k, x, sums, buf_slice(&types));
+	buf_fini(&types);
+	return READ_DONE;
+}
+
+/* Of the tenant, whoever asks. */
+enum read_end
+read_health_devices(struct desk *k, struct reading *x)
+{
+	struct db_stats stats = { 0, 0, 0, 0 };
+	struct buf body = BUF_INIT;
+	int64_t tenant_pk;
+	enum db_result result = DB(k->db, tenant, x->r.who.tenant, false, &tenant_pk);
+
+	if (result == DB_OK)
+		result = DB(k->db, device_counts, tenant_pk, &stats, NULL, NULL);
+	if (result == DB_FAILED)
+		return READ_FAILED;
+	buf_printf(&body, "{\"online\":%lld,\"offline\":%lld,\"byTransport\":{\"ws\":%lld,\"mqtt\":%lld}}",
+	    (long long)stats.online, (long long)(stats.total - stats.online),
+	    (long long)(stats.online - stats.mqtt), (long long)stats.mqtt);
+	rest_ok(k, &x->r, 200, &body);
+	buf_fini(&body);
+	return READ_DONE;
+}

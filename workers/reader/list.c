@@ -1,0 +1,142 @@
+/*
+ * list.c: parameters of the query, and lists as they are written.  Only readers.
+ */
+#include "base/clock.h"
+#include "http/uri.h"
+#include "reader/list.h"
+
+#define LIMIT_DEFAULT	50
+#define LIMIT_MAX	500
+
+bool
+rest_query(struct desk *k, const struct rest *r, const char *name, struct slice *value)
+{
+	*value = SLICE_NONE;
+	if (uri_query_get(r->query, name, &k->text, value) >= 0)
+		return true;
+	rest_error(k, r, ERROR_invalid_payload, name, "malformed percent-encoding");
+	return false;
+}
+
+bool
+rest_time(struct desk *k, const struct rest *r, const char *name, int64_t *at)
+{
+	struct slice text;
+
+	*at = 0;
+	if (!rest_query(k, r, name, &text))
+		return false;
+	if (text.len == 0 || clock_parse(text, at) == 0)
+		return true;
+	rest_error(k, r, ERROR_invalid_payload, name, "not an RFC 3339 time");
+	return false;
+}
+
+/* Digits alone: no sign, no space, no fraction. */
+static bool
+number(struct slice text, int64_t *out)
+{
+	int64_t n = 0;
+
+	if (text.len == 0 || text.len > 18)
+		return false;
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.p[i] < '0' || text.p[i] > '9')
+			return false;
+		n = n * 10 + (text.p[i] - '0');
+	}
+	*out = n;
+	return true;
+}
+
+bool
+rest_page(struct desk *k, const struct rest *r, unsigned *limit, enum cursor_kind kind,
+    int64_t *place)
+{
+	struct slice text;
+	int64_t n = LIMIT_DEFAULT, tenant_pk;
+
+	if (!rest_query(k, r, "limit", &text))
+		return false;
+	if (text.len > 0 && (!number(text, &n) || n < 1 || n > LIMIT_MAX)) {
+		rest_error(k, r, ERROR_invalid_payload, "limit", "must be 1 to 500");
+		return false;
+	}
+	*limit = (unsigned)n;
+	if (kind == CURSOR_NONE)
+		return true;
+	*place = 0;
+	if (!rest_query(k, r, "cursor", &text))
+		return false;
+	if (text.len > 0 && (DB(k->db, tenant, r->who.tenant, false, &tenant_pk) != DB_OK ||
+	    !cursor_get(k, text, kind, tenant_pk, place))) {
+		rest_error(k, r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
+		return false;
+	}
+	return true;
+}
+
+void
+list_open(struct desk *k, struct rest_list *l, const char *name, unsigned limit)
+{
+	/*
+	 * An answer is one record: a quarter of the smallest ring, less what stands around the
+	 * body.
+	 */
+	size_t ring = shm_sizes(k->shm)->mailbox_bytes;
+
+	*l = (struct rest_list){ .k = k, .limit = limit, .room = ring / 8 };
+	buf_printf(&l->body, "{\"%s\":[", name);
+}
+
+bool
+list_next(struct rest_list *l)
+{
+	if (l->count == l->limit || (l->count > 0 && l->body.len > l->room)) {
+		l->more = true;
+		return false;
+	}
+	if (l->count++ > 0)
+		buf_putc(&l->body, ',');
+	return true;
+}
+
+void
+list_cursor(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, int64_t place)
+{
+	buf_clear(&l->cursor);
+	buf_putc(&l->cursor, '"');
+	cursor_put(l->k, &l->cursor, kind, tenant_pk, place);
+	buf_putc(&l->cursor, '"');
+}
+
+void
+list_cursor_text(struct rest_list *l, struct slice cursor)
+{
+	buf_clear(&l->cursor);
+	buf_put_json_string(&l->cursor, cursor);
+}
+
+void
+list_scanned(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, const struct db_scan *scan)
+{
+	if (l->more || scan->reached == 0)
+		return;
+	l->more = true;
+	list_cursor(l, kind, tenant_pk, scan->reached);
+}
+
+enum db_result
+list_close(struct rest_list *l, const struct rest *r)
+{
+	buf_puts(&l->body, "],\"nextCursor\":");
+	if (l->more)
+		buf_put_slice(&l->body, buf_slice(&l->cursor));
+	else
+		buf_puts(&l->body, "null");
+	buf_putc(&l->body, '}');
+	rest_ok(l->k, r, 200, &l->body);
+	buf_fini(&l->body);
+	buf_fini(&l->cursor);
+	return DB_OK;
+}

@@ -1,0 +1,88 @@
+/*
+ * access.c: who may do what with a device.
+ *
+ * The packed audience of the device's row says who owns it and whom it is
+ * shared with; the shares themselves are looked at only for their limits.
+ */
+#include "base/json.h"
+#include "store/desk.h"
+
+bool
+access_sees_all(const struct desk *k, const struct requester *who)
+{
+	return who->role == ROLE_ADMIN || who->role == ROLE_SERVICE || k->members_view;
+}
+
+/* Of a plain user, by owner and shares alone. */
+static enum access
+granted(const struct desk *k, struct slice user, const struct db_device *d)
+{
+	struct slice rest = d->audience;
+	struct audience_entry e;
+	enum access best = ACCESS_NONE;
+
+	while (audience_next(&rest, &e) == 1) {
+		if (!slice_eq(e.user, user) || (e.expires_ms != 0 && e.expires_ms <= k->now))
+			continue;
+		if ((enum access)e.rights > best)
+			best = (enum access)e.rights;
+	}
+	return best;
+}
+
+enum access
+access_level(const struct desk *k, const struct requester *who, const struct db_device *d)
+{
+	enum access level = granted(k, who->user, d);
+
+	if (who->role == ROLE_ADMIN || who->role == ROLE_SERVICE)
+		return level == ACCESS_OWNER ? ACCESS_OWNER : ACCESS_ADMIN;
+	if (who->role != ROLE_USER)
+		return ACCESS_NONE;
+	return level == ACCESS_NONE && k->members_view ? ACCESS_VIEW : level;
+}
+
+static bool
+listed(struct slice names_json, struct slice name)
+{
+	struct json_value array = { JSON_KIND_ARRAY, names_json }, v;
+	struct json_iter it;
+	struct buf scratch = BUF_INIT;
+	struct slice text;
+	bool found = false;
+
+	json_iter_init(&it, array);
+	while (!found && json_array_next(&it, &v)) {
+		buf_clear(&scratch);
+		found = json_text(v, &scratch, &text) == 0 && slice_eq(text, name);
+	}
+	buf_fini(&scratch);
+	return found;
+}
+
+enum db_result
+access_command(struct desk *k, const struct requester *who, const struct db_device *d,
+    struct slice command, bool *may)
+{
+	enum access level = access_level(k, who, d);
+	enum db_result result;
+
+	*may = level >= ACCESS_CONTROL;
+	if (!*may || level == ACCESS_OWNER || who->role != ROLE_USER)
+		return DB_OK;
+	result = DB(k->db, share_get, d->pk, who->user, &k->share);
+	if (result == DB_OK && k->share.commands_json.len > 0)
+		*may = listed(k->share.commands_json, command);
+	else if (result == DB_NONE)
+		*may = false;
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
+enum db_result
+access_scope(struct desk *k, const struct requester *who, struct db_scope *scope)
+{
+	scope->all = access_sees_all(k, who);
+	scope->user = who->user;
+	scope->now = k->now;
+	return DB(k->db, tenant, who->tenant, false, &scope->tenant_pk);
+}

@@ -1,0 +1,30 @@
+/*
+ * rest.h: what the answers to REST requests have in common.
+ */
+#ifndef BELAY_STORE_REST_H
+#define BELAY_STORE_REST_H
+
+#include "store/desk.h"
+
+/* One request being answered. */
+struct rest {
+	uint64_t request, ref;		/* who is answered */
+	struct requester who;
+	struct slice target, query;	/* first parameter of the path; raw query */
+	const struct msg_rest *m;	/* the rest of it, where storage answers; NULL at a reader */
+};
+
+/* A JSON body, or an error. */
+enum db_result rest_ok(struct desk *k, const struct rest *r, unsigned status,
+    const struct buf *body);
+enum db_result rest_error(struct desk *k, const struct rest *r, enum error_code code,
+    const char *field, const char *message);
+
+/*
+ * The device of the path, read into k->device, if the requester has at least that access.  DB_NONE:
+ * it was answered (404, 403) and nothing is left to do.
+ */
+enum db_result rest_device(struct desk *k, const struct rest *r, bool whole,
+    enum access at_least);
+
+#endif

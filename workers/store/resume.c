@@ -1,0 +1,325 @@
+/*
+ * resume.c: a dashboard comes back and is told what it missed: every stored
+ * event behind its cursor that it may see now, in order, as the message that was
+ * published when it happened.
+ *
+ * Who may see an event is judged by today's rights: the scope of lists, and what
+ * was kept with the event (for who may control the device, for one user alone).
+ * What was published for others is left out, as it was then.
+ *
+ *	COUNTING   how many there are, unless there can't be too many; then
+ *	SENDING    page by page, or
+ *	GAP        more than limits.replay, or what the cursor names is not there (any more)
+ */
+#include <stdlib.h>
+
+#include "base/must.h"
+#include "msg/envelope.h"
+#include "shm/shm.h"
+#include "store/resume.h"
+
+#define PAGE		128		/* events */
+#define PAGE_BYTES	(128u << 10)	/* of their texts; one may be longer */
+#define COUNT_MAX	10000		/* how far a gap is counted */
+#define SINCE_ROWS	20000		/* looked at to find out since when there is one */
+
+/* Events of one step: their texts are copied, since the rights of some are asked for. */
+struct page {
+	struct resume *r;
+	struct db_event event[PAGE];
+	unsigned count;
+	bool ended;			/* nothing more up to r->until */
+	struct buf text;
+};
+
+static bool
+take_event(void *arg, const struct db_event *e)
+{
+	struct page *p = arg;
+
+	if (e->seq > p->r->until)
+		return false;
+	p->event[p->count] = *e;
+	db_event_copy(&p->text, &p->event[p->count++]);
+	p->ended = false;
+	if (p->count < PAGE && p->text.len < PAGE_BYTES) {
+		p->ended = true;	/* unless another one follows */
+		return true;
+	}
+	return false;
+}
+
+/* The next events of the scope, and how far they reach. */
+static enum db_result
+read_page(struct desk *k, struct page *p, enum db_event_part part, unsigned rows)
+{
+	struct resume *r = p->r;
+	struct db_scan scan = { .left = rows };
+	struct db_event_filter f = {
+		.scope = r->scope, .ascending = true, .after_seq = r->after, .part = part, .limit = PAGE, .scan = &scan
+	};
+
+	p->ended = true;
+	TRY(DB(k->db, event_list, &f, take_event, p));
+	db_events_point(&p->text, p->event, p->count);
+	r->looked += rows - scan.left;
+	if (scan.reached > 0) {		/* rows ran out: others' events may follow the last one of the page */
+		r->after = scan.reached;
+		p->ended = r->after >= r->until;
+	} else {
+		r->after = p->ended ? r->until : p->event[p->count - 1].seq;
+	}
+	return DB_OK;
+}
+
+static enum db_result
+may_control(struct desk *k, struct resume *r, int64_t device_pk, bool *may)
+{
+	enum db_result result = DB_OK;
+
+	*may = true;
+	if (r->who.role == ROLE_ADMIN || r->who.role == ROLE_SERVICE)
+		return DB_OK;
+	if (r->device.pk != device_pk) {
+		result = DB(k->db, device_by_pk, device_pk, false, &r->device);
+		if (result != DB_OK)
+			r->device.pk = 0;
+	}
+	*may = result == DB_OK && access_level(k, &r->who, &r->device) >= ACCESS_CONTROL;
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
+/* It is in the scope.  Was it published for this user, too? */
+static enum db_result
+is_theirs(struct desk *k, struct resume *r, const struct db_event *e, bool *theirs)
+{
+	if (e->admins == ADMINS_ALONE)
+		return may_control(k, r, e->device_pk, theirs);
+	*theirs = e->user.len > 0 ? slice_eq(e->user, r->who.user) : true;
+	return DB_OK;
+}
+
+/* ------------------------------------------------------------------ the answer */
+
+static void
+post_part(struct desk *k, const struct resume *r, struct slice messages, bool last)
+{
+	struct msg_resume_part part = {
+		.request = r->request, .ref = r->ref, .last = last, .messages = messages,
+		.code = r->gap ? ERROR_too_many : ERROR_NONE, .count = r->count, .dropped = r->dropped,
+		.since = r->since
+	};
+
+	post_to_ref(k, resume_part, &part);
+}
+
+static enum resume_step
+over(struct desk *k, struct resume *r)
+{
+	post_part(k, r, SLICE_NONE, true);
+	r->phase = RESUME_OVER;
+	return RESUME_DONE;
+}
+
+static void
+put_message(struct desk *k, struct buf *out, const struct db_event *e)
+{
+	char type[32];
+	size_t at = out->len;
+	uint32_t len = 0;
+
+	must(e->type.len < sizeof(type));
+	memcpy(type, e->type.p, e->type.len);
+	type[e->type.len] = '\0';
+	buf_clear(&k->cursor);
+	cursor_put(k, &k->cursor, CURSOR_EVENT, e->tenant_pk, e->seq);
+	buf_put(out, &len, sizeof(len));
+	envelope_put(out, type, SLICE_NONE, e->payload, buf_slice(&k->cursor));
+	len = (uint32_t)(out->len - at - sizeof(len));
+	memcpy(out->data + at, &len, sizeof(len));
+}
+
+/* ------------------------------------------------------------------ steps */
+
+/* Retention did not wait for it. */
+static enum db_result
+still_there(struct desk *k, struct resume *r)
+{
+	int64_t newest, removed;
+
+	TRY(DB(k->db, event_places, r->scope.tenant_pk, &newest, &removed));
+	if (removed <= r->after)
+		return DB_OK;
+	r->gap = true;
+	r->dropped = removed - r->after;
+	if (r->since == 0)
+		r->since = k->now;
+	return DB_NONE;
+}
+
+/* A page of messages, as parts that are no longer than a record may be. */
+static enum resume_step
+send_page(struct desk *k, struct resume *r, struct page *p, unsigned rows)
+{
+	/* A quarter of the smallest ring is the longest record; this leaves room for one message more. */
+	size_t most = shm_sizes(k->shm)->mailbox_bytes / 8;
+	enum db_result result = still_there(k, r);
+	struct buf out = BUF_INIT;
+
+	if (result != DB_OK)
+		return result == DB_NONE ? over(k, r) : RESUME_FAILED;
+	if (read_page(k, p, EVENT_PUBLISHED, rows) != DB_OK)
+		return RESUME_FAILED;
+	for (unsigned i = 0; result == DB_OK && i < p->count; i++) {
+		const struct db_event *e = &p->event[i];
+		bool theirs;
+
+		if ((result = is_theirs(k, r, e, &theirs)) != DB_OK || !theirs || e->type.len == 0)
+			continue;
+		if (out.len > 0 && out.len + e->payload.len > most) {
+			post_part(k, r, buf_slice(&out), false);
+			buf_clear(&out);
+		}
+		put_message(k, &out, e);
+		r->since = e->at;
+		r->count++;
+	}
+	if (out.len > 0)
+		post_part(k, r, buf_slice(&out), false);
+	buf_fini(&out);
+	if (result != DB_OK)
+		return RESUME_FAILED;
+	return p->ended ? over(k, r) : RESUME_MORE;
+}
+
+static bool
+too_many(const struct resume *r)
+{
+	return r->dropped > r->limit || (r->room > 0 && r->bytes > r->room);
+}
+
+static enum resume_step
+count_page(struct desk *k, struct resume *r, struct page *p, unsigned rows)
+{
+	if (read_page(k, p, EVENT_HEAD, rows) != DB_OK)
+		return RESUME_FAILED;
+	for (unsigned i = 0; i < p->count; i++) {
+		const struct db_event *e = &p->event[i];
+		bool theirs;
+
+		if (is_theirs(k, r, e, &theirs) != DB_OK)
+			return RESUME_FAILED;
+		if (!theirs)
+			continue;
+		if (r->dropped++ == 0)
+			r->since = e->at;
+		r->bytes += e->payload_len;
+	}
+	if (p->ended && !r->gap && !too_many(r)) {
+		r->phase = RESUME_SENDING;
+		r->after = r->from;
+	} else if (p->ended || (r->dropped >= COUNT_MAX && (r->gap || too_many(r)))) {
+		r->phase = RESUME_GAP;
+	}
+	return RESUME_MORE;
+}
+
+static bool
+note_since(void *arg, const struct db_event *e)
+{
+	struct resume *r = arg;
+
+	r->since = e->at;
+	return false;
+}
+
+/* Nothing that is kept was missed, or nobody knows: since the oldest that is kept, or since now. */
+static enum resume_step
+send_gap(struct desk *k, struct resume *r)
+{
+	struct db_scan scan = { .left = SINCE_ROWS };
+	struct db_event_filter f = {
+		.scope = r->scope, .ascending = true, .part = EVENT_HEAD, .limit = 1, .scan = &scan
+	};
+
+	r->gap = true;
+	if (r->dropped > COUNT_MAX)
+		r->dropped = COUNT_MAX;
+	if (r->since == 0 && r->scope.tenant_pk != 0 && DB(k->db, event_list, &f, note_since, r) == DB_FAILED)
+		return RESUME_FAILED;
+	if (r->since == 0)
+		r->since = k->now;
+	return over(k, r);
+}
+
+enum resume_step
+resume_step(struct desk *k, struct resume *r, unsigned rows)
+{
+	struct page *p;
+	enum resume_step step;
+
+	must(r->phase != RESUME_OVER && rows > 0);
+	if (r->phase == RESUME_GAP)
+		return send_gap(k, r);
+	r->scope.user = r->who.user;
+	r->scope.now = k->now;
+	p = must_alloc(sizeof(*p));
+	p->r = r;
+	step = r->phase == RESUME_COUNTING ? count_page(k, r, p, rows) : send_page(k, r, p, rows);
+	buf_fini(&p->text);
+	free(p);
+	return step;
+}
+
+void
+resume_give_up(struct resume *r)
+{
+	if (r->phase == RESUME_COUNTING)
+		r->phase = RESUME_GAP;
+}
+
+/* ------------------------------------------------------------------ begin and end */
+
+static void
+keep_texts(struct resume *r, const struct msg_resume *m)
+{
+	struct slice *texts[] = { &r->who.tenant, &r->who.user };
+
+	r->who = (struct requester){ (enum role)m->role, m->tenant, m->user };
+	db_keep(&r->text, texts, 2);
+}
+
+enum db_result
+resume_open(struct desk *k, struct resume *r, const struct msg_resume *m, size_t room)
+{
+	int64_t removed;
+	enum db_result result;
+
+	*r = (struct resume){ .request = m->request, .ref = m->ref, .limit = m->limit, .room = room };
+	keep_texts(r, m);
+	result = access_scope(k, &r->who, &r->scope);
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	if (result == DB_NONE) {
+		r->scope.tenant_pk = 0;
+		r->phase = RESUME_GAP;
+		return DB_OK;
+	}
+	TRY(DB(k->db, event_places, r->scope.tenant_pk, &r->until, &removed));
+	if (!cursor_get(k, m->cursor, CURSOR_EVENT, r->scope.tenant_pk, &r->from) || r->from > r->until) {
+		r->phase = RESUME_GAP;		/* of another tenant or store, or of none */
+		return DB_OK;
+	}
+	r->after = r->from;
+	r->gap = r->from < removed;
+	if (!r->gap && r->room == 0 && r->until - r->from <= r->limit)
+		r->phase = RESUME_SENDING;
+	return DB_OK;
+}
+
+void
+resume_close(struct resume *r)
+{
+	db_device_fini(&r->device);
+	buf_fini(&r->text);
+}
