@@ -2,6 +2,7 @@
  * The directory of devices: who holds whose connection.  Storage claims and
  * releases, gateways touch, everyone looks.
  */
+#include "base/clock.h"
 #include "base/must.h"
 
 #include "shm/directory.h"
@@ -13,7 +14,7 @@ struct directory_entry {
 	_Atomic uint64_t ref[DIRECTORY_TRANSPORTS];
 	_Atomic int64_t epoch[DIRECTORY_TRANSPORTS];
 	_Atomic int64_t since_ms[DIRECTORY_TRANSPORTS];
-	_Atomic int64_t last_seen_ms;	/* any process, without the lock */
+	_Atomic int64_t last_seen_mono_ms;	/* any process, without the lock */
 };
 
 _Static_assert(sizeof(struct directory_entry) == 96, "layout, and the memory of a million devices");
@@ -67,7 +68,7 @@ copy_view(const struct table_entry *entry, void *arg)
 		out->epoch[t] = out->ref[t] != REF_NONE ? shm_get(&e->epoch[t]) : 0;
 		out->since_ms[t] = out->ref[t] != REF_NONE ? shm_get(&e->since_ms[t]) : 0;
 	}
-	out->last_seen_ms = shm_get(&e->last_seen_ms);
+	out->last_seen_mono_ms = shm_get(&e->last_seen_mono_ms);
 	out->generation = (uint32_t)(shm_get(&e->entry.state) >> 32);
 }
 
@@ -89,7 +90,7 @@ set_holder(struct directory_entry *e, enum directory_transport transport, uint64
 	shm_put(&e->epoch[transport], epoch);
 	SHM_TEST_POINT("directory: epoch set");
 	shm_put(&e->since_ms[transport], now_ms);
-	shm_put(&e->last_seen_ms, now_ms);
+	shm_put(&e->last_seen_mono_ms, clock_mono_ms());
 }
 
 static uint32_t
@@ -200,7 +201,7 @@ directory_find(struct shm *shm, struct hash128 device, struct directory_view *ou
 }
 
 void
-directory_touch(struct shm *shm, uint32_t index, uint32_t generation, int64_t now_ms)
+directory_touch(struct shm *shm, uint32_t index, uint32_t generation, int64_t mono_ms)
 {
 	struct table *t = &shm->directory;
 	struct directory_entry *e;
@@ -215,7 +216,7 @@ directory_touch(struct shm *shm, uint32_t index, uint32_t generation, int64_t no
 	 * seen a moment after it was claimed: no harm.
 	 */
 	if (state >> 32 == generation && (state & TABLE_USED) != 0)
-		shm_put(&e->last_seen_ms, now_ms);
+		shm_put(&e->last_seen_mono_ms, mono_ms);
 }
 
 /* Copies the entries of one block under the lock; returns how many. */

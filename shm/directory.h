@@ -1,7 +1,7 @@
 /*
  * directory.h: device → who holds its connection, per transport.
  *
- *	who writes	storage claims and releases; any process touches (last_seen_ms)
+ *	who writes	storage claims and releases; any process touches (last_seen_mono_ms)
  *	who reads	any process
  *	lock		the stripe's, for claim and release; finding and touching need none
  *	fixed		an entry's index and key while it exists
@@ -29,7 +29,7 @@ struct directory_view {
 	uint64_t ref[DIRECTORY_TRANSPORTS];	/* REF_NONE: not connected by it */
 	int64_t epoch[DIRECTORY_TRANSPORTS];
 	int64_t since_ms[DIRECTORY_TRANSPORTS];	/* wall clock */
-	int64_t last_seen_ms;		/* wall clock */
+	int64_t last_seen_mono_ms;
 	uint32_t index;			/* of the entry, for directory_touch() */
 	uint32_t generation;		/* of the entry */
 };
@@ -38,7 +38,7 @@ struct directory_view {
  * Claims the device for ref unless a higher epoch holds it. 1 = claimed, *old_ref is the
  * replaced holder or REF_NONE (also when ref held it already); 0 = a higher epoch is there; -1
  * = the directory is full. *old_ref and *out may be NULL; *out is what is there afterwards,
- * undefined after -1.
+ * undefined after -1.  now_ms: since when it is connected; it was seen at this moment.
  */
 int directory_claim(struct shm *shm, struct hash128 device, int64_t device_pk,
     enum directory_transport transport, uint64_t ref, int64_t epoch, int64_t now_ms,
@@ -50,7 +50,7 @@ int directory_claim(struct shm *shm, struct hash128 device, int64_t device_pk,
 int directory_release(struct shm *shm, struct hash128 device, enum directory_transport transport,
     uint64_t ref, struct directory_view *out);
 /*
- * 1 found, 0 not. *out is what was there at one moment, except last_seen_ms, which is only
+ * 1 found, 0 not. *out is what was there at one moment, except last_seen_mono_ms, which is only
  * recent; epoch and since_ms are 0 without a ref.
  */
 int directory_find(struct shm *shm, struct hash128 device, struct directory_view *out);
@@ -58,7 +58,7 @@ int directory_find(struct shm *shm, struct hash128 device, struct directory_view
  * Notes that something came from the device; a plain store, no lock. A stale (index,
  * generation) does nothing.
  */
-void directory_touch(struct shm *shm, uint32_t index, uint32_t generation, int64_t now_ms);
+void directory_touch(struct shm *shm, uint32_t index, uint32_t generation, int64_t mono_ms);
 /*
  * Walks all entries in pieces: looks at up to max entries from *position on, calls cb outside
  * of any lock; *position becomes 0 at the end.

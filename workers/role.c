@@ -34,12 +34,12 @@
 #define LOG_END_MS	100		/* for lines that wait when the process leaves */
 #define BACKLOG_PAUSE_US 2000		/* before a full mailbox is tried again */
 #define BATCH_DEFAULT	1024		/* records between two looks at everything else */
-#define ALIVE_RECORDS	128		/* records between two signs of life */
+#define BATCH_MS	100		/* … and how long they may take, but for the last one */
 #define ORPHAN_DRAIN_MS	1000		/* when the master is gone, for each rank of the drain order */
 #define ORPHAN_MAX_S	4		/* … and then the kernel ends the process, whatever it does */
-#define CAREFUL_CRASHES	2		/* from here on records are consumed one by one, … */
-#define SKIP_CRASHES	4		/* … and from here on the first one is left out */
-#define CAREFUL_RECORDS	4096
+#define SKIP_CRASHES	4		/* in a row, from where on a record is left out … */
+#define SKIP_DEATHS	2		/* … of which so many happened right at that record */
+#define CAREFUL_RECORDS	4096		/* of what lay there after a crash so many are consumed one by one */
 
 /* A record that a full mailbox refused, as it stands in a backlog; its bytes follow. */
 struct waiting {
@@ -64,7 +64,8 @@ struct process {
 	uint64_t last_tag[SHM_MAX_SLOTS];	/* of each sender: mailbox_had() */
 	int64_t orphan_ms;		/* when the master was found gone; 0: it is there */
 	unsigned terms;			/* how often it was told to leave */
-	unsigned careful;		/* records to be consumed one by one still */
+	unsigned careful;		/* records to be consumed one by one still, … */
+	uint64_t careful_until;		/* … up to this position of the mailbox */
 	bool skip;			/* the first record killed our predecessors */
 	bool want_reload, want_reopen;
 	bool done;			/* the role has finished its drain */
@@ -494,19 +495,24 @@ reset_gauges(const struct worker *w)
 			__atomic_store_n(&w->stats[i], 0, __ATOMIC_RELAXED);
 }
 
-/* How far a record that kills its readers was narrowed down by our predecessors' deaths. */
+/*
+ * How far a record that kills its readers, or hangs them until they are killed, was narrowed down by our
+ * predecessors' deaths.  After the first one each record is consumed by itself, so that the next death is right
+ * at the record that is at fault, and what lies before it is done.  Where more than one is, each further one costs
+ * SKIP_DEATHS processes.
+ */
 static void
 judge_mail(struct process *p)
 {
 	unsigned here = mailbox_deaths_here(&p->w.mailbox);
-	unsigned crashes = p->start.crashes < here ? p->start.crashes : here;
 
-	if (crashes >= CAREFUL_CRASHES) {
-		p->careful = CAREFUL_RECORDS;
-		p->skip = crashes >= SKIP_CRASHES;
-		log_warn("%u processes in a row crashed at the same mail; it is read one by one",
-		    crashes);
-	}
+	if (p->start.crashes == 0 || here == 0)
+		return;
+	p->careful = CAREFUL_RECORDS;
+	p->careful_until = p->w.mailbox.cursor + mailbox_used(p->w.shm, p->w.slot);
+	p->skip = p->start.crashes >= SKIP_CRASHES && here >= SKIP_DEATHS;
+	log_warn("%u processes in a row crashed or hung at their mail, the last one where it is read now; it is read "
+	    "one by one", p->start.crashes);
 }
 
 static void
@@ -644,17 +650,22 @@ worker_observe(struct worker *w, unsigned histogram, uint64_t us)
 	worker_count(w, histogram + STAT_HISTOGRAM_CELLS - 1, us);
 }
 
-/* One batch of mail, its end included; how many records that were. */
+/*
+ * One batch of mail, its end included; how many records that were.  However long the records take: no two signs of
+ * life have more than BATCH_MS, one record and the batch's end between them.
+ */
 static unsigned
 take_mail(struct process *p)
 {
 	const struct worker_role *role = p->w.role;
-	unsigned max = p->careful > 0 ? 1 : role->batch_max > 0 ? role->batch_max : BATCH_DEFAULT,
+	bool careful = p->careful > 0 && p->w.mailbox.cursor < p->careful_until;
+	unsigned max = careful ? 1 : role->batch_max > 0 ? role->batch_max : BATCH_DEFAULT,
 	    n = 0;
+	int64_t until_ms = clock_mono_ms() + BATCH_MS;
 	struct mail mail;
 	bool observed = false;
 
-	while (n < max && mailbox_next(&p->w.mailbox, &mail) == 1) {
+	while (n < max && (n == 0 || clock_mono_ms() < until_ms) && mailbox_next(&p->w.mailbox, &mail) == 1) {
 		/* of what is to be read at once */
 		if (!observed && !mail.idly) {
 			int64_t waited = clock_mono_us() - mail.posted_mono_us;
@@ -665,9 +676,10 @@ take_mail(struct process *p)
 		handle(p, &mail);
 		if (!role->consume_late)
 			mailbox_consume(&p->w.mailbox);
-		if (++n % ALIVE_RECORDS == 0)
-			worker_alive(&p->w);
+		n++;
 	}
+	if (n > 0)
+		worker_alive(&p->w);
 	if (role->batch_end != NULL)
 		role->batch_end(&p->w);
 	if (n > 0 && role->consume_late)

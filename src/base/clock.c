@@ -31,6 +31,12 @@ clock_mono_ms(void)
 }
 
 int64_t
+clock_boot_ms(void)
+{
+	return read_us(CLOCK_BOOTTIME) / 1000;
+}
+
+int64_t
 clock_mono_us(void)
 {
 	return read_us(CLOCK_MONOTONIC);

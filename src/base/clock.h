@@ -13,6 +13,8 @@
 int64_t clock_now_ms(void);		/* CLOCK_REALTIME */
 int64_t clock_mono_ms(void);		/* CLOCK_MONOTONIC */
 int64_t clock_mono_us(void);
+/* CLOCK_BOOTTIME: nobody sets it, and it goes on while the machine is suspended. */
+int64_t clock_boot_ms(void);
 
 #define CLOCK_TEXT_LEN 24		/* "2026-01-31T12:00:00.123Z" */
 

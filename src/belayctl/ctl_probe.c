@@ -187,6 +187,34 @@ probe_http(struct probe *p)
 	return status;
 }
 
+/* Would it take clients and writes?  It says itself why not. */
+static int
+probe_ready(struct probe *p)
+{
+	struct web_request r = { .method = "GET", .timeout_ms = PROBE_WAIT_MS, .target = "/health/ready" };
+	struct web_answer a;
+	struct web web;
+	const char *why;
+	json_t *body;
+	char text[600];
+	int status = CTL_OK;
+
+	if (web_open(&web, &p->url, &p->ctl->tls, &why) == -1)
+		return CTL_OK;		/* told by others */
+	if (web_send(&web, &r, &a) == 0 && a.status == 503) {
+		body = json_loadb(a.body.data != NULL ? a.body.data : "", a.body.len, 0, NULL);
+		why = ctl_text(body, "error.message");
+		say_fail("the server is not ready: %s", *why != '\0' ? ctl_clean(why, text, sizeof(text)) :
+		    "it does not say why");
+		say_hint("Some are refused until that is put right; what was answered unavailable did not happen.");
+		json_decref(body);
+		status = CTL_FAILED;
+	}
+	web_answer_fini(&a);
+	web_close(&web);
+	return status;
+}
+
 static void
 issuer_of_conf(const struct conf *conf, struct auth_config *out)
 {
@@ -477,7 +505,7 @@ ctl_probe_main(struct ctl *ctl, int argc, char **argv)
 		{ "origin", CTL_TEXT, &p.origin, "connect as a page of this origin does" },
 		{ NULL, CTL_FLAG, NULL, NULL }
 	};
-	int n = ctl_opts(argc, argv, opts, args, 1), status;
+	int n = ctl_opts(argc, argv, opts, args, 1), status, ready = CTL_OK;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (n == 1) {
@@ -506,9 +534,13 @@ ctl_probe_main(struct ctl *ctl, int argc, char **argv)
 		status = probe_line(&p);
 	if (status == CTL_OK)
 		status = probe_http(&p);
+	if (status == CTL_OK)
+		ready = probe_ready(&p);
 	probe_token(&p);
 	if (status == CTL_OK)
 		status = probe_connect(&p);
+	if (status == CTL_OK)
+		status = ready;
 	if (p.owned != NULL)
 		explicit_bzero(p.owned, strlen(p.owned));
 	free(p.owned);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "db/db.h"
@@ -109,6 +111,26 @@ db_scan_left(struct db_scan *scan)
 	if (scan->until_us == 0)
 		scan->until_us = clock_mono_us() + scan->us;
 	return scan->left % SCAN_CLOCK_ROWS != 0 || clock_mono_us() < scan->until_us;
+}
+
+int
+db_space(const char *url, struct db_space *out)
+{
+	const struct db_engine *e;
+	struct statvfs st;
+	char why[128];
+
+	if ((e = engine_of(url, &out->path, why, sizeof(why))) == NULL)
+		return -1;
+	if ((e->flags & DB_TEMPORARY) != 0)
+		out->path = place_file();
+	/* One without blocks is in memory, and has no bound. */
+	if (out->path == NULL || statvfs(out->path, &st) == -1 || st.f_blocks == 0)
+		return -1;
+	/* Some of it is root's alone. */
+	out->free = (int64_t)((geteuid() == 0 ? st.f_bfree : st.f_bavail) * st.f_frsize);
+	out->size = (int64_t)(st.f_blocks * st.f_frsize);
+	return 0;
 }
 
 void

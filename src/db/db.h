@@ -287,6 +287,12 @@ enum {
  */
 struct db *db_open(const char *url, unsigned flags, char *err, size_t errlen);
 void db_close(struct db **db);
+/* The disk, or memory, under a store's file. -1: it has no bound, or can't be asked. */
+struct db_space {
+	const char *path;		/* of the store's file; borrowed */
+	int64_t free, size;		/* bytes; free: for this process */
+};
+int db_space(const char *url, struct db_space *out);
 static inline const char *db_error(struct db *db) { return db->ops->error(db); }
 
 /* Engines: what they open, and the flags above. */

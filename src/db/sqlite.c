@@ -178,9 +178,19 @@ sqlite_rollback(struct db *db)
 }
 
 enum db_result
-sqlite_probe(struct db *db, int64_t now)
+sqlite_probe(struct db *db, int64_t now, size_t bytes)
 {
-	return sqlite_meta_set(db, "probe", now);
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st;
+
+	if (bytes == 0)
+		return sqlite_meta_set(db, "probe", now);
+	st = sqlite_use(s, STMT_meta_set);
+	if (st == NULL)
+		return DB_FAILED;
+	bind_text(st, 1, SLICE("probe"));
+	sqlite3_bind_zeroblob(st, 2, (int)bytes);
+	return sqlite_run(s, st, NULL);
 }
 
 static int

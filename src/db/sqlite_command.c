@@ -197,6 +197,19 @@ sqlite_command_queued_count(struct db *db, int64_t device_pk, int64_t *count)
 }
 
 enum db_result
+sqlite_command_queue_moved(struct db *db, int64_t after_pk, int64_t by_ms)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_queue_moved);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, after_pk);
+	bind_i64(st, 2, by_ms);
+	return sqlite_run(s, st, NULL);
+}
+
+enum db_result
 sqlite_command_queue_due(struct db *db, int64_t now, unsigned limit, db_command_cb *cb, void *arg,
     int64_t *next)
 {

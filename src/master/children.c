@@ -23,6 +23,7 @@
 #define BACK_OFF_MIN_MS	100
 #define BACK_OFF_MAX_MS	10000
 #define START_FACTOR	12		/* a start may take this many times server.hang_time */
+#define CALM_MS		60000		/* a crash after so much life is not one in a row */
 
 int
 children_plan(struct children *c, const struct conf *conf)
@@ -157,7 +158,8 @@ children_start(struct children *c, struct child *child, const struct conf *conf,
 	}
 	slot_set_pid(c->shm, slot, pid);
 	child->pid = pid;
-	child->started_ms = now_ms;
+	child->started_ms = child->heard_ms = now_ms;
+	child->sign_mono_ms = 0;
 	child->told = child->hung = false;
 	return 0;
 }
@@ -197,6 +199,18 @@ has_crashed(int status)
 	}
 }
 
+/* One that hung until it was killed has crashed, too, and at the same mail: its life ended at its last sign. */
+static void
+note_crash(struct child *child, bool crashed, int64_t now_ms)
+{
+	int64_t lived_ms = (child->hung ? child->heard_ms : now_ms) - child->started_ms;
+
+	if (!crashed)
+		child->crashes = 0;
+	else
+		child->crashes = lived_ms < CALM_MS ? child->crashes + 1 : 1;
+}
+
 static struct child *
 find_pid(struct children *c, pid_t pid)
 {
@@ -230,7 +244,7 @@ children_reap(struct children *c, int64_t now_ms, struct child_end *out)
 		stats_add(stats_block(c->shm, slot_of(c, child)), STAT_WORKER_DEATHS, 1);
 	if (child->hung)
 		stats_add(stats_block(c->shm, slot_of(c, child)), STAT_WORKER_HANGS, 1);
-	child->crashes = out->ready && has_crashed(status) ? child->crashes + 1 : 0;
+	note_crash(child, out->ready && (child->hung || has_crashed(status)), now_ms);
 	child->failures = now_ms - child->started_ms < SOON_MS ? child->failures + 1 : 0;
 	child->hopeless = out->hopeless ? child->hopeless + 1 : 0;
 	child->was_ready |= out->ready;
@@ -251,7 +265,11 @@ children_check_hung(struct children *c, int64_t now_ms, int64_t hang_ms)
 		if (child->pid == 0 || child->hung)
 			continue;
 		slot_get(c->shm, i, &view);
-		silent_ms = now_ms - view.heartbeat_mono_ms;
+		if (view.heartbeat_mono_ms != child->sign_mono_ms) {
+			child->sign_mono_ms = view.heartbeat_mono_ms;
+			child->heard_ms = now_ms;
+		}
+		silent_ms = now_ms - child->heard_ms;
 		limit_ms = view.state == SLOT_STARTING ? hang_ms * START_FACTOR : hang_ms;
 		if (silent_ms <= limit_ms)
 			continue;

@@ -22,11 +22,13 @@ struct child {
 	bool was_ready;			/* this process, or one before it, got through its start */
 	bool told;			/* to drain */
 	bool hung;			/* it was killed for that */
-	int64_t started_ms;		/* monotonic, like all times here */
+	int64_t started_ms;		/* by the master's clock (master.c), like all times here */
+	int64_t sign_mono_ms;		/* its newest sign of life, as it gave it; monotonic … */
+	int64_t heard_ms;		/* … and when the master saw that */
 	int64_t due_ms;			/* when to start it, while there is none */
 	unsigned failures;		/* deaths in a row, each soon after its start */
 	unsigned hopeless;		/* … of which it said that trying again can't help */
-	/* deaths in a row by a fault of its own while it was at work */
+	/* deaths in a row by a fault of its own while it was at work, each within a minute of its start */
 	unsigned crashes;
 };
 
@@ -71,7 +73,8 @@ int children_start(struct children *c, struct child *child, const struct conf *c
 bool children_reap(struct children *c, int64_t now_ms, struct child_end *out);
 /*
  * Kills what gave no sign of life for hang_ms, or did not get through its start in twelve times
- * that.
+ * that.  Silence counts from the look that found the newest sign, by the master's clock: a time in
+ * which the master did not run is nobody's silence.
  */
 void children_check_hung(struct children *c, int64_t now_ms, int64_t hang_ms);
 void children_signal(const struct children *c, int sig);	/* all that there are */

@@ -43,6 +43,7 @@
 #define START_TRIES	3		/* of a process that was never ready, while the instance starts */
 #define HOPELESS_TRIES	5		/* … and of one that was, later */
 #define LOOK_MS		1000		/* between two looks at the workers' signs of life */
+#define LATE_MS		1000		/* beyond its pause, a turn of the loop counts for so much at most */
 #define START_LOOK_MS	5		/* between two looks whether they are ready */
 #define TRIAL_MS	10000		/* that another binary may take to read the settings */
 #define LOG_END_MS	100		/* for lines that wait when this process ends */
@@ -65,7 +66,8 @@ struct master {
 	pid_t trial;			/* the process that tries another binary; 0: none */
 	int trial_fd;			/* where it says what is wrong */
 	int64_t trial_until_ms;
-	int64_t now_ms;			/* monotonic, like all times here */
+	int64_t now_ms;			/* the master's clock, like all times here: see pass_time() */
+	int64_t read_mono_ms;		/* monotonic: when it was put on last */
 	int64_t look_ms, watchdog_ms;	/* when next */
 	int64_t kill_ms;		/* DRAIN: when patience with this rank ends */
 	int64_t began_ms;
@@ -580,15 +582,36 @@ look(struct master *m)
 	}
 }
 
+/*
+ * The master's clock is the time in which the master ran.  Where all processes stood still (SIGSTOP, a
+ * frozen container, a suspended machine, one that swaps), the workers could do nothing either: that time is
+ * neither their silence nor part of their drain.  pause: for how long the master meant to sleep.
+ */
+static void
+pass_time(struct master *m, int pause)
+{
+	int64_t mono_ms = clock_mono_ms(), passed = mono_ms - m->read_mono_ms;
+
+	m->read_mono_ms = mono_ms;
+	if (passed > pause + LATE_MS) {
+		passed = pause + LATE_MS;
+		m->watchdog_ms = m->now_ms;	/* the service manager's clock went on */
+	}
+	m->now_ms += passed;
+}
+
 static void
 loop(struct master *m)
 {
 	struct pollfd pfd = { .fd = m->children.signal_fd, .events = POLLIN };
 
 	while (m->phase != PHASE_END) {
+		int pause;
+
 		start_due(m);
-		(void)poll(&pfd, 1, pause_ms(m));
-		m->now_ms = clock_mono_ms();
+		pause = pause_ms(m);
+		(void)poll(&pfd, 1, pause);
+		pass_time(m, pause);
 		read_signals(m);
 		look(m);
 		if (m->phase == PHASE_RUN && m->want_reload)
@@ -750,7 +773,7 @@ master_run(const struct conf_sources *sources, struct conf *conf, bool foregroun
 	m.children.conf_fd = m.children.pidfile_fd = m.children.signal_fd = -1;
 	m.children.notify_fd = m.children.ready_fd = -1;
 	m.children.foreground = foreground;
-	m.began_ms = m.now_ms = clock_mono_ms();
+	m.began_ms = m.now_ms = m.read_mono_ms = clock_mono_ms();
 	log_set_name("master");
 	log_set_level((enum log_level)conf->server_log_level);
 	upgrade_receive(&m.given);

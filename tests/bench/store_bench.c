@@ -35,7 +35,7 @@ set_up(struct world *t, unsigned devices)
 	for (unsigned i = 0; i < devices; i++) {
 		char body[128], token[64];
 		struct msg_rest m = {
-			.request = ++t->requests, .ref = world_ref(t, GATEWAY_SLOT, 1, 1), .at = clock_now_ms(),
+			.request = ++t->requests, .ref = world_ref(t, GATEWAY_SLOT, 1, 1), .asked_ms = clock_mono_ms(),
 			.route = ROUTE_device_register, .role = ROLE_USER, .tenant = SLICE("t1"), .user = SLICE("owner")
 		};
 
@@ -103,7 +103,7 @@ main(int argc, char **argv)
 		for (unsigned i = 0; i < batch; i++) {
 			unsigned d = (done + i) * 7919u % devices;
 			struct msg_command_new m = {
-				.request = ++t.requests, .ref = world_ref(&t, GATEWAY_SLOT, 1, 1), .at = clock_now_ms(),
+				.request = ++t.requests, .ref = world_ref(&t, GATEWAY_SLOT, 1, 1), .asked_ms = clock_mono_ms(),
 				.timeout_ms = 30000,
 				.role = ROLE_USER, .tenant = SLICE("t1"), .user = SLICE("owner"),
 				.device = slice_of(device_names[d]),
@@ -122,7 +122,7 @@ main(int argc, char **argv)
 			struct msg_command_ack m = {
 				.ref = world_ref(&t, GATEWAY_SLOT, 10 + d, 1), .device_pk = device_pks[d],
 				.epoch = device_epochs[d],
-				.at = clock_now_ms(), .status = ACK_EXECUTED, .tenant = SLICE("t1"),
+				.asked_ms = clock_mono_ms(), .status = ACK_EXECUTED, .tenant = SLICE("t1"),
 				.device = slice_of(device_names[d]),
 				.result_json = SLICE("{\"opened\":true}")
 			};

@@ -113,6 +113,7 @@ ask_directory(struct shm *shm, struct answer *out)
 	if (!out->found)
 		memset(&out->directory, 0, sizeof(out->directory));
 	out->directory.index = out->directory.generation = 0;
+	out->directory.last_seen_mono_ms = 0;	/* when it was claimed */
 }
 
 static void

@@ -915,14 +915,14 @@ reader_writes_nothing(void **state)
 	remove_files();
 	writer = open_or_fail(0);
 	reader = open_or_fail(DB_READER);
-	assert_int_equal(DB(reader, probe, 1), DB_FAILED);
+	assert_int_equal(DB(reader, probe, 1, 0), DB_FAILED);
 	assert_int_equal(DB(reader, event_insert, &e, 1), DB_FAILED);
 	assert_int_equal(DB(reader, tenant, SLICE("t"), true, &n), DB_FAILED);
 	assert_int_equal(DB(reader, tenant, SLICE("t"), false, &n), DB_NONE);
 	assert_int_equal(DB(reader, begin), DB_OK);
-	assert_int_equal(DB(reader, probe, 1), DB_FAILED);
+	assert_int_equal(DB(reader, probe, 1, 0), DB_FAILED);
 	assert_int_equal(DB(reader, rollback), DB_OK);
-	assert_int_equal(DB(writer, probe, 1), DB_OK);
+	assert_int_equal(DB(writer, probe, 1, 0), DB_OK);
 
 	/* Nor is it the one that makes the last check-point, which takes as long as the log is. */
 	db_close(&writer);
@@ -963,7 +963,7 @@ one_writer_beside_readers(void **state)
 	db_close(&writer);
 	/* A successor comes while readers are there. */
 	writer = open_or_fail(0);
-	assert_int_equal(DB(writer, probe, 1), DB_OK);
+	assert_int_equal(DB(writer, probe, 1, 0), DB_OK);
 	db_close(&writer);
 	db_close(&reader);
 }

@@ -349,7 +349,7 @@ do_meta(struct world *w)
 	if (one_in(w, 2))
 		tell(w, DB(db(w), meta_set, name, below(w, 100) - 50));
 	else if (one_in(w, 2))
-		tell(w, DB(db(w), probe, w->now));
+		tell(w, DB(db(w), probe, w->now, 0));
 	tell(w, DB(db(w), meta_get, name, &value));
 	tell_number(w, value);
 }
@@ -572,6 +572,8 @@ do_command_update(struct world *w)
 		c.error_json = one_in(w, 2) ? c.params_json : json(w);
 		tell(w, DB(db(w), command_update, &c, was));
 	}
+	if (one_in(w, 8))
+		tell(w, DB(db(w), command_queue_moved, command_pk(w, below(w, COMMANDS)), moment(w) - w->now));
 	db_command_fini(&c);
 }
 

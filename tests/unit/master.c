@@ -36,7 +36,9 @@
 #define GATEWAYS 2
 #define WAIT_MS 60000
 
-enum kind { KIND_COUNT = 1, KIND_KILL, KIND_ABORT };
+#define SLOW_US 50000			/* a record of KIND_SLOW takes so long */
+
+enum kind { KIND_COUNT = 1, KIND_KILL, KIND_ABORT, KIND_HANG, KIND_SLOW };
 
 /* Written by one side each. */
 struct page {
@@ -60,7 +62,7 @@ struct page {
 	unsigned handled;		/* records of KIND_COUNT that storage took */
 	unsigned next;			/* the number of the record that it expects */
 	unsigned disorder;
-	unsigned kills;			/* by KIND_KILL and KIND_ABORT */
+	unsigned kills;			/* by KIND_KILL, KIND_ABORT and KIND_HANG */
 	unsigned posted, refused;
 	int refused_errno;
 	/* counters, as the last tick of gateway 2 found them */
@@ -125,7 +127,12 @@ storage_mail(struct worker *w, const struct mail *mail)
 	} else if (mail->kind == KIND_ABORT) {
 		page->kills++;
 		abort();
-	}
+	} else if (mail->kind == KIND_HANG) {
+		page->kills++;
+		for (;;)
+			usleep(1000);
+	} else if (mail->kind == KIND_SLOW)
+		usleep(SLOW_US);
 	if (number > page->next)
 		page->disorder++;
 	if (number >= page->next)
@@ -567,6 +574,115 @@ test_hang(void **state)
 	expect_stop(pid, SIGTERM, MASTER_OK);
 }
 
+/* Many records at once that take their time: all together they take longer than a process may be silent. */
+static void
+test_slow_mail(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	fresh_page();
+	pid = run_ready();
+	page->hold = page->alive = true;
+	page->post_kind = KIND_SLOW;
+	page->post = 100;
+	WAIT_FOR(page->posted == 100);
+	page->hold = false;
+	WAIT_FOR(page->next == 100);
+	assert_int_equal(page->storage.starts, 1);
+	assert_int_equal(page->handled, 100);
+	expect_stop(pid, SIGTERM, MASTER_OK);
+}
+
+/*
+ * Records that hang their reader: each is left out in the end, and they alone, whatever lies between them; what is
+ * good is done once its reader has got that far, not when all is over.
+ */
+static void
+test_mail_that_hangs(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	fresh_page();
+	pid = run_ready();
+	page->hold = page->alive = true;
+	for (int i = 0; i < 2; i++) {
+		page->post_kind = KIND_COUNT;
+		page->post = 10;
+		WAIT_FOR(page->post == 0);
+		page->post_kind = KIND_HANG;
+		page->post = 1;
+		WAIT_FOR(page->post == 0);
+	}
+	page->post_kind = KIND_COUNT;
+	page->post = 10;
+	WAIT_FOR(page->posted == 32);
+	page->hold = false;
+	WAIT_FOR(page->kills == 2);
+	assert_int_equal(page->next, 10);
+	WAIT_FOR(page->next == 32);
+	WAIT_FOR(page->skipped == 2);
+	/* The first is found by four, the second by two more: crashed once, they are read with care. */
+	assert_int_equal(page->kills, 6);
+	assert_int_equal(page->storage.starts, 7);
+	assert_int_equal(page->disorder, 2);
+	/* Only what was read in one batch with the first was read twice. */
+	assert_in_range(page->handled, 30, 40);
+	WAIT_FOR(page->hangs == 6);
+	expect_stop(pid, SIGTERM, MASTER_OK);
+}
+
+static void
+signal_all(int sig)
+{
+	for (int i = 0; i < GATEWAYS; i++)
+		assert_int_equal(kill(page->gateway[i].pid, sig), 0);
+	assert_int_equal(kill(page->storage.pid, sig), 0);
+}
+
+/*
+ * All processes stand still, as in a paused container, for longer than one may be silent: that is nobody's fault.  The
+ * master goes on first and looks before any of them can give a sign.
+ */
+static void
+test_standstill(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	fresh_page();
+	pid = run_ready();
+	for (int i = 0; i < 2; i++) {
+		signal_all(SIGSTOP);
+		assert_int_equal(kill(pid, SIGSTOP), 0);
+		usleep(4000000);
+		assert_int_equal(kill(pid, SIGCONT), 0);
+		/* It takes up its settings behind its look. */
+		write_settings("limits: { heartbeat = \"7s\"; };");
+		assert_int_equal(truncate(log_path, 0), 0);
+		assert_int_equal(kill(pid, SIGHUP), 0);
+		WAIT_FOR(logged("reloaded"));
+		signal_all(SIGCONT);
+		WAIT_FOR(page->gateway[0].reloads == i + 1 && page->gateway[1].reloads == i + 1 &&
+		    page->storage.reloads == i + 1);
+	}
+	assert_int_equal(page->gateway[0].starts + page->gateway[1].starts + page->storage.starts, 3);
+	/* Nor are they killed in the middle of leaving. */
+	page->stay = true;
+	assert_int_equal(kill(pid, SIGTERM), 0);
+	WAIT_FOR(page->gateway[0].drained_ms > 0 && page->gateway[1].drained_ms > 0);
+	signal_all(SIGSTOP);
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	usleep(4000000);
+	assert_int_equal(kill(pid, SIGCONT), 0);
+	usleep(200000);
+	signal_all(SIGCONT);
+	assert_int_equal(status_of(pid), MASTER_OK);
+	assert_true(page->gateway[0].stopped_ms > 0 && page->gateway[1].stopped_ms > 0);
+	assert_false(logged("did not leave in time"));
+}
+
 /* A full mailbox: what it refuses waits in the sender, in order. */
 static void
 test_backlog(void **state)
@@ -998,7 +1114,8 @@ main(void)
 		cmocka_unit_test(test_start_and_stop), cmocka_unit_test(test_restart),
 		    cmocka_unit_test(test_mail_survives),
 		cmocka_unit_test(test_killed_in_drain), cmocka_unit_test(test_poison),
-		    cmocka_unit_test(test_hang),
+		    cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_mail),
+		cmocka_unit_test(test_mail_that_hangs), cmocka_unit_test(test_standstill),
 		    cmocka_unit_test(test_backlog),
 		cmocka_unit_test(test_start_fails), cmocka_unit_test(test_lost),
 		    cmocka_unit_test(test_conflicts),

@@ -37,6 +37,18 @@ struct test {
 	bool members_view;
 };
 
+/* By how much the wall clock was set, for all but the kernel. */
+#define HOUR_MS (INT64_C(3600) * 1000)
+static int64_t set_by_ms;
+int64_t __real_clock_now_ms(void);
+int64_t __wrap_clock_now_ms(void);
+
+int64_t
+__wrap_clock_now_ms(void)
+{
+	return __real_clock_now_ms() + set_by_ms;
+}
+
 static int
 set_up(void **state)
 {
@@ -57,6 +69,7 @@ tear_down(void **state)
 	struct test *x = *state;
 	char name[128];
 
+	set_by_ms = 0;
 	world_close(&x->t);
 	for (int i = 0; i < 3; i++) {
 		static const char *const names[] = { "belay.db", "belay.db-wal", "belay.db-shm" };
@@ -123,7 +136,8 @@ rest_as(struct test *x, enum role role, const char *tenant, const char *user, en
     const char *target2, const char *query, const char *body, const char *token)
 {
 	struct msg_rest m = {
-		.request = ++x->t.requests, .ref = user_ref(x), .at = clock_now_ms(), .route = route, .role = role,
+		.request = ++x->t.requests, .ref = user_ref(x), .asked_ms = clock_mono_ms(),
+		.route = route, .role = role,
 		.tenant = slice_of(tenant), .user = slice_of(user), .target = slice_of(target), .target2 = slice_of(target2),
 		.query = slice_of(query), .body_json = slice_of(body), .token = slice_of(token)
 	};
@@ -236,7 +250,8 @@ static uint64_t
 post_order(struct test *x, const struct order *o)
 {
 	struct msg_command_new m = {
-		.request = ++x->t.requests, .ref = user_ref(x), .at = clock_now_ms() - o->ago_ms, .role = o->role, .follows = true,
+		.request = ++x->t.requests, .ref = user_ref(x), .asked_ms = clock_mono_ms() - o->ago_ms,
+		.role = o->role, .follows = true,
 		.timeout_ms = o->timeout_ms != 0 ? o->timeout_ms : 30000, .queue_ms = o->queue_ms,
 		.tenant = slice_of(o->tenant != NULL ? o->tenant : "t1"), .user = slice_of(o->user != NULL ? o->user : "owner"),
 		.device = slice_of(o->device != NULL ? o->device : "d1"),
@@ -299,7 +314,8 @@ ack_from(struct test *x, const struct msg_device_welcome *w, const uint8_t id[UU
 {
 	static const enum pending_state state_of[] = { PENDING_ACCEPTED, PENDING_EXECUTED, PENDING_FAILED };
 	struct msg_command_ack m = {
-		.request = ++x->t.requests, .ref = w->ref, .device_pk = w->device_pk, .epoch = w->epoch, .at = clock_now_ms(),
+		.request = ++x->t.requests, .ref = w->ref, .device_pk = w->device_pk, .epoch = w->epoch,
+		.asked_ms = clock_mono_ms(),
 		.status = status, .verdict = PENDING_UNKNOWN, .tenant = SLICE("t1"),
 		.device = ref_index(w->ref) == 101 ? SLICE("d2") : SLICE("d1"),	/* as device_ref() has it */
 		.result_json = slice_of(result), .error_json = slice_of(error)
@@ -642,7 +658,10 @@ takes_reports(void **state)
 {
 	struct test *x = *state;
 	struct msg_device_welcome w, old;
-	struct msg_device_report m = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{\"door\":\"open\"}") };
+	struct msg_device_report m = {
+		.asked_ms = clock_mono_ms(), .tenant = SLICE("t1"), .device = SLICE("d1"),
+		.data_json = SLICE("{\"door\":\"open\"}")
+	};
 
 	new_device(x, "d1", 0);
 	listen_as(x, "owner");
@@ -872,7 +891,9 @@ static void
 cancels(void **state)
 {
 	struct test *x = *state;
-	struct msg_command_cancel m = { .ref = user_ref(x), .at = clock_now_ms(), .tenant = SLICE("t1"), .user = SLICE("owner") };
+	struct msg_command_cancel m = {
+		.ref = user_ref(x), .asked_ms = clock_mono_ms(), .tenant = SLICE("t1"), .user = SLICE("owner")
+	};
 	struct msg_publish p;
 
 	new_device(x, "d1", 0);
@@ -919,6 +940,7 @@ judges_conditions(void **state)
 	struct test *x = *state;
 	struct msg_device_welcome w;
 	struct msg_device_report m = {
+		.asked_ms = clock_mono_ms(),
 		.tenant = SLICE("t1"), .device = SLICE("d1"),
 		.data_json = SLICE("{\"door\":\"closed\",\"n\":1,\"in\":{\"a\":[1,{\"x\":null}],\"b.c\":true}}")
 	};
@@ -1088,6 +1110,118 @@ reconciles(void **state)
 	assert_has(x, "\"attempt\":2");
 }
 
+/* A device that says of whatever it is sent that it never got it. */
+static void
+gives_up_on_a_device_that_never_gets_it(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .timeout_ms = 300000), "sent");
+	for (int i = 1; i < COMMAND_ATTEMPTS; i++) {
+		assert_string_equal(ack(x, &w, i % 2 ? ACK_ACCEPTED : ACK_UNKNOWN), "ok");
+		if (i % 2)
+			assert_string_equal(ack(x, &w, ACK_UNKNOWN), "ok");
+	}
+	assert_int_equal(world_count(&x->t, MSG_device_send), COMMAND_ATTEMPTS);
+	assert_int_equal(pending_count(x->t.shm), 1);
+	assert_string_equal(ack(x, &w, ACK_UNKNOWN), "ok");
+	assert_int_equal(world_count(&x->t, MSG_device_send), COMMAND_ATTEMPTS);
+	assert_int_equal(pending_count(x->t.shm), 0);
+	command_now(x, x->last_id);
+	assert_has(x, "\"status\":\"failed\"");
+	assert_has(x, "\"attempt\":5,");
+	assert_has(x, "\"error\":{\"code\":\"device_error\"");
+	assert_string_equal(ack(x, &w, ACK_UNKNOWN), "already_final");
+	assert_int_equal(events(x, "command_sent"), COMMAND_ATTEMPTS);
+	/* Said again and again of one that timed out, it changes nothing after the first time. */
+	assert_string_equal(ASK(x, .timeout_ms = 10), "sent");
+	usleep(20000);
+	world_tick(&x->t);
+	for (int i = 0; i < 3; i++) {
+		world_forget(&x->t);
+		assert_string_equal(ack(x, &w, ACK_UNKNOWN), "ok");
+		assert_int_equal(world_count(&x->t, MSG_publish), i == 0);
+	}
+	command_now(x, x->last_id);
+	assert_has(x, "\"step\":\"timeout\"},{\"at\":");
+	assert_has(x, "\"step\":\"not_sent\"}]}}");
+}
+
+static unsigned
+times_in(const char *in, const char *part)
+{
+	unsigned n = 0;
+
+	for (const char *p = in; (p = strstr(p, part)) != NULL; p++)
+		n++;
+	return n;
+}
+
+/* Sent and taken back without end: the first steps and the newest are kept. */
+static void
+keeps_traces_short(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct msg_device_send_failed m;
+	uint8_t id[UUID_LEN];
+	size_t len = 0;
+
+	new_device(x, "d1", 0);
+	assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+	memcpy(id, x->last_id, UUID_LEN);
+	for (int i = 1; i <= 40; i++) {
+		world_forget(&x->t);
+		w = online(x, 0, "d1");
+		m = failed_send(x, 0);
+		gone(x, &w, device_ref(x, 0));
+		world_post(&x->t, device_send_failed, &m);
+		world_run(&x->t);
+		command_now(x, id);
+		if (i == 20)
+			len = strlen(x->answer.data);
+	}
+	assert_in_range(strlen(x->answer.data), len - 100, len + 100);
+	assert_int_equal(times_in(x->answer.data, "\"step\":"), 32);
+	assert_has(x, "\"trace\":[{\"at\":");
+	assert_has(x, "\"step\":\"stored\"},{\"at\":");
+	assert_has(x, "\"epoch\":1}");
+	assert_has(x, "\"epoch\":4}");
+	assert_false(has(x, "\"epoch\":5}"));
+	assert_false(has(x, "\"epoch\":27}"));
+	assert_has(x, "\"epoch\":30}");
+	assert_has(x, "\"epoch\":40},{\"at\":");
+	assert_has(x, "\"step\":\"queued\"}]}}");
+}
+
+/* What devices answer is bounded by their messages; a command is one record all the same where mailboxes are small. */
+static void
+keeps_answers_that_fit(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	struct buf big = BUF_INIT;
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	buf_putc(&big, '"');
+	for (size_t i = 0; i < command_room(inside(x)); i++)
+		buf_putc(&big, 'x');
+	buf_puts(&big, "\"");
+	buf_putc(&big, '\0');
+	assert_string_equal(ASK(x, .params = big.data), "invalid_payload");
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	assert_string_equal(ack_from(x, &w, x->last_id, ACK_EXECUTED, big.data, NULL), "ok");
+	command_now(x, x->last_id);
+	assert_has(x, "\"status\":\"executed\"");
+	assert_has(x, "\"result\":null,\"error\":{\"code\":\"device_error\"");
+	buf_fini(&big);
+}
+
 /* ---------------------------------------------------------------- permissions */
 
 static const char *
@@ -1247,10 +1381,11 @@ takes_tickets_once(void **state)
 {
 	struct test *x = *state;
 	struct msg_ticket_put put = {
-		.request = 1, .ref = user_ref(x), .until = clock_now_ms() + 30000, .expires = 77, .role = ROLE_ADMIN,
+		.request = 1, .ref = user_ref(x), .asked_ms = clock_mono_ms(), .lasts_ms = 30000, .expires = 77,
+		.role = ROLE_ADMIN,
 		.tenant = SLICE("t1"), .user = SLICE("u"), .role_name = SLICE("admin")
 	};
-	struct msg_ticket_take take = { .request = 2, .ref = user_ref(x), .at = clock_now_ms() };
+	struct msg_ticket_take take = { .request = 2, .ref = user_ref(x) };
 	struct msg_ticket_taken taken;
 	struct posted *p;
 
@@ -1628,7 +1763,10 @@ shows_what_was_missed(void **state)
 	struct test *x = *state;
 	struct msg_device_welcome w;
 	struct msg_resume_part p;
-	struct msg_device_report m = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{\"a\":1}") };
+	struct msg_device_report m = {
+		.asked_ms = clock_mono_ms(), .tenant = SLICE("t1"), .device = SLICE("d1"),
+		.data_json = SLICE("{\"a\":1}")
+	};
 	struct msg_visitor_new v = { .tenant = SLICE("t1"), .device = SLICE("d1"), .name = SLICE("Ann") };
 	static const char *const bad[] = { "abc", "2", "1000000", "-5", "AAAAAAAAAAAAAAAAAAAAAA" };
 	char wanted[64];
@@ -1719,6 +1857,149 @@ cursors_say_nothing(void **state)
 	world_stop(&x->t);
 	world_start(&x->t);
 	assert_string_equal(before, shown(x, CURSOR_EVENT, 1, 1));
+}
+
+/* ---------------------------------------------------------------- the wall clock is set */
+
+/* Clocks are set back and forward, and storage is killed before it could look. */
+static void
+waits_by_the_time_that_passes(void **state)
+{
+	static const int64_t steps[] = { -HOUR_MS, 2 * HOUR_MS, -25 * HOUR_MS };
+	struct test *x = *state;
+	uint8_t shortly[UUID_LEN], long_[UUID_LEN];
+
+	new_device(x, "d1", 0);
+	for (unsigned killed = 0; killed < 2; killed++)
+		for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+			assert_string_equal(ASK(x, .queue_ms = 200), "queued");
+			memcpy(shortly, x->last_id, UUID_LEN);
+			assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+			memcpy(long_, x->last_id, UUID_LEN);
+			set_by_ms += steps[i];
+			if (killed) {
+				world_kill(&x->t);
+				world_start(&x->t);
+			}
+			world_tick(&x->t);
+			usleep(220000);
+			world_tick(&x->t);
+			command_now(x, shortly);
+			assert_has(x, "\"status\":\"expired\"");
+			command_now(x, long_);
+			assert_has(x, "\"status\":\"queued\"");
+			/* One that is asked for now has its own time. */
+			assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+			world_tick(&x->t);
+			command_now(x, x->last_id);
+			assert_has(x, "\"status\":\"queued\"");
+		}
+	world_forget(&x->t);
+	(void)online(x, 0, "d1");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 2 * 6);
+}
+
+/* Of what an earlier run accepted nothing is known but what the wall clock says. */
+static void
+waits_by_the_wall_clock_from_run_to_run(void **state)
+{
+	struct test *x = *state;
+	struct world second;
+	uint8_t old[UUID_LEN], young[UUID_LEN];
+
+	set_by_ms = -HOUR_MS;
+	new_device(x, "d1", 0);
+	assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+	memcpy(old, x->last_id, UUID_LEN);
+	world_stop(&x->t);
+	second = x->t;
+	world_open(&x->t, x->url, false);
+	world_start(&x->t);
+	assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
+	memcpy(young, x->last_id, UUID_LEN);
+	world_tick(&x->t);
+	command_now(x, old);
+	assert_has(x, "\"status\":\"queued\"");
+	set_by_ms = 0;			/* the clock was wrong when the machine started */
+	world_tick(&x->t);
+	command_now(x, old);
+	assert_has(x, "\"status\":\"expired\"");
+	command_now(x, young);
+	assert_has(x, "\"status\":\"queued\"");
+	second.w.data = NULL;
+	world_close(&second);
+}
+
+static enum error_code
+ticket_after(struct test *x, int64_t lasts_ms, int64_t step_ms, useconds_t sleep_us)
+{
+	struct msg_ticket_put put = {
+		.request = ++x->t.requests, .ref = user_ref(x), .asked_ms = clock_mono_ms(), .lasts_ms = lasts_ms,
+		.expires = clock_now_ms() + 48 * HOUR_MS, .tenant = SLICE("t1"), .user = SLICE("u")
+	};
+	struct msg_ticket_take take = { .request = ++x->t.requests, .ref = user_ref(x) };
+	struct msg_ticket_taken taken;
+	struct posted *p;
+
+	digest_random(put.ticket_hash, sizeof(put.ticket_hash));
+	memcpy(take.ticket_hash, put.ticket_hash, sizeof(take.ticket_hash));
+	world_post(&x->t, ticket_put, &put);
+	world_run(&x->t);
+	set_by_ms += step_ms;
+	usleep(sleep_us);
+	world_forget(&x->t);
+	world_post(&x->t, ticket_take, &take);
+	world_run(&x->t);
+	p = world_posted(&x->t, MSG_ticket_taken, 0);
+	assert_int_equal(msg_unpack_ticket_taken(&taken, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
+	return taken.code;
+}
+
+static void
+measures_by_the_time_that_passes(void **state)
+{
+	struct test *x = *state;
+	struct order o = { .user = "owner" };
+	struct msg_device_welcome w;
+	char name[UUID_TEXT_LEN + 1];
+	uint64_t request;
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	/* How old a question is. */
+	request = post_order(x, &o);
+	set_by_ms += HOUR_MS;
+	world_run(&x->t);
+	assert_string_equal(answer_to(x, request), "sent");
+	/* Whether a command's time is over. */
+	set_by_ms += HOUR_MS;
+	world_forget(&x->t);
+	assert_string_equal(ack(x, &w, ACK_UNKNOWN), "ok");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 1);
+	/* When a device was heard. */
+	set_by_ms -= HOUR_MS;
+	usleep(20000);
+	world_tick(&x->t);
+	assert_string_equal(ASK(x, .only_if = "{\"seenWithinMs\":5}"), "failed");
+	assert_string_equal(ASK(x, .only_if = "{\"seenWithinMs\":60000}"), "sent");
+	set_by_ms += HOUR_MS;
+	world_tick(&x->t);
+	assert_string_equal(ASK(x, .only_if = "{\"seenWithinMs\":60000}"), "sent");
+	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d1", NULL, NULL), 200);
+	assert_has(x, "\"status\":\"online\"");
+	/* Tickets. */
+	assert_int_equal(ticket_after(x, 60000, 0, 0), ERROR_NONE);
+	assert_int_equal(ticket_after(x, 60000, 2 * HOUR_MS, 0), ERROR_NONE);
+	assert_int_equal(ticket_after(x, 60000, -HOUR_MS, 0), ERROR_NONE);
+	assert_int_equal(ticket_after(x, 20, -HOUR_MS, 40000), ERROR_invalid_token);
+	/* Keys are not forgotten before their time. */
+	assert_string_equal(ASK(x, .key = "k"), "sent");
+	uuid_format(x->last_id, name);
+	set_by_ms += 25 * HOUR_MS;
+	inside(x)->retention.next_mono = 0;
+	world_tick(&x->t);
+	assert_string_equal(ASK(x, .key = "k"), "sent");
+	assert_has(x, name);
 }
 
 /* ---------------------------------------------------------------- crashes and failures */
@@ -1883,7 +2164,10 @@ looks_in_steps(void **state)
 	static const enum http_route routes[] = { ROUTE_events, ROUTE_device_events };
 	struct test *x = *state;
 	struct msg_device_welcome w;
-	struct msg_device_report m = { .tenant = SLICE("t1"), .device = SLICE("d1"), .data_json = SLICE("{}") };
+	struct msg_device_report m = {
+		.asked_ms = clock_mono_ms(), .tenant = SLICE("t1"), .device = SLICE("d1"),
+		.data_json = SLICE("{}")
+	};
 
 	new_device(x, "d1", 0);
 	new_device(x, "d2", 1);
@@ -2130,6 +2414,7 @@ forgets_old_things(void **state)
 	struct test *x = *state;
 	struct msg_device_welcome w;
 	struct msg_device_report m = {
+		.asked_ms = clock_mono_ms(),
 		.tenant = SLICE("t1"), .device = SLICE("d1"), .event = SLICE("x_old"), .data_json = SLICE("{}")
 	};
 	struct msg_resume_part p;
@@ -2233,10 +2518,12 @@ main(void)
 		T(runs_a_command), T(normalises_errors), T(times_out), T(refuses_acks_of_others), T(queues_and_keeps_order),
 		T(limits_the_queue), T(cancels), T(judges_conditions),
 		T(does_not_run_what_is_given_up), T(remembers_keys), T(takes_back_what_was_not_sent),
-		T(reconciles), T(keeps_permissions), T(subscribes), T(decides_on_visitors), T(takes_tickets_once),
+		T(reconciles), T(gives_up_on_a_device_that_never_gets_it), T(keeps_traces_short), T(keeps_answers_that_fit),
+		T(keeps_permissions), T(subscribes), T(decides_on_visitors), T(takes_tickets_once),
 		T(tells_values_by_rest), T(stores_telemetry), T(forgets_telemetry), T(counts_lost_telemetry),
 		T(stores_telemetry_before_it_ends), T(loses_telemetry_alone), T(shows_what_was_missed), T(cursors_say_nothing),
 		T(counts_by_tenant), T(ends_all_commands), T(looks_in_steps), T(limits_shares),
+		T(waits_by_the_time_that_passes), T(waits_by_the_wall_clock_from_run_to_run), T(measures_by_the_time_that_passes),
 		T(fails_what_finds_no_room), T(pumps_in_steps),
 		T(survives_a_full_disk), T(survives_a_lock), T(claims_after_the_commit), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),

@@ -85,9 +85,9 @@ static void
 post_command(uint8_t id[16])
 {
 	struct msg_command_new m = {
-		.request = ++world.requests, .ref = world_ref(&world, GATEWAY_SLOT, 1, 1), .at = clock_now_ms(), .role = ROLE_USER,
-		.tenant = SLICE("t1"), .user = SLICE("owner"), .device = SLICE("d"), .command = SLICE("unlock_door"),
-		.params_json = SLICE("{\"door\":\"front\",\"seconds\":5}"), .timeout_ms = 30000
+		.request = ++world.requests, .ref = world_ref(&world, GATEWAY_SLOT, 1, 1), .asked_ms = clock_mono_ms(),
+		.role = ROLE_USER, .tenant = SLICE("t1"), .user = SLICE("owner"), .device = SLICE("d"),
+		.command = SLICE("unlock_door"), .params_json = SLICE("{\"door\":\"front\",\"seconds\":5}"), .timeout_ms = 30000
 	};
 
 	uuid_new(id);
@@ -100,7 +100,7 @@ post_ack(const uint8_t id[16])
 {
 	struct msg_command_ack m = {
 		.ref = world_ref(&world, GATEWAY_SLOT, 100, 1), .device_pk = 1, .epoch = 1, .status = ACK_EXECUTED,
-		.tenant = SLICE("t1"), .device = SLICE("d"), .at = clock_now_ms(), .result_json = SLICE("{\"opened\":true}")
+		.tenant = SLICE("t1"), .device = SLICE("d"), .asked_ms = clock_mono_ms(), .result_json = SLICE("{\"opened\":true}")
 	};
 
 	memcpy(m.command, id, 16);
@@ -124,8 +124,8 @@ set_up(void)
 {
 	char token[DEVICE_TOKEN_LEN + 1];
 	struct msg_rest r = {
-		.request = 1, .ref = world_ref(&world, GATEWAY_SLOT, 1, 1), .at = clock_now_ms(), .route = ROUTE_device_register,
-		.role = ROLE_USER, .tenant = SLICE("t1"), .user = SLICE("owner"),
+		.request = 1, .ref = world_ref(&world, GATEWAY_SLOT, 1, 1), .asked_ms = clock_mono_ms(),
+		.route = ROUTE_device_register, .role = ROLE_USER, .tenant = SLICE("t1"), .user = SLICE("owner"),
 		.body_json = SLICE("{\"deviceId\":\"d\",\"name\":\"Front door\"}")
 	};
 	struct msg_device_auth a = { .by_token = 1, .ref = world_ref(&world, GATEWAY_SLOT, 100, 1) };

@@ -105,7 +105,7 @@ ask_one(void)
 	char device[16];
 	struct order *o = &orders[order_count];
 	struct msg_command_new m = {
-		.request = order_count + 1, .ref = world_ref(&world, GATEWAY_SLOT, 1, 1), .at = clock_now_ms(),
+		.request = order_count + 1, .ref = world_ref(&world, GATEWAY_SLOT, 1, 1), .asked_ms = clock_mono_ms(),
 		.timeout_ms = 300000,
 		.queue_ms = 3600000, .role = ROLE_USER, .tenant = SLICE("t1"), .user = SLICE("owner"),
 		.command = SLICE("unlock_door"),
@@ -164,7 +164,8 @@ read_answers(void)
 		} else if (mail.kind == MSG_device_send) {
 			struct msg_device_send m;
 			struct msg_command_ack a = {
-				.status = ACK_EXECUTED, .tenant = SLICE("t1"), .at = clock_now_ms(), .result_json = SLICE("true")
+				.status = ACK_EXECUTED, .tenant = SLICE("t1"), .asked_ms = clock_mono_ms(),
+				.result_json = SLICE("true")
 			};
 			char device[16];
 			unsigned n;
@@ -206,7 +207,7 @@ set_up_devices(void)
 	for (unsigned i = 0; i < DEVICES; i++) {
 		char body[64], token[DEVICE_TOKEN_LEN + 1];
 		struct msg_rest r = {
-			.ref = world_ref(&world, GATEWAY_SLOT, 1, 1), .at = clock_now_ms(), .route = ROUTE_device_register,
+			.ref = world_ref(&world, GATEWAY_SLOT, 1, 1), .asked_ms = clock_mono_ms(), .route = ROUTE_device_register,
 			.role = ROLE_USER,
 			.tenant = SLICE("t1"), .user = SLICE("owner")
 		};

@@ -88,7 +88,7 @@ static void
 put_register(void)
 {
 	struct msg_rest r = {
-		.request = 1, .ref = user_ref(), .at = clock_now_ms(), .route = ROUTE_device_register, .role = ROLE_USER,
+		.request = 1, .ref = user_ref(), .asked_ms = clock_mono_ms(), .route = ROUTE_device_register, .role = ROLE_USER,
 		.tenant = SLICE("t1"), .user = SLICE("owner"), .body_json = SLICE("{\"deviceId\":\"d\",\"name\":\"D\"}"),
 		.token = slice_of(token)
 	};
@@ -111,8 +111,8 @@ put_report(unsigned n)
 {
 	char data[32];
 	struct msg_device_report m = {
-		.request = 20 + n, .ref = device_ref(0), .device_pk = 1, .epoch = 1, .tenant = SLICE("t1"), .device = SLICE("d"),
-		.event = SLICE("x_n")
+		.request = 20 + n, .ref = device_ref(0), .device_pk = 1, .epoch = 1, .asked_ms = clock_mono_ms(),
+		.tenant = SLICE("t1"), .device = SLICE("d"), .event = SLICE("x_n")
 	};
 
 	m.data_json = slice_bytes(data, (size_t)snprintf(data, sizeof(data), "{\"n\":%u}", n));
@@ -123,7 +123,7 @@ static void
 put_command(unsigned n)
 {
 	struct msg_command_new m = {
-		.request = 30 + n, .ref = user_ref(), .at = clock_now_ms(), .timeout_ms = 300000, .role = ROLE_USER,
+		.request = 30 + n, .ref = user_ref(), .asked_ms = clock_mono_ms(), .timeout_ms = 300000, .role = ROLE_USER,
 		.tenant = SLICE("t1"), .user = SLICE("owner"), .device = SLICE("d"), .command = SLICE("unlock_door")
 	};
 

@@ -268,7 +268,7 @@ on_command(struct gateway *g, struct conn *c)
 	struct slice wait = SLICE_NONE;
 	struct ask *a;
 	struct msg_command_new m = {
-		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = (uint8_t)h->who.role,
+		.ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .role = (uint8_t)h->who.role,
 		.user = slice_of(h->who.user)
 	};
 
@@ -335,7 +335,7 @@ on_cancel(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
 	struct msg_command_cancel m = {
-		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = (uint8_t)h->who.role,
+		.ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .role = (uint8_t)h->who.role,
 		.user = slice_of(h->who.user)
 	};
 	struct ask *a;
@@ -445,7 +445,7 @@ on_rest(struct gateway *g, struct conn *c)
 	char token[DEVICE_TOKEN_LEN + 1] = "";
 	uint8_t hash[SHA256_LEN];
 	struct msg_rest m = {
-		.ref = conn_ref(g, c), .at = g->w->now_ms, .route = (uint32_t)h->match.route,
+		.ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .route = (uint32_t)h->match.route,
 		.role = (uint8_t)h->who.role, .user = slice_of(h->who.user),
 		.query = buf_slice(&h->query)
 	};
@@ -546,7 +546,7 @@ on_metrics(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
 	struct msg_rest m = {
-		.ref = conn_ref(g, c), .at = g->w->now_ms, .route = ROUTE_health_metrics,
+		.ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .route = ROUTE_health_metrics,
 		.role = (uint8_t)h->who.role, .user = slice_of(h->who.user), .query = buf_slice(&h->query)
 	};
 	struct ask *a;
@@ -567,7 +567,7 @@ on_probe(struct gateway *g, struct conn *c)
 	struct ask *a;
 
 	if (g->w->draining) {
-		api_health_ready(g, c, false);
+		api_health_ready(g, c, NULL);
 		return;
 	}
 	a = ask_new(g, c, ASK_PROBE, SLICE_NONE);
@@ -665,12 +665,21 @@ asker(struct gateway *g, const struct ask *a)
 }
 
 static void
-answer_probe(struct gateway *g, struct conn *c, const struct ask *a, bool ok)
+answer_probe(struct gateway *g, struct conn *c, const struct ask *a, const char *fault)
 {
 	if (a->extra)
-		api_health_detailed(g, c, ok, g->w->mono_ms - a->since_ms, sees_instance(g, c));
+		api_health_detailed(g, c, fault, g->w->mono_ms - a->since_ms, sees_instance(g, c));
 	else
-		api_health_ready(g, c, ok);
+		api_health_ready(g, c, fault);
+}
+
+static void
+answer_probed(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	char fault[512];
+
+	snprintf(fault, sizeof(fault), "%.*s", (int)m->message.len, m->message.p);
+	answer_probe(g, c, a, m->code == ERROR_NONE ? NULL : fault);
 }
 
 void
@@ -684,7 +693,7 @@ answer_failed(struct gateway *g, struct ask *a, enum error_code code)
 	else if (a->kind == ASK_COMMAND_LOOK)
 		c->http->look = c->http->look == a->request ? 0 : c->http->look;
 	else if (a->kind == ASK_PROBE)
-		answer_probe(g, c, a, false);
+		answer_probe(g, c, a, "the store does not answer");
 	else if (a->kind == ASK_GATHER)
 		users_answer(g, c, a);		/* of those that answered */
 	else if (is_http(a) && code == ERROR_too_many)
@@ -814,7 +823,7 @@ answer_reply(struct gateway *g, const struct msg_store_reply *m)
 	if (c == NULL)
 		;
 	else if (a->kind == ASK_PROBE)
-		answer_probe(g, c, a, m->code == ERROR_NONE);
+		answer_probed(g, c, a, m);
 	else if (a->kind == ASK_TICKET && m->code == ERROR_NONE)
 		ticket_respond(g, c);
 	else if (a->kind == ASK_COMMAND_LOOK)

@@ -42,9 +42,10 @@ void api_look_at_command(struct gateway *g, struct conn *c);
 
 /* api_health.c */
 void api_health(struct gateway *g, struct conn *c);
-void api_health_ready(struct gateway *g, struct conn *c, bool store_ok);
+/* fault: why the store takes no writes, in words; NULL: it does. */
+void api_health_ready(struct gateway *g, struct conn *c, const char *fault);
 /* whole: with the counts that are of no one tenant. */
-void api_health_detailed(struct gateway *g, struct conn *c, bool store_ok, int64_t store_ms,
+void api_health_detailed(struct gateway *g, struct conn *c, const char *fault, int64_t store_ms,
     bool whole);
 /* What storage counted is the body of the request in hand. */
 void api_health_metrics(struct gateway *g, struct conn *c, const struct traffic_sum *traffic);

@@ -32,12 +32,12 @@ api_health(struct gateway *g, struct conn *c)
 }
 
 void
-api_health_ready(struct gateway *g, struct conn *c, bool store_ok)
+api_health_ready(struct gateway *g, struct conn *c, const char *fault)
 {
 	if (g->w->draining)
 		http_respond_error(g, c, ERROR_unavailable, "the server is stopping", NULL);
-	else if (!store_ok)
-		http_respond_error(g, c, ERROR_unavailable, "the store takes no writes", NULL);
+	else if (fault != NULL)
+		http_respond_error(g, c, ERROR_unavailable, fault, NULL);
 	else
 		http_respond_json(g, c, 200, SLICE("{\"status\":\"ready\"}"));
 }
@@ -71,10 +71,10 @@ state_name(const struct gateway *g, const struct slot_view *view)
 }
 
 void
-api_health_detailed(struct gateway *g, struct conn *c, bool store_ok, int64_t store_ms, bool whole)
+api_health_detailed(struct gateway *g, struct conn *c, const char *fault, int64_t store_ms, bool whole)
 {
 	struct buf *b = &g->payload;
-	bool all_ok = store_ok;
+	bool all_ok = fault == NULL;
 	long bytes = 0;
 
 	buf_clear(b);
@@ -92,8 +92,13 @@ api_health_detailed(struct gateway *g, struct conn *c, bool store_ok, int64_t st
 		    n++ > 0 ? "," : "", worker_role_name(view.role), view.nth, view.pid,
 		    view.generation, state_name(g, &view));
 	}
-	buf_printf(b, "],\"status\":\"%s\"},\"store\":{\"status\":\"%s\",\"latencyMs\":%lld},",
-	    all_ok ? "ok" : "degraded", store_ok ? "ok" : "down", (long long)store_ms);
+	buf_printf(b, "],\"status\":\"%s\"},\"store\":{\"status\":\"%s\",\"latencyMs\":%lld",
+	    all_ok ? "ok" : "degraded", fault == NULL ? "ok" : "down", (long long)store_ms);
+	if (fault != NULL) {
+		buf_puts(b, ",\"message\":");
+		buf_put_json_string(b, slice_of(fault));
+	}
+	buf_puts(b, "},");
 	/* Parts that are not configured say so rather than "ok". */
 	buf_puts(b,
 	    "\"redis\":{\"status\":\"off\"},\"mqtt\":{\"status\":\"off\"},\"feed\":{\"status\":\"off\"},");

@@ -248,7 +248,7 @@ on_command(struct gateway *g, struct conn *c)
 {
 	const struct field_value *f = g->envelope.field;
 	struct msg_command_new m = {
-		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = c->role, .follows = true,
+		.ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .role = c->role, .follows = true,
 		.user = user_name(c->user),
 		.timeout_ms = f[FIELD_command_timeoutMs].present ? f[FIELD_command_timeoutMs].i64 :
 		COMMAND_TIMEOUT_MS,
@@ -272,7 +272,7 @@ static void
 on_cancel(struct gateway *g, struct conn *c)
 {
 	struct msg_command_cancel m = {
-		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = c->role,
+		.ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .role = c->role,
 		.user = user_name(c->user)
 	};
 
@@ -289,7 +289,7 @@ on_visitor_decide(struct gateway *g, struct conn *c)
 	const struct field_value *f = g->envelope.field;
 	bool approve = f[FIELD_visitor_decide_decision].i64 == CHOICE_decision_approve;
 	struct msg_rest m = {
-		.ref = conn_ref(g, c), .at = g->w->now_ms, .role = c->role,
+		.ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .role = c->role,
 		.user = user_name(c->user),
 		.route = approve ? ROUTE_visitor_approve : ROUTE_visitor_deny
 	};

@@ -61,7 +61,7 @@ device_set_audience(struct device *d, struct slice audience)
 void
 device_heard(struct gateway *g, const struct device *d)
 {
-	directory_touch(g->w->shm, d->entry, d->entry_generation, g->w->now_ms);
+	directory_touch(g->w->shm, d->entry, d->entry_generation, g->w->mono_ms);
 }
 
 /* Tells storage; where the device gave an id, its answer is passed on, and a refusal always. */
@@ -87,7 +87,7 @@ on_report(struct gateway *g, struct conn *c, struct slice event, int64_t at, str
 	struct msg_device_report m = {
 		.ref = conn_ref(g, c), .device_pk = d->pk, .epoch = d->epoch, .at = at,
 		.tenant = tenant_name(d->tenant), .device = device_id(d),
-		.event = event, .data_json = data_json
+		.asked_ms = g->w->mono_ms, .event = event, .data_json = data_json
 	};
 
 	TELL(g, c, device_report, &m);
@@ -158,7 +158,7 @@ on_command_ack(struct gateway *g, struct conn *c)
 	struct device *d = c->device;
 	const struct field_value *f = g->envelope.field;
 	struct msg_command_ack m = {
-		.ref = conn_ref(g, c), .device_pk = d->pk, .epoch = d->epoch, .at = g->w->now_ms,
+		.ref = conn_ref(g, c), .device_pk = d->pk, .epoch = d->epoch, .asked_ms = g->w->mono_ms,
 		.status = (uint8_t)f[FIELD_command_ack_status].i64, .verdict = PENDING_UNKNOWN,
 		.tenant = tenant_name(d->tenant), .device = device_id(d)
 	};
@@ -180,7 +180,7 @@ on_visitor(struct gateway *g, struct conn *c)
 	struct device *d = c->device;
 	const struct field_value *f = g->envelope.field;
 	struct msg_visitor_new m = {
-		.ref = conn_ref(g, c), .device_pk = d->pk, .epoch = d->epoch, .at = g->w->now_ms,
+		.ref = conn_ref(g, c), .device_pk = d->pk, .epoch = d->epoch, .asked_ms = g->w->mono_ms,
 		.tenant = tenant_name(d->tenant), .device = device_id(d),
 		.name = f[FIELD_visitor_name].str, .snapshot_url = f[FIELD_visitor_snapshotUrl].str
 	};

@@ -150,11 +150,11 @@ gateway_start(struct worker *w)
 
 /* A right was withdrawn, and from now on an open connection is held to it. */
 static void
-note_revocation(struct gateway *g, int64_t asked_at)
+note_revocation(struct gateway *g, int64_t asked_ms)
 {
-	if (asked_at != 0)
+	if (asked_ms != 0)
 		worker_observe(g->w, STAT_REVOCATION_US,
-		    g->w->now_ms > asked_at ? (uint64_t)(g->w->now_ms - asked_at) * 1000 : 0);
+		    g->w->mono_ms > asked_ms ? (uint64_t)(g->w->mono_ms - asked_ms) * 1000 : 0);
 }
 
 static void
@@ -165,7 +165,7 @@ on_kick(struct gateway *g, const struct msg_kick *m)
 	if (c == NULL || c->phase == CONN_HTTP)
 		return;
 	conn_close_code(g, c, (uint16_t)m->close_code, m->reason);
-	note_revocation(g, m->asked_at);
+	note_revocation(g, m->asked_ms);
 }
 
 static void
@@ -224,7 +224,7 @@ gateway_mail(struct worker *w, const struct mail *mail)
 		c = conn_of_ref(g, m.ref);
 		if (c != NULL && c->phase == CONN_OPEN && c->kind == CONN_DEVICE) {
 			device_set_audience(c->device, m.audience);
-			note_revocation(g, m.asked_at);
+			note_revocation(g, m.asked_ms);
 		}
 		break;
 	}

@@ -23,7 +23,7 @@ ticket_request(struct gateway *g, struct conn *c)
 	struct ask *a = ask_new(g, c, ASK_TICKET, SLICE_NONE);
 	uint8_t bytes[TICKET_BYTES];
 	struct msg_ticket_put m = {
-		.request = a->request, .ref = conn_ref(g, c), .until = g->w->now_ms + TICKET_MS,
+		.request = a->request, .ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .lasts_ms = TICKET_MS,
 		.expires = h->who.expires_ms, .role = (uint8_t)h->who.role,
 		.any_tenant = h->who.any_tenant,
 		.tenant = slice_of(h->who.tenant), .user = slice_of(h->who.user),
@@ -39,7 +39,7 @@ ticket_request(struct gateway *g, struct conn *c)
 	digest_sha256((struct slice){ h->body.data + sizeof("{\"ticket\":\"") - 1, TICKET_LEN },
 	    m.ticket_hash);
 	buf_puts(&h->body, "\",\"expiresAt\":");
-	buf_put_json_time(&h->body, m.until);
+	buf_put_json_time(&h->body, g->w->now_ms + TICKET_MS);
 	buf_putc(&h->body, '}');
 	if (gateway_tell_storage(g, ticket_put, &m) == -1) {
 		ask_free(g, a);
@@ -56,7 +56,7 @@ ticket_respond(struct gateway *g, struct conn *c)
 void
 ticket_present(struct gateway *g, struct conn *c, struct slice ticket)
 {
-	struct msg_ticket_take m = { .ref = conn_ref(g, c), .at = g->w->now_ms };
+	struct msg_ticket_take m = { .ref = conn_ref(g, c) };
 	struct slice encoded = { ticket.p + sizeof(TICKET_PREFIX) - 1, 43 };
 	uint8_t bytes[TICKET_BYTES];
 	struct ask *a;

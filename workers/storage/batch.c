@@ -295,7 +295,8 @@ batch_run(struct storage *s, const struct mail *mail)
 static bool
 store_works(struct storage *s)
 {
-	bool works = batch_begin(s) == DB_OK && DB(s->desk.db, probe, s->desk.now) == DB_OK && commit(s) == DB_OK;
+	bool works = batch_begin(s) == DB_OK && DB(s->desk.db, probe, s->desk.now, PROBE_BYTES) == DB_OK &&
+	    commit(s) == DB_OK;
 
 	if (!works)
 		roll_back(s);

@@ -8,10 +8,17 @@
  *	   ├──► expired, cancelled, failed (its condition was not met)
  *	sent ──► queued, expired	(it surely did not reach the device)
  */
+#include <limits.h>
+#include <string.h>
+
 #include "base/log.h"
 #include "base/must.h"
 #include "shm/shm.h"
 #include "storage/storage.h"
+
+#define TRACE_STEPS	32		/* of a trace are kept: the first ones, … */
+#define TRACE_FIRST	8		/* … and of the others the newest */
+#define TRACE_BYTES	4096		/* of so many steps, and the rest of a command that does not grow */
 
 #define TO(status) (1u << COMMAND_##status)
 
@@ -43,6 +50,49 @@ command_is_final(enum command_status status)
 }
 
 /*
+ * Where the nth element of a trace ends, from 1: at its comma, or at the end of all.  n: how many there are, if that
+ * is less.
+ */
+static size_t
+trace_end(struct slice trace, unsigned *n)
+{
+	unsigned depth = 0, ended = 0;
+	bool quoted = false;
+
+	for (size_t at = 0; at < trace.len; at++) {
+		char ch = trace.p[at];
+
+		if (quoted && ch == '\\')
+			at++;
+		else if (ch == '"')
+			quoted = !quoted;
+		else if (!quoted && (ch == '{' || ch == '}'))
+			depth += ch == '{' ? 1u : -1u;
+		else if (!quoted && depth == 0 && ch == ',' && ++ended == *n)
+			return at;
+	}
+	*n = trace.len > 0 ? ended + 1 : 0;
+	return trace.len;
+}
+
+/* From a trace that is full the oldest steps go that are none of the first ones, which say how it came to be. */
+static void
+trace_shorten(struct buf *b)
+{
+	unsigned all = UINT_MAX, keep = TRACE_FIRST, drop;
+	size_t from, to;
+
+	(void)trace_end(buf_slice(b), &all);
+	if (all < TRACE_STEPS)
+		return;
+	drop = TRACE_FIRST + all - (TRACE_STEPS - 1);
+	from = trace_end(buf_slice(b), &keep);
+	to = trace_end(buf_slice(b), &drop);
+	memmove(b->data + from, b->data + to, b->len - to);
+	b->len -= to - from;
+}
+
+/*
  * Makes room behind the trace: it may live in the command's own text, which is not ours to
  * lengthen.
  */
@@ -55,6 +105,7 @@ trace_open(struct storage *s, const struct db_command *c)
 		buf_clear(b);
 		buf_put_slice(b, c->trace_json);
 	}
+	trace_shorten(b);	/* room for one more */
 	if (b->len > 0)
 		buf_putc(b, ',');
 	buf_puts(b, "{\"at\":");
@@ -88,6 +139,14 @@ trace_sent(struct storage *s, struct db_command *c, uint64_t ref, int64_t epoch)
 	buf_put_i64(b, epoch);
 	buf_putc(b, '}');
 	c->trace_json = buf_slice(b);
+}
+
+size_t
+command_room(const struct storage *s)
+{
+	size_t ring = shm_sizes(s->desk.shm)->mailbox_bytes;
+
+	return ring / 4 - ring / 32 - TRACE_BYTES;
 }
 
 void

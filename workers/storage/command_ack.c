@@ -79,6 +79,41 @@ status_of(const struct msg_command_ack *m)
 	return m->status == ACK_EXECUTED ? COMMAND_EXECUTED : COMMAND_FAILED;
 }
 
+/* Is its time over?  The wall clock is asked only where the pending table had no room for it. */
+static bool
+is_over(struct storage *s, const struct db_command *c)
+{
+	struct pending_view v;
+
+	if (pending_find(s->desk.shm, c->id, &v) == 1)
+		return v.deadline_mono_ms <= s->desk.mono;
+	return c->sent_at + c->timeout_ms <= s->desk.now;
+}
+
+/* Is this the end?  Somebody else may have decided already: what was decided is on its way here. */
+static bool
+is_decided(struct storage *s, const struct db_command *c)
+{
+	struct pending_view v;
+
+	return pending_find(s->desk.shm, c->id, &v) == 1 && v.state >= PENDING_EXECUTED;
+}
+
+/* A device that says so of whatever it is sent would be sent it for ever. */
+static enum db_result
+give_up(struct storage *s, const struct db_device *d, struct db_command *c)
+{
+	struct buf error = BUF_INIT;
+	enum db_result result;
+
+	if (is_decided(s, c))
+		return DB_OK;
+	command_set_error(c, &error, "device_error", "the device answered each attempt as if it never got it");
+	result = command_move(s, d, c, COMMAND_FAILED, "failed");
+	buf_fini(&error);
+	return result;
+}
+
 /* The device never got it: again while its time is not over, else it surely was not run. */
 static enum db_result
 on_unknown(struct storage *s, const struct db_device *d, struct db_command *c,
@@ -87,7 +122,9 @@ on_unknown(struct storage *s, const struct db_device *d, struct db_command *c,
 	uint64_t ref;
 	int64_t epoch, last_seen;
 
-	if (c->status == COMMAND_TIMEOUT || c->sent_at + c->timeout_ms <= s->desk.now) {
+	if (c->status == COMMAND_TIMEOUT && c->outcome == OUTCOME_NOT_SENT)
+		return ok(s, m);		/* it said so before */
+	if (c->status == COMMAND_TIMEOUT || is_over(s, c)) {
 		if (c->status != COMMAND_TIMEOUT) {	/* the tick will find it timed out */
 			if (pending_move(s->desk.shm, c->id, desk_device_key(&s->desk, d),
 			    PENDING_TIMEOUT) == PENDING_LOST)
@@ -97,6 +134,8 @@ on_unknown(struct storage *s, const struct db_device *d, struct db_command *c,
 		c->open = false;
 		TRY(command_move(s, d, c, COMMAND_TIMEOUT,
 		    c->status == COMMAND_TIMEOUT ? "not_sent" : "timeout"));
+	} else if (c->attempt >= COMMAND_ATTEMPTS) {
+		TRY(give_up(s, d, c));
 	} else if (storage_route(s, d, &ref, &epoch, &last_seen)) {
 		TRY(command_send(s, d, c, false, 0, ref, epoch));
 	}
@@ -163,6 +202,10 @@ command_ack(struct storage *s, const struct msg_command_ack *m)
 	}
 	c->result_json = m->result_json;
 	c->error_json = m->status == ACK_FAILED ? normal_error(&error, m->error_json) : SLICE_NONE;
+	if (c->params_json.len + c->only_if_json.len + c->result_json.len + c->error_json.len > command_room(s)) {
+		c->result_json = SLICE_NONE;
+		command_set_error(c, &error, "device_error", "what the device answered is too large to be kept");
+	}
 	result = command_move(s, d, c, status_of(m), command_status_name(status_of(m)));
 	buf_fini(&error);
 	return result == DB_OK ? ok(s, m) : result == DB_NONE ? refuse_final(s, m) : result;

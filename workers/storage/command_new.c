@@ -75,7 +75,7 @@ check_key(struct storage *s, const struct db_device *d, const struct command_ord
 	if (o->idempotency_key.len == 0)
 		return DB_NONE;
 	hash_order(d, o, hash);
-	result = DB(s->desk.db, idempotency_get, d->tenant_pk, o->who.user, o->idempotency_key, s->desk.now,
+	result = DB(s->desk.db, idempotency_get, d->tenant_pk, o->who.user, o->idempotency_key, wall_earlier_ms(s),
 	    known_id, known_hash);
 	if (result != DB_OK)
 		return result;
@@ -237,6 +237,11 @@ command_new(struct storage *s, const struct msg_command_new *m)
 	TRY(access_command(&s->desk, &o.who, d, m->command, &may));
 	if (!may) {
 		reply_error(&s->desk, m->request, m->ref, ERROR_no_access, NULL, NULL);
+		return DB_OK;
+	}
+	if (m->params_json.len + m->only_if_json.len > command_room(s)) {
+		reply_error(&s->desk, m->request, m->ref, ERROR_invalid_payload, "params",
+		    "too large with onlyIf: see memory.mailbox");
 		return DB_OK;
 	}
 	return command_order(s, d, &o);

@@ -31,7 +31,7 @@ storage_route(const struct storage *s, const struct db_device *d, uint64_t *ref,
 
 	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
 		return false;
-	*last_seen = v.last_seen_ms;
+	*last_seen = desk_seen_at(&s->desk, &v);
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
 		if (v.ref[t] != REF_NONE) {
 			*ref = v.ref[t];

@@ -163,7 +163,7 @@ batch_find(const struct storage *s, struct hash128 device, struct directory_view
 		if (c->device.lo != device.lo || c->device.hi != device.hi)
 			continue;
 		if (!found)
-			*out = (struct directory_view){ .last_seen_ms = s->desk.now };
+			*out = (struct directory_view){ .last_seen_mono_ms = s->desk.mono };
 		if (!c->released) {
 			out->ref[c->transport] = c->ref;
 			out->epoch[c->transport] = c->epoch;

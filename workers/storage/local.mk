@@ -6,4 +6,5 @@ libworkers_a_SOURCES += \
 	workers/storage/presence.c workers/storage/recover.c \
 	workers/storage/report.c workers/storage/rest.c workers/storage/rest.h \
 	workers/storage/rest_device.c workers/storage/rest_health.c workers/storage/rest_share.c workers/storage/retention.c workers/storage/sample.c \
-	workers/storage/storage.c workers/storage/storage.h workers/storage/tally.c workers/storage/tally.h workers/storage/ticket.c workers/storage/visitor.c
+	workers/storage/storage.c workers/storage/storage.h workers/storage/tally.c workers/storage/tally.h workers/storage/ticket.c workers/storage/visitor.c \
+	workers/storage/wall.c

@@ -49,7 +49,7 @@ device_gone(struct storage *s, const struct msg_device_gone *m)
 	if (result == DB_OK) {
 		if (last_seen == 0 && batch_find(s, desk_device_key(&s->desk, d), &v) == 1 &&
 		    v.ref[transport] == m->ref)
-			last_seen = v.last_seen_ms;
+			last_seen = desk_seen_at(&s->desk, &v);
 		TRY(presence_end(s, d, transport, m->epoch, m->ref, at, last_seen, m->reason));
 	} else if (result == DB_NONE) {		/* deleted meanwhile */
 		effect_release(s, audience_device_key(s->desk.key, m->tenant, m->device), transport,
@@ -67,26 +67,26 @@ presence_stale(struct storage *s, const struct db_device *d, uint64_t ref)
 		return DB_OK;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++)
 		if (v.ref[t] == ref)
-			return presence_end(s, d, t, v.epoch[t], ref, s->desk.now, v.last_seen_ms,
+			return presence_end(s, d, t, v.epoch[t], ref, s->desk.now, desk_seen_at(&s->desk, &v),
 			    SLICE("connection_lost"));
 	return DB_OK;
 }
 
 enum db_result
 presence_revoke(struct storage *s, const struct db_device *d, const char *reason,
-    int64_t asked_at)
+    int64_t asked_ms)
 {
 	struct directory_view v;
 
 	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
 		return DB_OK;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
-		struct msg_kick kick = { .ref = v.ref[t], .asked_at = asked_at,
+		struct msg_kick kick = { .ref = v.ref[t], .asked_ms = asked_ms,
 		    .close_code = 4011, .reason = SLICE("Credentials revoked") };
 
 		if (v.ref[t] == REF_NONE)
 			continue;
-		TRY(presence_end(s, d, t, v.epoch[t], v.ref[t], s->desk.now, v.last_seen_ms,
+		TRY(presence_end(s, d, t, v.epoch[t], v.ref[t], s->desk.now, desk_seen_at(&s->desk, &v),
 		    slice_of(reason)));
 		post_to_ref(&s->desk, kick, &kick);
 	}
@@ -126,7 +126,7 @@ look_at_entry(void *arg, struct hash128 key, const struct directory_view *v)
 		l->result = DB(s->desk.db, device_by_pk, v->device_pk, false, &s->desk.device);
 		if (l->result == DB_OK)
 			l->result = presence_end(s, &s->desk.device, t, v->epoch[t], v->ref[t], s->desk.now,
-			    v->last_seen_ms, SLICE("worker_lost"));
+			    desk_seen_at(&s->desk, v), SLICE("worker_lost"));
 		else if (l->result == DB_NONE)
 			effect_release(s, key, t, v->ref[t]);
 	}

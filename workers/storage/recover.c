@@ -86,6 +86,8 @@ recover(struct storage *s)
 		}
 	} while (p.rows == PAGE);
 	db_device_fini(&p.device);
+	if (wall_start(s, p.last_pk) == DB_FAILED)
+		return -1;
 	s->queue_next = p.queued > 0 ? -1 : 0;
 	presence_start(s, began);
 	if (p.waiting > 0 || p.queued > 0)

@@ -266,7 +266,7 @@ rest_device_delete(struct storage *s, const struct rest *r)
 		storage_go_on(s);
 		return DB_OK;
 	}
-	TRY(presence_revoke(s, d, "deleted", r->m->at));
+	TRY(presence_revoke(s, d, "deleted", r->m->asked_ms));
 	TRY(event_tell(s, d, "device_updated", r->who.user, SLICE("{\"deleted\":true}")));
 	TRY(DB(s->desk.db, device_delete, d->pk, s->desk.now));
 	retention_soon(s);
@@ -288,6 +288,6 @@ rest_device_token(struct storage *s, const struct rest *r)
 	TRY(batch_begin(s));
 	TRY(DB(s->desk.db, device_set_token, d->pk, hash, s->desk.now));
 	TRY(event_tell(s, d, "token_rotated", r->who.user, SLICE("{}")));
-	TRY(presence_revoke(s, d, "credentials_revoked", r->m->at));
+	TRY(presence_revoke(s, d, "credentials_revoked", r->m->asked_ms));
 	return answer_with_token(s, r, d->pk, 200);
 }

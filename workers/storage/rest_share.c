@@ -18,9 +18,12 @@ pack_share(void *arg, const struct db_share *share)
 	return true;
 }
 
-/* What shares say, packed; d keeps showing what was before.  asked_at: when a right was withdrawn, or 0. */
+/*
+ * What shares say, packed; d keeps showing what was before.  asked_ms: when a right was withdrawn (monotonic),
+ * or 0.
+ */
 static enum db_result
-refresh_audience(struct storage *s, const struct db_device *d, int64_t asked_at)
+refresh_audience(struct storage *s, const struct db_device *d, int64_t asked_ms)
 {
 	struct buf audience = BUF_INIT;
 	struct directory_view v;
@@ -32,7 +35,7 @@ refresh_audience(struct storage *s, const struct db_device *d, int64_t asked_at)
 		result = DB(s->desk.db, device_set_audience, d->pk, buf_slice(&audience));
 	if (result == DB_OK && batch_find(s, desk_device_key(&s->desk, d), &v) == 1) {
 		for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
-			struct msg_audience m = { .ref = v.ref[t], .asked_at = asked_at,
+			struct msg_audience m = { .ref = v.ref[t], .asked_ms = asked_ms,
 			    .audience = buf_slice(&audience) };
 
 			if (v.ref[t] != REF_NONE)
@@ -179,7 +182,7 @@ rest_share_remove(struct storage *s, const struct rest *r)
 		    "the device is not shared with this user");
 	TRY(batch_begin(s));
 	TRY(DB(s->desk.db, share_delete, d->pk, r->m->target2));
-	TRY(refresh_audience(s, d, r->m->at));
+	TRY(refresh_audience(s, d, r->m->asked_ms));
 	TRY(tell(s, r, d, "device_unshared", r->m->target2, s->desk.share.permission));
 	reply_json(&s->desk, r->m->request, r->m->ref, 204, SLICE_NONE);
 	return DB_OK;

@@ -19,26 +19,75 @@
 #define MAILBOX_BYTES	(8u << 20)
 #define STEPS_PER_TICK	32		/* of each duty, when there is much to do */
 #define ANSWER_TAKES_MS	5000		/* at most, from here to whoever asked */
+/* A disk with less is full: small writes go on for a while, larger ones don't. */
+#define ROOM_MIN	(INT64_C(512) << 10)
 
 /*
  * Every kind of record that storage takes.  RUN(kind): the function of that name runs it.  Refused
  * with a store_reply, or kept, when the store fails.  Dated ones are refused, too, when they are old.
+ * Told ones are kept, but where somebody waits for the answer they are refused when they are old.
  */
 #define DATED(RUN) \
 	RUN(command_new) RUN(command_cancel) RUN(rest)
 #define REQUESTS(RUN) \
-	RUN(ticket_put) RUN(store_probe) RUN(token_check)
+	RUN(ticket_put) RUN(token_check)
+#define TOLD(RUN) \
+	RUN(device_report) RUN(visitor_new)
 #define KEPT(RUN) \
-	RUN(device_gone) RUN(device_report) RUN(visitor_new) RUN(command_ack) RUN(device_send_failed) \
-	RUN(command_pump_on)
+	RUN(device_gone) RUN(command_ack) RUN(device_send_failed) RUN(command_pump_on)
 #define APART(RUN) \
+	RUN(store_probe) \
 	RUN(device_auth) RUN(ticket_take) RUN(sample)
 
+/* A size for people; binary units. */
+static void
+put_size(struct buf *b, int64_t bytes)
+{
+	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB" };
+	size_t i = 0;
+
+	for (bytes /= 1024; bytes >= 10240 && i + 1 < sizeof(units) / sizeof(units[0]); i++)
+		bytes /= 1024;
+	buf_printf(b, "%lld %s", (long long)bytes, units[i]);
+}
+
+/* The store takes no writes: why, what is free, and where. */
+static void
+probe_refuse(struct storage *s, const struct msg_store_probe *m)
+{
+	const char *url = s->desk.w->conf->store_url;
+	struct db_space space;
+	struct buf why = BUF_INIT;
+
+	if (db_space(url, &space) == -1) {
+		buf_printf(&why, "the store takes no writes: %s", db_error(s->desk.db));
+	} else {
+		if (space.free < ROOM_MIN)
+			buf_puts(&why, "the disk of the store is full: ");
+		else
+			buf_printf(&why, "the store takes no writes: %s; ", db_error(s->desk.db));
+		put_size(&why, space.free);
+		buf_puts(&why, " of ");
+		put_size(&why, space.size);
+		buf_printf(&why, " are free at %s", space.path);
+	}
+	buf_putc(&why, '\0');
+	reply_error(&s->desk, m->request, m->ref, ERROR_unavailable, NULL, why.data);
+	buf_fini(&why);
+}
+
+/* A store that failed has to take more than a bit before it is believed. */
 static enum db_result
 store_probe(struct storage *s, const struct msg_store_probe *m)
 {
+	struct db_space space;
+
+	if (db_space(s->desk.w->conf->store_url, &space) == 0 && space.free < ROOM_MIN) {
+		probe_refuse(s, m);
+		return DB_OK;
+	}
 	TRY(batch_begin(s));
-	TRY(DB(s->desk.db, probe, s->desk.now));
+	TRY(DB(s->desk.db, probe, s->desk.now, s->failing ? PROBE_BYTES : 0));
 	reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
 	return DB_OK;
 }
@@ -65,9 +114,9 @@ storage_go_on(struct storage *s)
 }
 
 bool
-storage_too_late(const struct storage *s, int64_t asked_at)
+storage_too_late(const struct storage *s, int64_t asked_ms)
 {
-	return s->desk.now - asked_at > MSG_ANSWER_MS - ANSWER_TAKES_MS;
+	return s->desk.mono - asked_ms > MSG_ANSWER_MS - ANSWER_TAKES_MS;
 }
 
 enum db_result
@@ -80,7 +129,7 @@ storage_dispatch(struct storage *s, const struct mail *mail)
 		struct msg_##kind m; \
 		if (msg_unpack_##kind(&m, mail->data, mail->len) == -1) \
 			return not_understood(s, mail); \
-		if (storage_too_late(s, m.at)) { \
+		if (storage_too_late(s, m.asked_ms)) { \
 			reply_error(&s->desk, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
 			return DB_OK; \
 		} \
@@ -98,6 +147,19 @@ storage_dispatch(struct storage *s, const struct mail *mail)
 	REQUESTS(RUN)
 	KEPT(RUN)
 	APART(RUN)
+#undef RUN
+#define RUN(kind) \
+	case MSG_##kind: { \
+		struct msg_##kind m; \
+		if (msg_unpack_##kind(&m, mail->data, mail->len) == -1) \
+			return not_understood(s, mail); \
+		if (m.request != 0 && storage_too_late(s, m.asked_ms)) { \
+			reply_error(&s->desk, m.request, m.ref, ERROR_unavailable, NULL, NULL); \
+			return DB_OK; \
+		} \
+		return kind(s, &m); \
+	}
+	TOLD(RUN)
 #undef RUN
 	default:
 		return not_understood(s, mail);
@@ -119,9 +181,17 @@ storage_refuse(struct storage *s, const struct mail *mail)
 	REQUESTS(RUN)
 #undef RUN
 #define RUN(kind) case MSG_##kind:
+	TOLD(RUN)
 	KEPT(RUN)
 #undef RUN
 		return false;
+	case MSG_store_probe: {
+		struct msg_store_probe m;
+
+		if (msg_unpack_store_probe(&m, mail->data, mail->len) == 0)
+			probe_refuse(s, &m);
+		return true;
+	}
 	case MSG_device_auth: {
 		struct msg_device_auth m;
 		struct msg_device_welcome no = { .code = ERROR_unavailable };
@@ -273,8 +343,10 @@ mail(struct worker *w, const struct mail *m)
 {
 	struct storage *s = storage_of(w);
 
-	if (s->batch.mail_count == 0)
+	if (s->batch.mail_count == 0) {
 		desk_clocks(&s->desk);
+		wall_follow(s);
+	}
 	batch_run(s, m);
 }
 
@@ -325,6 +397,7 @@ tick(struct worker *w)
 	bool idle = mailbox_used(w->shm, w->slot) == 0;
 
 	desk_clocks(&s->desk);
+	wall_follow(s);
 	if (batch_has_kept(s))
 		batch_retry(s);
 	for (size_t i = 0; i < sizeof(duties) / sizeof(duties[0]); i++) {

@@ -22,12 +22,15 @@
 #include "store/desk.h"
 
 #define COMMAND_QUEUE_MAX	1000		/* commands waiting for one device */
+#define COMMAND_ATTEMPTS	5		/* how often one is sent to a device that says it never got it */
 #define COMMAND_STEP		32		/* commands that one record changes at most */
 #define RECONCILE_MAX		1000
 #define RECONCILE_AGE_MS	(24 * 3600 * INT64_C(1000))
 #define IDEMPOTENCY_MS		(24 * 3600 * INT64_C(1000))
 #define QUEUE_MAX_MS		(30 * 24 * 3600 * INT64_C(1000))
 #define COMMAND_TIMEOUT_DEFAULT_MS 30000
+/* What a store that failed must take to be believed again: more than a record. */
+#define PROBE_BYTES		131072
 #define PRESENCE_GRACE_MS	5000		/* for devices whose process died */
 
 struct storage {
@@ -36,6 +39,12 @@ struct storage {
 	int64_t boot;			/* tells runs of an instance apart; never 0 */
 	int64_t retention_ms;
 	int64_t telemetry_retention_ms;	/* 0: none is stored */
+	/* wall.c: desk.ahead … */
+	struct {
+		int64_t followed;	/* … when the store was last moved along … */
+		int64_t began;		/* … and when this run of the instance began */
+		int64_t first_pk;	/* open commands up to here are of earlier runs */
+	} wall;
 
 	struct batch batch;
 	struct tallies tallies;
@@ -96,10 +105,10 @@ storage_of(struct worker *w)
 #define storage_count(s, counter, n) worker_count((s)->desk.w, STAT_##counter, (n))
 
 /*
- * storage.c: has whoever asked at that time given up, or will have before an answer arrives?  Its
+ * storage.c: has whoever asked at that time (monotonic) given up, or will have before an answer arrives?  Its
  * client is told then that it did not happen, so it must not.
  */
-bool storage_too_late(const struct storage *s, int64_t asked_at);
+bool storage_too_late(const struct storage *s, int64_t asked_ms);
 /* The record being run goes on in a later batch: it is posted to storage itself. */
 void storage_go_on(struct storage *s);
 
@@ -139,11 +148,11 @@ enum db_result device_gone(struct storage *s, const struct msg_device_gone *m);
 enum db_result presence_end(struct storage *s, const struct db_device *d, unsigned transport,
     int64_t epoch, uint64_t ref, int64_t at, int64_t last_seen, struct slice reason);
 /*
- * Ends all connections of a device whose credentials are revoked: kicks with 4011.  asked_at: when
- * that was asked for.
+ * Ends all connections of a device whose credentials are revoked: kicks with 4011.  asked_ms: when
+ * that was asked for, monotonic.
  */
 enum db_result presence_revoke(struct storage *s, const struct db_device *d, const char *reason,
-    int64_t asked_at);
+    int64_t asked_ms);
 /*
  * Nothing can be written to this connection.  Had its end not been lost, with a storage process or
  * on a full mailbox, the directory would not name it any more: it ends now.
@@ -200,6 +209,11 @@ void command_publish(struct storage *s, const struct db_device *d, const struct 
 void command_answer(struct storage *s, const struct db_device *d, const struct db_command *c,
     uint64_t ref, uint64_t request);
 bool command_is_final(enum command_status status);
+/*
+ * Bytes that params, onlyIf, result and error of a command may have together: it is one record, a quarter of a mailbox,
+ * with its trace and its viewers.
+ */
+size_t command_room(const struct storage *s);
 void command_set_error(struct db_command *c, struct buf *b, const char *code, const char *message);
 
 /* command_new.c */
@@ -249,6 +263,15 @@ enum db_result ticket_take(struct storage *s, const struct msg_ticket_take *m);
 
 /* visitor.c */
 enum db_result visitor_new(struct storage *s, const struct msg_visitor_new *m);
+
+/* wall.c: the wall clock may be set while an instance runs */
+/* Before the mailbox is read.  newest_open_pk: of the commands that are open then. */
+enum db_result wall_start(struct storage *s, int64_t newest_open_pk);
+/* Moves along what waits when the clock was set, in a batch of its own; none may be open. */
+void wall_follow(struct storage *s);
+/* The wall clock as it would be had nobody set it in this run; the earlier one of that and `now`. */
+int64_t wall_run_ms(const struct storage *s);
+int64_t wall_earlier_ms(const struct storage *s);
 
 /* recover.c, retention.c */
 int recover(struct storage *s);				/* -1: the store failed */

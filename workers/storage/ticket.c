@@ -8,7 +8,8 @@ enum db_result
 ticket_put(struct storage *s, const struct msg_ticket_put *m)
 {
 	struct db_ticket t = {
-		.until = m->until, .expires_at = m->expires, .role = m->role,
+		.until = wall_run_ms(s) - (s->desk.mono - m->asked_ms) + m->lasts_ms,
+		.expires_at = m->expires, .role = m->role,
 		.any_tenant = m->any_tenant != 0,
 		.tenant = m->tenant, .user = m->user, .role_name = m->role_name
 	};
@@ -29,7 +30,7 @@ ticket_take(struct storage *s, const struct msg_ticket_take *m)
 
 	TRY(batch_begin(s));
 	result = DB(s->desk.db, ticket_take, m->ticket_hash, &t);
-	if (result == DB_OK && t.until > s->desk.now) {
+	if (result == DB_OK && t.until > wall_run_ms(s)) {
 		answer.code = ERROR_NONE;
 		answer.expires = t.expires_at;
 		answer.role = t.role;

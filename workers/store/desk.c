@@ -5,6 +5,10 @@
 #include "base/conf.h"
 #include "store/desk.h"
 
+#define STEP_MS		1000		/* a smaller one of the wall clock is none */
+#define SURE_MS		100		/* between two readings that are taken for one moment */
+#define READINGS	3		/* tried for that */
+
 void
 desk_init(struct desk *k, struct worker *w)
 {
@@ -25,8 +29,19 @@ desk_settings(struct desk *k, const struct conf *conf)
 void
 desk_clocks(struct desk *k)
 {
-	k->now = clock_now_ms();
+	for (unsigned i = 0; i < READINGS; i++) {
+		int64_t boot = clock_boot_ms();
+
+		k->now = clock_now_ms();
+		if (clock_boot_ms() - boot > SURE_MS)
+			continue;		/* somebody else had the processor */
+		k->ahead = k->now - boot;
+		break;
+	}
 	k->mono = clock_mono_ms();
+	/* Two readings of one moment may differ by a millisecond: what is shown of a moment must not. */
+	if (k->now - k->mono - k->mono_ahead >= STEP_MS || k->mono_ahead - (k->now - k->mono) >= STEP_MS)
+		k->mono_ahead = k->now - k->mono;
 }
 
 void
@@ -48,4 +63,10 @@ struct hash128
 desk_device_key(const struct desk *k, const struct db_device *d)
 {
 	return audience_device_key(k->key, d->tenant, d->id);
+}
+
+int64_t
+desk_seen_at(const struct desk *k, const struct directory_view *v)
+{
+	return k->mono_ahead + v->last_seen_mono_ms;
 }

@@ -33,6 +33,9 @@ struct desk {
 	int64_t suspect_ms;		/* silence after which a connected device is suspect */
 	int64_t now;			/* wall clock, of this batch or step */
 	int64_t mono;			/* monotonic, of this batch or step */
+	/* How far the wall clock is ahead, in ms, but for steps the same all the time: */
+	int64_t ahead;			/* … of the clock that nobody sets (clock_boot_ms()) */
+	int64_t mono_ahead;		/* … of the monotonic one; steady while nobody sets it */
 	/* A record for another process; the bytes are copied. */
 	void (*post)(struct desk *k, unsigned slot, uint16_t record, struct slice bytes);
 	/*
@@ -61,11 +64,13 @@ struct desk {
 /* Everything but the handle and post(), which are the owner's to set. */
 void desk_init(struct desk *k, struct worker *w);
 void desk_settings(struct desk *k, const struct conf *conf);
-void desk_clocks(struct desk *k);
+void desk_clocks(struct desk *k);		/* now, mono and how far the wall clock is ahead */
 void desk_fini(struct desk *k);			/* closes the handle, too */
 
 /* The key of a device in shared memory. */
 struct hash128 desk_device_key(const struct desk *k, const struct db_device *d);
+/* When the device was last heard, as the wall clock has it now. */
+int64_t desk_seen_at(const struct desk *k, const struct directory_view *v);
 
 /* Packs a struct msg_NAME and posts it to the slot that holds a reference. */
 #define post_to_ref(k, name, m) \

@@ -102,9 +102,9 @@ is_held(const struct desk *k, const struct db_device *d, struct directory_view *
 }
 
 static int64_t
-last_heard(const struct db_device *d, const struct directory_view *v)
+last_heard(const struct desk *k, const struct db_device *d, const struct directory_view *v)
 {
-	return v != NULL && v->last_seen_ms > d->last_seen ? v->last_seen_ms : d->last_seen;
+	return v != NULL ? desk_seen_at(k, v) : d->last_seen;
 }
 
 /*
@@ -117,7 +117,7 @@ json_presence_status(const struct desk *k, const struct db_device *d)
 	struct directory_view v;
 
 	if (is_held(k, d, &v))
-		return k->now - last_heard(d, &v) > k->suspect_ms ? "suspect" : "online";
+		return k->mono - v.last_seen_mono_ms > k->suspect_ms ? "suspect" : "online";
 	return d->online != 0 ? "suspect" : d->since == 0 ? "unknown" : "offline";
 }
 
@@ -148,7 +148,7 @@ json_presence(struct desk *k, struct buf *b, const struct db_device *d)
 	PUT(",\"since\":");
 	buf_put_json_time(b, here ? v.since_ms[transport] : d->since);
 	PUT(",\"lastSeen\":");
-	buf_put_json_time(b, last_heard(d, here ? &v : NULL));
+	buf_put_json_time(b, last_heard(k, d, here ? &v : NULL));
 	PUT(",\"reason\":");
 	if (d->online == 0 && d->gone_reason.len > 0)
 		buf_put_json_string(b, d->gone_reason);
