@@ -7,6 +7,8 @@
 #include "base/must.h"
 #include "reader/reader.h"
 
+#define LOOKS_AGAIN 2		/* at a device that storage may be changing just now */
+
 enum read_end
 read_device_get(struct desk *k, struct reading *x)
 {
@@ -15,6 +17,8 @@ read_device_get(struct desk *k, struct reading *x)
 	enum db_result result = rest_device(k, &x->r, true, ACCESS_VIEW);
 	enum access level;
 
+	for (unsigned n = 0; n < LOOKS_AGAIN && result == DB_OK && !json_presence_settled(k, &k->device); n++)
+		result = rest_device(k, &x->r, true, ACCESS_VIEW);
 	if (result != DB_OK)
 		return result == DB_FAILED ? READ_FAILED : READ_DONE;
 	level = access_level(k, &x->r.who, &k->device);

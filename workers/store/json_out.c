@@ -94,11 +94,19 @@ json_command(struct buf *b, const struct db_command *c, struct slice device)
 	PUT("]}");
 }
 
-/* Is it connected, as far as anybody knows?  An end is in the row before it is in the directory. */
+/* Is it connected, as far as anybody knows?  What changes is in the row before it is in the directory. */
 static bool
 is_held(const struct desk *k, const struct db_device *d, struct directory_view *v)
 {
 	return d->online != 0 && directory_find(k->shm, desk_device_key(k, d), v) == 1;
+}
+
+bool
+json_presence_settled(const struct desk *k, const struct db_device *d)
+{
+	struct directory_view v;
+
+	return d->online == 0 || is_held(k, d, &v);
 }
 
 static int64_t
