@@ -89,6 +89,12 @@ put_names(struct buf *b, const struct slice *names, uint32_t count)
 	buf_putc(b, ']');
 }
 
+static bool
+is_all(const struct filter *f)
+{
+	return f == NULL || (f->except && f->count == 0);
+}
+
 /* ok with the list in force; an excluding filter is told beside the null that stands for all. */
 static void
 answer_filter(struct gateway *g, struct conn *c, struct slice re)
@@ -103,7 +109,7 @@ answer_filter(struct gateway *g, struct conn *c, struct slice re)
 	}
 	buf_clear(b);
 	buf_puts(b, "{\"devices\":");
-	if (f == NULL)
+	if (is_all(f))
 		buf_puts(b, "null");
 	else if (f->except) {
 		buf_puts(b, "null,\"except\":");
@@ -116,11 +122,45 @@ answer_filter(struct gateway *g, struct conn *c, struct slice re)
 	conn_send(g, c, "ok", re, buf_slice(b), SLICE_NONE);
 }
 
+/* f: NULL for all. */
 static void
-set_filter(struct conn *c, struct filter *f)
+set_filter(struct gateway *g, struct conn *c, struct filter *f)
 {
+	int64_t behind = c->filter != NULL ? c->filter->behind : 0;
+
+	if (behind != 0 && f == NULL)
+		f = filter_new(g, c, NULL, 0, true);
+	if (f != NULL)
+		f->behind = behind;
 	free(c->filter);
 	c->filter = f;
+}
+
+void
+dashboard_replayed(struct gateway *g, struct conn *c, int64_t place)
+{
+	if (c->filter == NULL)
+		c->filter = filter_new(g, c, NULL, 0, true);
+	c->filter->behind = place;
+}
+
+bool
+dashboard_is_news(struct conn *c, int64_t place, bool status)
+{
+	struct filter *f = c->filter;
+
+	if (f == NULL || f->behind == 0)
+		return true;
+	if (place == 0)
+		return !status;
+	if (place <= f->behind)
+		return false;
+	f->behind = 0;
+	if (is_all(f)) {
+		free(f);
+		c->filter = NULL;
+	}
+	return true;
 }
 
 /* The ids of a checked array; to be given back with end_names(). */
@@ -146,10 +186,10 @@ dashboard_subscribed(struct gateway *g, struct conn *c, struct slice re, struct 
 	struct names names;
 
 	if (slice_is(devices_json, "null")) {
-		set_filter(c, NULL);
+		set_filter(g, c, NULL);
 	} else {
 		read_names(g, &names, &scratch, devices_json);
-		set_filter(c, filter_new(g, c, names.v, names.n, false));
+		set_filter(g, c, filter_new(g, c, names.v, names.n, false));
 		end_names(&names, &scratch);
 	}
 	answer_filter(g, c, re);
@@ -182,7 +222,7 @@ dashboard_unsubscribed(struct gateway *g, struct conn *c, struct slice re, struc
 		    "too many devices are left out");
 	} else {
 		f = n == 0 && except ? NULL : filter_new(g, c, left, n, except);
-		set_filter(c, f);
+		set_filter(g, c, f);
 		answer_filter(g, c, re);
 	}
 	free(old);

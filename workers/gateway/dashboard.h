@@ -18,6 +18,7 @@ struct gateway;
  * sorted; names stand behind them for the answer: each a length byte and its bytes.
  */
 struct filter {
+	int64_t behind;			/* what is published up to this place was replayed; 0: nothing was */
 	uint32_t count;
 	bool except;
 	uint32_t names_len;
@@ -28,6 +29,13 @@ struct filter {
 void dashboard_message(struct gateway *g, struct conn *c);
 /* Does this user's connection want to hear of the device? */
 bool dashboard_wants(const struct conn *c, struct hash128 device_key);
+/* All up to that place was replayed, though some of it may be published only now. */
+void dashboard_replayed(struct gateway *g, struct conn *c, int64_t place);
+/*
+ * Is this publication news to it?  place: 0, it has none; status: a command's, of which the log knows the newer ones.
+ * With the first one behind what was replayed, all that come are.
+ */
+bool dashboard_is_news(struct conn *c, int64_t place, bool status);
 /* The devices asked for (or null, all) may be viewed: they are the filter from now on; answers ok. */
 void dashboard_subscribed(struct gateway *g, struct conn *c, struct slice re,
     struct slice devices_json);

@@ -21,6 +21,7 @@ struct delivery {
 	struct frame *frame;
 	struct hash128 device_key;
 	struct conn *apart;		/* is told otherwise, or not at all */
+	bool status;			/* a command's */
 	bool followed;			/* somebody here may have asked for this command */
 	uint8_t command[UUID_LEN];
 };
@@ -71,10 +72,10 @@ give(struct gateway *g, struct delivery *d, struct conn *c)
 	if (c == d->apart || c->doomed)
 		return;
 	if (c->phase == CONN_RESUMING) {
-		resume_hold(g, c, d->m, frame_of(g, d));
+		resume_hold(g, c, d->m->place, d->status, frame_of(g, d));
 		return;
 	}
-	if (c->phase != CONN_OPEN)
+	if (c->phase != CONN_OPEN || !dashboard_is_news(c, d->m->place, d->status))
 		return;
 	if (d->followed && (re = follow_re(g, c, d->command)).p != NULL) {
 		give_apart(g, d->m, c, re);
@@ -178,14 +179,14 @@ is_command(const struct msg_publish *m)
 void
 deliver_here(struct gateway *g, const struct msg_publish *m)
 {
-	struct delivery d = { .m = m };
+	struct delivery d = { .m = m, .status = is_command(m) };
 	enum command_end end;
 
 	if (m->device.len > 0)
 		d.device_key = audience_device_key(shm_hash_key(g->w->shm), m->tenant, m->device);
 	if (m->to != PUBLISH_ALL)
 		d.apart = conn_of_ref(g, m->ref);
-	d.followed = g->follows.count > 0 && is_command(m) && answer_command_id(m->payload_json, d.command);
+	d.followed = g->follows.count > 0 && d.status && answer_command_id(m->payload_json, d.command);
 	give_audience(g, &d);
 	frame_put(d.frame);
 	if (m->to == PUBLISH_WITH_REF || m->to == PUBLISH_ANSWER)

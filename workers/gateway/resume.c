@@ -116,7 +116,7 @@ resume_dropped(struct conn *c)
 }
 
 void
-resume_hold(struct gateway *g, struct conn *c, const struct msg_publish *m, struct frame *f)
+resume_hold(struct gateway *g, struct conn *c, int64_t place, bool status, struct frame *f)
 {
 	struct resuming *r = resuming_of(c);
 
@@ -131,18 +131,20 @@ resume_hold(struct gateway *g, struct conn *c, const struct msg_publish *m, stru
 		r->held_cap = r->held_cap > 0 ? r->held_cap * 2 : 8;
 		r->held = must_realloc(r->held, r->held_cap * sizeof(*r->held));
 	}
-	r->held[r->held_count++] = (struct held){ frame_get(f), m->place, slice_is(m->type, "command_status") };
+	r->held[r->held_count++] = (struct held){ frame_get(f), place, status };
 	r->held_bytes += frame_cost(f);
 }
 
 /*
  * What comes behind the place that was replayed.  A command's change that is no event has no place: where something
- * published after it was replayed, so was what became of the command since.
+ * published after it was replayed, so was what became of the command since.  true: something from behind that place
+ * was given.
  */
-static void
+static bool
 give_held(struct gateway *g, struct conn *c, struct resuming *r)
 {
 	size_t replayed = 0;		/* up to here all was */
+	bool news = false;
 
 	for (size_t i = 0; i < r->held_count; i++)
 		if (r->held[i].place != 0 && r->held[i].place <= r->until)
@@ -152,10 +154,12 @@ give_held(struct gateway *g, struct conn *c, struct resuming *r)
 
 		if (h->place != 0 ? h->place <= r->until : h->status && i < replayed)
 			continue;
+		news = news || h->place != 0;
 		output_send(g, c, h->frame);
 		party_count_out(g, c);
 		gateway_count(g, DELIVERIES, 1);
 	}
+	return news;
 }
 
 /* ------------------------------------------------------------------ parts */
@@ -205,6 +209,8 @@ static void
 finish(struct gateway *g, struct conn *c, const struct msg_resume_part *m)
 {
 	struct resuming *r = c->http->resuming;
+	int64_t until;
+	bool news;
 
 	if (m->code == ERROR_NONE && r->forgotten && ++r->rounds < ROUNDS_MAX) {
 		r->forgotten = false;
@@ -223,10 +229,14 @@ finish(struct gateway *g, struct conn *c, const struct msg_resume_part *m)
 	if (resuming_of(c) == NULL)
 		return;
 	c->http->resuming = NULL;	/* what is sent now is no longer held */
-	give_held(g, c, r);
+	news = give_held(g, c, r);
+	until = r->until;
 	resume_free(&r);
-	if (c->phase == CONN_RESUMING && !c->doomed)
-		session_start(g, c);
+	if (c->phase != CONN_RESUMING || c->doomed)
+		return;
+	if (news)
+		until = 0;
+	session_start(g, c, until);
 }
 
 void

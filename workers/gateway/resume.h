@@ -4,7 +4,8 @@
  * It listens from the moment on when its token was accepted (party_join()).  Readers replay the log for it, a part at a
  * time, and the next part is asked for when the one before has left, so that a slow client costs no more memory than
  * another.  What is published meanwhile is held; what has a place that was replayed is dropped in the end, and the
- * rest is given.  Places have no holes, so that this is exact.  When more is held than may be, it is forgotten, and the
+ * rest is given.  Places have no holes, so that this is exact; and since a reader may see what storage has not told of
+ * yet, it goes on so until something from behind that place comes (dashboard_is_news()).  When more is held than may be, it is forgotten, and the
  * log is read on instead.
  */
 #ifndef BELAY_GATEWAY_RESUME_H
@@ -17,7 +18,6 @@ struct ask;
 struct conn;
 struct frame;
 struct gateway;
-struct msg_publish;
 struct msg_resume_part;
 struct resuming;
 
@@ -26,8 +26,11 @@ void resume_begin(struct gateway *g, struct conn *c);
 void resume_part(struct gateway *g, const struct msg_resume_part *m);
 /* The reader that was asked is gone: from where the connection has got. */
 void resume_again(struct gateway *g, struct ask *a);
-/* A publication for a connection that resumes: f is its frame, of which a reference is taken. */
-void resume_hold(struct gateway *g, struct conn *c, const struct msg_publish *m, struct frame *f);
+/*
+ * A publication for a connection that resumes: f is its frame, of which a reference is taken; place and status as of
+ * dashboard_is_news().
+ */
+void resume_hold(struct gateway *g, struct conn *c, int64_t place, bool status, struct frame *f);
 /* Publications to it were dropped. */
 void resume_dropped(struct conn *c);
 /* All that waited has been sent. */

@@ -162,11 +162,13 @@ session_rights_changed(struct gateway *g, struct conn *c)
 
 /* The greeting is sent; the session takes and gives from now on. */
 void
-session_start(struct gateway *g, struct conn *c)
+session_start(struct gateway *g, struct conn *c, int64_t replayed)
 {
 	struct buf early;
 
 	open_session(g, c, CONN_USER, &early);
+	if (replayed != 0)
+		dashboard_replayed(g, c, replayed);
 	expiry(g, c);
 	take_early(g, c, &early);
 }
@@ -212,7 +214,7 @@ session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 	if (c->http->resumes)
 		resume_begin(g, c);
 	else
-		session_start(g, c);
+		session_start(g, c, 0);
 }
 
 void

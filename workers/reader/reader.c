@@ -429,6 +429,20 @@ post(struct desk *k, unsigned slot, uint16_t record, struct slice bytes)
 		log_error("a %s for slot %u is lost: too much waits for that process", msg_kind_name(record), slot);
 }
 
+static void
+publish_now(struct desk *k, const struct msg_publish *m, uint64_t slots, unsigned event)
+{
+	must(event == 0);
+	slots &= publish_slots(k, m);
+	if (slots == 0)
+		return;
+	buf_clear(&k->pack);
+	msg_pack_publish(&k->pack, m);
+	for (unsigned slot = 0; slots != 0; slot++, slots >>= 1)
+		if (slots & 1)
+			post(k, slot, MSG_publish, buf_slice(&k->pack));
+}
+
 static int
 reader_start(struct worker *w)
 {
@@ -440,6 +454,7 @@ reader_start(struct worker *w)
 	line_init(&r->line);
 	desk_init(&r->desk, w);
 	r->desk.post = post;
+	r->desk.publish = publish_now;
 	if (setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICE) == -1)
 		log_debug("priority can't be lowered");
 	if (event_assign(&r->more, w->base, -1, 0, on_more, r) == -1)

@@ -108,7 +108,7 @@ post_part(struct desk *k, const struct replay *r, struct slice messages, bool la
 	struct msg_resume_part part = {
 		.request = r->request, .ref = r->ref, .last = last, .messages = messages,
 		.code = r->gap ? ERROR_too_many : ERROR_NONE, .count = r->count, .dropped = r->dropped,
-		.since = r->since
+		.since = r->since, .after = r->after, .until = r->until
 	};
 
 	post_to_ref(k, resume_part, &part);

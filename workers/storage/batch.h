@@ -15,10 +15,11 @@
 #include "shm/mailbox.h"
 #include "shm/pending.h"
 
+struct msg_publish;
 struct storage;
 
 enum effect_kind {
-	EFFECT_POST, EFFECT_PENDING_ADD, EFFECT_PENDING_REMOVE, EFFECT_CLAIM, EFFECT_RELEASE, EFFECT_SAMPLE,
+	EFFECT_POST, EFFECT_PUBLISH, EFFECT_PENDING_ADD, EFFECT_PENDING_REMOVE, EFFECT_CLAIM, EFFECT_RELEASE, EFFECT_SAMPLE,
 	EFFECT_TALLY
 };
 
@@ -35,13 +36,13 @@ enum effect_room {
  */
 struct effect {
 	uint32_t size;			/* with its bytes, to 8 */
-	uint32_t len;			/* of its bytes: POST, SAMPLE */
+	uint32_t len;			/* of its bytes: POST, PUBLISH, SAMPLE */
 	uint8_t kind;
-	/* POST: enum effect_room; PENDING_ADD: enum pending_state; CLAIM, RELEASE: transport */
+	/* POST, PUBLISH: enum effect_room; PENDING_ADD: enum pending_state; CLAIM, RELEASE: transport */
 	uint8_t state;
-	uint16_t record;		/* POST: its kind; TALLY: enum tally_count */
-	uint32_t event;			/* POST with ROOM_CURSOR: the event's number in the batch */
-	uint64_t slots;			/* POST: bitmap of receivers */
+	uint16_t record;		/* POST, PUBLISH: its kind; TALLY: enum tally_count */
+	uint32_t event;			/* with ROOM_CURSOR: the event's number in the batch */
+	uint64_t slots;			/* POST: bitmap of receivers; PUBLISH: those of them who listen when it is told */
 	uint64_t ref;			/* CLAIM, RELEASE */
 	struct hash128 device;
 	int64_t number;			/* PENDING_ADD: deadline, monotonic; CLAIM: epoch; TALLY: how many */
@@ -100,6 +101,7 @@ int batch_find(const struct storage *s, struct hash128 device, struct directory_
 void effect_post(struct storage *s, unsigned slot, uint16_t record, struct slice bytes);
 /* event: as event_store() gave it; see desk.h, post_event. */
 void effect_post_event(struct storage *s, unsigned slot, uint16_t record, struct slice bytes, unsigned event);
+void effect_publish(struct storage *s, const struct msg_publish *m, uint64_t slots, unsigned event);
 /* Claims the device; the last 8 bytes of the record for the holder are room for the entry's index and generation. */
 void effect_claim(struct storage *s, struct hash128 device, int64_t device_pk, unsigned transport, uint64_t ref,
     int64_t epoch, uint16_t record, struct slice bytes);

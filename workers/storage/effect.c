@@ -84,6 +84,24 @@ effect_post_event(struct storage *s, unsigned slot, uint16_t record, struct slic
 }
 
 void
+effect_publish(struct storage *s, const struct msg_publish *m, uint64_t slots, unsigned event)
+{
+	struct buf *pack = &s->desk.pack;
+	struct effect *e;
+
+	must(event <= s->batch.event_count);
+	buf_clear(pack);
+	msg_pack_publish(pack, m);
+	if ((e = effect_new(s, EFFECT_PUBLISH, pack->len)) == NULL)
+		return;
+	e->record = MSG_publish;
+	e->slots = slots;
+	e->event = event;
+	e->state = event != 0 ? ROOM_CURSOR : ROOM_NONE;
+	memcpy(bytes_of(e), pack->data, pack->len);
+}
+
+void
 effect_pending_add(struct storage *s, const uint8_t id[16], struct hash128 device,
     int64_t deadline_mono, enum pending_state state)
 {
@@ -234,7 +252,7 @@ effect_cursors(struct storage *s)
 		struct effect *e = (struct effect *)(effects_data(s->desk.shm) + at);
 
 		at += e->size;
-		if (e->kind != EFFECT_POST || e->state != ROOM_CURSOR)
+		if ((e->kind != EFFECT_POST && e->kind != EFFECT_PUBLISH) || e->state != ROOM_CURSOR)
 			continue;
 		if (e->event != made) {
 			const struct db_event *about = &b->events[e->event - 1];
@@ -314,15 +332,22 @@ post_to(struct storage *s, const struct effect *e, unsigned slot, uint64_t tag)
 }
 
 static void
-post_all(struct storage *s, const struct effect *e, uint64_t tag)
+post_all(struct storage *s, const struct effect *e, uint64_t slots, uint64_t tag)
 {
-	uint64_t slots = e->slots;
-
 	for (unsigned slot = 0; slots != 0; slot++, slots >>= 1)
 		if (slots & 1) {
 			post_to(s, e, slot, tag);
 			STORAGE_POINT("batch: posted");
 		}
+}
+
+static uint64_t
+listeners(struct storage *s, struct effect *e)
+{
+	struct msg_publish m;
+
+	must(msg_unpack_publish(&m, bytes_of(e), e->len) == 0);
+	return publish_slots(&s->desk, &m);
 }
 
 /* *entry: what the records behind it have room for. */
@@ -345,7 +370,10 @@ carry_out_one(struct storage *s, struct effect *e, uint64_t tag, uint32_t entry[
 	case EFFECT_POST:
 		if (e->state == ROOM_ENTRY)
 			memcpy(bytes_of(e) + e->len - 2 * sizeof(entry[0]), entry, 2 * sizeof(entry[0]));
-		post_all(s, e, tag);
+		post_all(s, e, e->slots, tag);
+		break;
+	case EFFECT_PUBLISH:
+		post_all(s, e, e->slots & listeners(s, e), tag);
 		break;
 	case EFFECT_PENDING_ADD:
 		if (pending_add(s->desk.shm, e->id, e->device, e->number, (enum pending_state)e->state) == -1)

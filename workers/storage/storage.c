@@ -311,6 +311,12 @@ post_event(struct desk *k, unsigned slot, uint16_t record, struct slice bytes, u
 	effect_post_event((struct storage *)k, slot, record, bytes, event);
 }
 
+static void
+publish_later(struct desk *k, const struct msg_publish *m, uint64_t slots, unsigned event)
+{
+	effect_publish((struct storage *)k, m, slots, event);
+}
+
 static int
 start(struct worker *w)
 {
@@ -321,6 +327,7 @@ start(struct worker *w)
 	desk_init(&s->desk, w);
 	s->desk.post = post;
 	s->desk.post_event = post_event;
+	s->desk.publish = publish_later;
 	s->boot = boot_number(s->desk.key);
 	read_settings(s, w->conf);
 	tally_init(&s->tallies, worker_counts_since(w, s->desk.mono));

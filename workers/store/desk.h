@@ -43,6 +43,11 @@ struct desk {
 	 * record is room for the event's cursor (CURSOR_LEN bytes), and in a publish for its place.  Storage's alone.
 	 */
 	void (*post_event)(struct desk *k, unsigned slot, uint16_t record, struct slice bytes, unsigned event);
+	/*
+	 * To those of the slots that publish_slots() gives when it is posted.  event as above: 0, of none.  Who listens is
+	 * asked after the commit, since a reader may have looked for somebody who came meanwhile, and found nothing yet.
+	 */
+	void (*publish)(struct desk *k, const struct msg_publish *m, uint64_t slots, unsigned event);
 
 	/* One of each for the whole process: used up within an operation. */
 	struct db_device device;
@@ -135,6 +140,8 @@ struct publication {
 	uint64_t ref, request;
 };
 void publish(struct desk *k, const struct publication *p);
+/* The processes with a listener who may hear it: a bitmap of slots. */
+uint64_t publish_slots(struct desk *k, const struct msg_publish *m);
 void publish_device(struct desk *k, const struct db_device *d, const char *type,
     struct slice payload, unsigned event);
 /* To a user of the device's tenant, of whatever rights. */

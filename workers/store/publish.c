@@ -5,34 +5,32 @@
 #include "shm/topics.h"
 #include "store/desk.h"
 
-/* The processes with a listener who may hear it. */
-static uint64_t
-interested(struct desk *k, const struct publication *p)
+uint64_t
+publish_slots(struct desk *k, const struct msg_publish *m)
 {
-	struct slice rest = p->audience;
+	struct slice rest = m->audience;
 	struct audience_entry e;
 	uint64_t slots = 0;
 
 	if (topics_count(k->shm) == 0)
 		return 0;
-	if (p->admins)
-		slots |= topics_slots(k->shm, audience_topic_tenant(k->key, p->tenant));
+	if (m->admins != ADMINS_NONE)
+		slots |= topics_slots(k->shm, audience_topic_tenant(k->key, m->tenant));
 	while (audience_next(&rest, &e) == 1)
 		if (e.expires_ms == 0 || e.expires_ms > k->now)
-			slots |= topics_slots(k->shm, audience_topic_user(k->key, p->tenant,
-			    e.user));
+			slots |= topics_slots(k->shm, audience_topic_user(k->key, m->tenant, e.user));
 	return slots;
 }
 
 static void
-post(struct desk *k, unsigned slot, const struct msg_publish *m, unsigned event)
+post_to_one(struct desk *k, const struct msg_publish *m, unsigned event)
 {
 	buf_clear(&k->pack);
 	msg_pack_publish(&k->pack, m);
 	if (event != 0)
-		k->post_event(k, slot, MSG_publish, buf_slice(&k->pack), event);
+		k->post_event(k, ref_slot(m->ref), MSG_publish, buf_slice(&k->pack), event);
 	else
-		k->post(k, slot, MSG_publish, buf_slice(&k->pack));
+		k->post(k, ref_slot(m->ref), MSG_publish, buf_slice(&k->pack));
 }
 
 void
@@ -43,26 +41,27 @@ publish(struct desk *k, const struct publication *p)
 		.tenant = p->tenant, .device = p->device,
 		.audience = p->audience, .type = slice_of(p->type), .payload_json = p->payload
 	};
-	uint64_t slots = interested(k, p), bit;
+	uint64_t all = ~UINT64_C(0);
 
 	if (p->event != 0)
 		m.cursor = CURSOR_ROOM;
 	if (p->to != PUBLISH_ALL && p->ref != REF_NONE && ref_slot(p->ref) < SHM_MAX_SLOTS) {
-		bit = (uint64_t)1 << ref_slot(p->ref);
-		if (p->to != PUBLISH_NOT_REF || (slots & bit)) {
-			m.to = (uint8_t)p->to;
-			m.ref = p->ref;
-			m.request = p->request;
-			post(k, ref_slot(m.ref), &m, p->event);
-		}
-		slots &= ~bit;
+		uint64_t bit = UINT64_C(1) << ref_slot(p->ref);
+
+		m.to = (uint8_t)p->to;
+		m.ref = p->ref;
+		m.request = p->request;
+		if (p->to == PUBLISH_NOT_REF)
+			k->publish(k, &m, bit, p->event);
+		else
+			post_to_one(k, &m, p->event);
+		all &= ~bit;
 		m.to = PUBLISH_ALL;
 		m.ref = REF_NONE;
 		m.request = 0;
 	}
-	for (unsigned slot = 0; slots != 0; slot++, slots >>= 1)
-		if (slots & 1)
-			post(k, slot, &m, p->event);
+	if (m.audience.len > 0 || m.admins != ADMINS_NONE)
+		k->publish(k, &m, all, p->event);
 }
 
 void
