@@ -5,8 +5,8 @@
  * time, and the next part is asked for when the one before has left, so that a slow client costs no more memory than
  * another.  What is published meanwhile is held; what has a place that was replayed is dropped in the end, and the
  * rest is given.  Places have no holes, so that this is exact; and since a reader may see what storage has not told of
- * yet, it goes on so until something from behind that place comes (dashboard_is_news()).  When more is held than may be, it is forgotten, and the
- * log is read on instead.
+ * yet, it goes on so until something from behind that place comes (dashboard_is_news()).  When more is held than may
+ * be, it is forgotten, and the log is read on instead.
  */
 #ifndef BELAY_GATEWAY_RESUME_H
 #define BELAY_GATEWAY_RESUME_H

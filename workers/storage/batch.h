@@ -19,8 +19,8 @@ struct msg_publish;
 struct storage;
 
 enum effect_kind {
-	EFFECT_POST, EFFECT_PUBLISH, EFFECT_PENDING_ADD, EFFECT_PENDING_REMOVE, EFFECT_CLAIM, EFFECT_RELEASE, EFFECT_SAMPLE,
-	EFFECT_TALLY
+	EFFECT_POST, EFFECT_PUBLISH, EFFECT_PENDING_ADD, EFFECT_PENDING_REMOVE, EFFECT_CLAIM, EFFECT_RELEASE,
+	EFFECT_SAMPLE, EFFECT_TALLY
 };
 
 /* What the end of a record that is posted is room for. */
@@ -42,7 +42,8 @@ struct effect {
 	uint8_t state;
 	uint16_t record;		/* POST, PUBLISH: its kind; TALLY: enum tally_count */
 	uint32_t event;			/* with ROOM_CURSOR: the event's number in the batch */
-	uint64_t slots;			/* POST: bitmap of receivers; PUBLISH: those of them who listen when it is told */
+	/* POST: bitmap of receivers; PUBLISH: those of them who listen when it is told */
+	uint64_t slots;
 	uint64_t ref;			/* CLAIM, RELEASE */
 	struct hash128 device;
 	int64_t number;			/* PENDING_ADD: deadline, monotonic; CLAIM: epoch; TALLY: how many */

@@ -44,8 +44,9 @@ struct desk {
 	 */
 	void (*post_event)(struct desk *k, unsigned slot, uint16_t record, struct slice bytes, unsigned event);
 	/*
-	 * To those of the slots that publish_slots() gives when it is posted.  event as above: 0, of none.  Who listens is
-	 * asked after the commit, since a reader may have looked for somebody who came meanwhile, and found nothing yet.
+	 * To those of the slots that publish_slots() gives when it is posted.  event as above: 0, of none.  Who
+	 * listens is asked after the commit: a reader may have looked for somebody who came meanwhile, and found
+	 * nothing yet.
 	 */
 	void (*publish)(struct desk *k, const struct msg_publish *m, uint64_t slots, unsigned event);
 
