@@ -24,11 +24,11 @@ class Viewer:
     """A dashboard: what it was told, up to now."""
 
     def __init__(self, belayd, cursor):
-        self.belayd, self.cursor = belayd, cursor
+        self.belayd, self.cursor, self.token = belayd, cursor, token()
         self.numbers, self.words = [], []
 
     async def __aenter__(self):
-        self.ws = await websockets.connect(f"ws://127.0.0.1:{self.belayd.port}/ws?token={token()}&resume={self.cursor}", max_size=None, ping_interval=None)
+        self.ws = await websockets.connect(f"ws://127.0.0.1:{self.belayd.port}/ws?token={self.token}&resume={self.cursor}", max_size=None, ping_interval=None)
         return self
 
     async def __aexit__(self, *_):
@@ -130,3 +130,20 @@ async def test_a_slow_client_costs_no_memory(start):
         await v.until(309)
         assert v.numbers == list(range(310)) and v.words == ["connected", "resumed"]
         await v.__aexit__()
+
+
+async def test_a_token_ends_over_it(start):
+    """Who reads slowly is no longer told of anything when its token is over."""
+    belayd, device, cursor = await begin(start)
+    await tell(device, range(60), 60000)
+    viewer = Viewer(belayd, cursor)
+    viewer.token = token(ttl=4)
+    await listens(belayd, viewer)
+    viewer.ws.transport.pause_reading()
+    await asyncio.sleep(5)		# the time that the token names
+    viewer.ws.transport.resume_reading()
+    try:
+        await viewer.until(59)
+    except websockets.ConnectionClosed:
+        pass
+    assert (viewer.ws.close_code, viewer.ws.close_reason) == (1008, "Token expired") and "resumed" not in viewer.words

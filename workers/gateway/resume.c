@@ -20,6 +20,7 @@
 
 #define HELD_MAX	1024		/* publications */
 #define HELD_SHARE	4		/* of limits.send_buffer: bytes held */
+#define DEATHS_MAX	3
 #define ROUNDS_MAX	100		/* times that the log is read on; then it is a gap */
 
 struct held {
@@ -32,7 +33,8 @@ struct resuming {
 	int64_t after, until;		/* places; until 0: the cursor says */
 	uint32_t count;			/* events given */
 	unsigned rounds;
-	bool asked, due;		/* a part is on its way; … is to be asked for when all has been sent */
+	unsigned deaths;		/* of readers over this part */
+	bool due;			/* the next part is to be asked for when all has been sent */
 	bool forgotten;			/* something held was */
 	struct held *held;		/* owned */
 	size_t held_count, held_cap, held_bytes;
@@ -77,7 +79,6 @@ ask_part(struct gateway *g, struct conn *c)
 		.tenant = tenant_name(c->user->tenant), .user = user_name(c->user), .cursor = slice_of(c->http->resume)
 	};
 
-	r->asked = true;
 	r->due = false;
 	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + ASK_TIMEOUT_MS / 1000);
 	reads_ask(g, a, resume, &m, true);
@@ -98,8 +99,12 @@ resume_again(struct gateway *g, struct ask *a)
 	struct conn *c = conn_of_ref(g, a->ref);
 
 	ask_free(g, a);
-	if (c != NULL && resuming_of(c) != NULL)
+	if (c == NULL || resuming_of(c) == NULL)
+		return;
+	if (++c->http->resuming->deaths < DEATHS_MAX)
 		ask_part(g, c);
+	else
+		conn_close(g, c, WS_CLOSE_OVERLOADED);
 }
 
 /* ------------------------------------------------------------------ what is published meanwhile */
@@ -251,14 +256,19 @@ resume_part(struct gateway *g, const struct msg_resume_part *m)
 	ask_free(g, a);
 	if (c == NULL || (r = resuming_of(c)) == NULL)
 		return;
-	r->asked = false;
 	if (m->code == ERROR_unavailable) {
 		conn_close(g, c, WS_CLOSE_OVERLOADED);
+		return;
+	}
+	/* A client that reads slowly may outlive its token over this. */
+	if (c->expires_ms != 0 && g->w->now_ms >= c->expires_ms) {
+		conn_close(g, c, WS_CLOSE_TOKEN_EXPIRED);
 		return;
 	}
 	r->after = m->after;
 	r->until = m->until;
 	r->count = m->count;
+	r->deaths = 0;
 	send_messages(g, c, m->messages);
 	if (resuming_of(c) == NULL)
 		return;
