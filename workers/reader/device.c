@@ -7,23 +7,27 @@
 #include "base/must.h"
 #include "reader/reader.h"
 
-#define LOOKS_AGAIN 2		/* at a device that storage may be changing just now */
+#define LOOKS 2			/* at a device that storage may be changing just now */
 
 enum read_end
 read_device_get(struct desk *k, struct reading *x)
 {
 	static const char *const rights[] = { "\"view\"", ",\"control\"", ",\"admin\"", ",\"owner\"" };
 	struct buf body = BUF_INIT;
-	enum db_result result = rest_device(k, &x->r, true, ACCESS_VIEW);
+	enum db_result result;
 	enum access level;
+	bool settled = false;
 
-	for (unsigned n = 0; n < LOOKS_AGAIN && result == DB_OK && !json_presence_settled(k, &k->device); n++)
-		result = rest_device(k, &x->r, true, ACCESS_VIEW);
-	if (result != DB_OK)
-		return result == DB_FAILED ? READ_FAILED : READ_DONE;
+	for (unsigned n = 0; n < LOOKS && !settled; n++) {
+		if ((result = rest_device(k, &x->r, true, ACCESS_VIEW)) != DB_OK) {
+			buf_fini(&body);
+			return result == DB_FAILED ? READ_FAILED : READ_DONE;
+		}
+		buf_clear(&body);
+		buf_puts(&body, "{\"device\":");
+		settled = json_device(k, &body, &k->device);
+	}
 	level = access_level(k, &x->r.who, &k->device);
-	buf_puts(&body, "{\"device\":");
-	json_device(k, &body, &k->device);
 	buf_puts(&body, ",\"userPermissions\":[");
 	for (int i = 0; i <= (int)level; i++)
 		buf_puts(&body, rights[i]);

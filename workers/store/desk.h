@@ -150,13 +150,11 @@ void publish_to_user(struct desk *k, const struct db_device *d, struct slice use
     struct slice payload, unsigned event);
 
 /* json_out.c: objects as belay-protocol(7) and belay-api(7) have them */
-void json_device(struct desk *k, struct buf *b, const struct db_device *d);
-void json_presence(struct desk *k, struct buf *b, const struct db_device *d);
 /*
  * false: the row says that it is connected, and the directory does not.  It was lost with a process, or storage is
  * between its commit and what follows: then the row, read again, says what became of it.
  */
-bool json_presence_settled(const struct desk *k, const struct db_device *d);
+bool json_device(struct desk *k, struct buf *b, const struct db_device *d);
 /* "online", "suspect", "offline" or "unknown" */
 const char *json_presence_status(const struct desk *k, const struct db_device *d);
 void json_command(struct buf *b, const struct db_command *c, struct slice device);

@@ -101,14 +101,6 @@ is_held(const struct desk *k, const struct db_device *d, struct directory_view *
 	return d->online != 0 && directory_find(k->shm, desk_device_key(k, d), v) == 1;
 }
 
-bool
-json_presence_settled(const struct desk *k, const struct db_device *d)
-{
-	struct directory_view v;
-
-	return d->online == 0 || is_held(k, d, &v);
-}
-
 static int64_t
 last_heard(const struct desk *k, const struct db_device *d, const struct directory_view *v)
 {
@@ -118,15 +110,22 @@ last_heard(const struct desk *k, const struct db_device *d, const struct directo
 /*
  * unknown: it never connected.  suspect: it is taken for connected, but nothing was heard of it for one and a half
  * heartbeats, or its connection was lost with a process or instance and it has a moment to come back.
+ * v: its entry in the directory; NULL: it is not held.
  */
+static const char *
+status_of(const struct desk *k, const struct db_device *d, const struct directory_view *v)
+{
+	if (v != NULL)
+		return k->mono - v->last_seen_mono_ms > k->suspect_ms ? "suspect" : "online";
+	return d->online != 0 ? "suspect" : d->since == 0 ? "unknown" : "offline";
+}
+
 const char *
 json_presence_status(const struct desk *k, const struct db_device *d)
 {
 	struct directory_view v;
 
-	if (is_held(k, d, &v))
-		return k->mono - v.last_seen_mono_ms > k->suspect_ms ? "suspect" : "online";
-	return d->online != 0 ? "suspect" : d->since == 0 ? "unknown" : "offline";
+	return status_of(k, d, is_held(k, d, &v) ? &v : NULL);
 }
 
 static unsigned
@@ -137,15 +136,16 @@ transport_of(const struct db_device *d, const struct directory_view *v)
 	return ws ? DIRECTORY_WS : DIRECTORY_MQTT;
 }
 
-void
-json_presence(struct desk *k, struct buf *b, const struct db_device *d)
+/* All of it by one look at the directory; false: see json_device(). */
+static bool
+put_presence(struct desk *k, struct buf *b, const struct db_device *d)
 {
 	struct directory_view v;
 	bool here = is_held(k, d, &v);
 	unsigned transport = transport_of(d, here ? &v : NULL);
 
 	PUT("{\"status\":\"");
-	buf_puts(b, json_presence_status(k, d));
+	buf_puts(b, status_of(k, d, here ? &v : NULL));
 	PUT("\",\"transport\":");
 	if (d->online != 0)
 		buf_printf(b, "\"%s\"", transport_name(transport));
@@ -163,11 +163,14 @@ json_presence(struct desk *k, struct buf *b, const struct db_device *d)
 	else
 		PUT("null");
 	PUT("}");
+	return here || d->online == 0;
 }
 
-void
+bool
 json_device(struct desk *k, struct buf *b, const struct db_device *d)
 {
+	bool settled;
+
 	must(d->whole);
 	PUT("{\"deviceId\":");
 	buf_put_json_string(b, d->id);
@@ -192,8 +195,9 @@ json_device(struct desk *k, struct buf *b, const struct db_device *d)
 	PUT(",\"updatedAt\":");
 	buf_put_json_time(b, d->updated_at);
 	PUT(",\"presence\":");
-	json_presence(k, b, d);
+	settled = put_presence(k, b, d);
 	PUT("}");
+	return settled;
 }
 
 void
