@@ -287,9 +287,10 @@ async def test_store_keeps_two_apart(make, tmp_path):
     assert "one.db: another belayd uses it" in second.log_text()
     assert (await first.rest("GET", "/api/device/kept"))[0] == 200
     # Not even while the first one's storage is replaced.
-    os.kill(first.workers("storage")["storage 1"], signal.SIGKILL)
-    await eventually(lambda: first.workers("storage"))
-    assert (await first.rest("GET", "/api/device/kept"))[0] == 200
+    killed = first.workers("storage")["storage 1"]
+    os.kill(killed, signal.SIGKILL)
+    await eventually(lambda: first.workers("storage").get("storage 1", killed) != killed)
+    assert (await first.rest("PUT", "/api/device/kept", {"name": "kept"}))[0] == 200
     # One whose master was killed leaves by itself; whoever is started meanwhile waits for that.
     storage = first.workers("storage")["storage 1"]
     first.process.kill()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import websockets
 
+import fleet
 from belay import PATIENCE, eventually, token
 from fleet import stopped
 
@@ -123,8 +124,9 @@ async def test_a_slow_client_costs_no_memory(start):
         await listens(belayd, v)
         v.ws.transport.pause_reading()
     await tell(device, range(300, 310), 60000)
-    assert private_kb(gateway) - before[0] < 12000, (before, private_kb(gateway))
-    assert private_kb(reader) - before[1] < 6000, (before, private_kb(reader))
+    if not fleet.SANITIZED:		# sanitizers keep what was freed
+        assert private_kb(gateway) - before[0] < 12000, (before, private_kb(gateway))
+        assert private_kb(reader) - before[1] < 6000, (before, private_kb(reader))
     for v in viewers:
         v.ws.transport.resume_reading()
         await v.until(309)
