@@ -682,6 +682,14 @@ answer_probed(struct gateway *g, struct conn *c, const struct ask *a, const stru
 	answer_probe(g, c, a, m->code == ERROR_NONE ? NULL : fault);
 }
 
+/* The request may have been answered meanwhile, and another look be under way. */
+static void
+forget_look(struct conn *c, const struct ask *a)
+{
+	if (c->http->look == a->request)
+		c->http->look = 0;
+}
+
 void
 answer_failed(struct gateway *g, struct ask *a, enum error_code code)
 {
@@ -691,7 +699,7 @@ answer_failed(struct gateway *g, struct ask *a, enum error_code code)
 	if (c == NULL)
 		;
 	else if (a->kind == ASK_COMMAND_LOOK)
-		c->http->look = c->http->look == a->request ? 0 : c->http->look;
+		forget_look(c, a);
 	else if (a->kind == ASK_PROBE)
 		answer_probe(g, c, a, "the store does not answer");
 	else if (a->kind == ASK_GATHER)

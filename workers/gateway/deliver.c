@@ -11,6 +11,7 @@
 #include "gateway/deliver.h"
 #include "gateway/gateway.h"
 #include "gateway/resume.h"
+#include "gateway/session.h"
 #include "msg/audience.h"
 #include "shm/topics.h"
 #include "ws/frame.h"
@@ -72,7 +73,8 @@ give(struct gateway *g, struct delivery *d, struct conn *c)
 	if (c == d->apart || c->doomed)
 		return;
 	if (c->phase == CONN_RESUMING) {
-		resume_hold(g, c, d->m->place, d->status, frame_of(g, d));
+		if (d->m->kind != PUBLISH_CONFLATED)	/* telemetry: newer values follow */
+			resume_hold(g, c, d->m->place, d->status, frame_of(g, d));
 		return;
 	}
 	if (c->phase != CONN_OPEN || !dashboard_is_news(c, d->m->place, d->status))
@@ -238,12 +240,6 @@ deliver_gap(struct gateway *g, const struct msg_gap *m)
 			resume_dropped(c);
 		if (c->phase != CONN_OPEN)
 			continue;
-		buf_clear(&g->payload);
-		buf_puts(&g->payload, "{\"dropped\":");
-		buf_put_u64(&g->payload, m->dropped);
-		buf_puts(&g->payload, ",\"since\":");
-		buf_put_json_time(&g->payload, m->since);
-		buf_putc(&g->payload, '}');
-		conn_send(g, c, "gap", SLICE_NONE, buf_slice(&g->payload), SLICE_NONE);
+		session_gap(g, c, (int64_t)m->dropped, m->since);
 	}
 }

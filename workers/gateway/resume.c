@@ -125,7 +125,7 @@ resume_hold(struct gateway *g, struct conn *c, int64_t place, bool status, struc
 {
 	struct resuming *r = resuming_of(c);
 
-	if (r == NULL || f->conflatable)	/* telemetry: newer values follow */
+	if (r == NULL)
 		return;
 	if (r->held_count == HELD_MAX ||
 	    r->held_bytes + frame_cost(f) > g->conf->limits_send_buffer_bytes / HELD_SHARE) {
@@ -188,18 +188,6 @@ send_messages(struct gateway *g, struct conn *c, struct slice messages)
 }
 
 static void
-send_gap(struct gateway *g, struct conn *c, int64_t dropped, int64_t since)
-{
-	buf_clear(&g->payload);
-	buf_puts(&g->payload, "{\"dropped\":");
-	buf_put_i64(&g->payload, dropped);
-	buf_puts(&g->payload, ",\"since\":");
-	buf_put_json_time(&g->payload, since);
-	buf_putc(&g->payload, '}');
-	conn_send(g, c, "gap", SLICE_NONE, buf_slice(&g->payload), SLICE_NONE);
-}
-
-static void
 send_resumed(struct gateway *g, struct conn *c, uint32_t count)
 {
 	buf_clear(&g->payload);
@@ -226,9 +214,9 @@ finish(struct gateway *g, struct conn *c, const struct msg_resume_part *m)
 		return;
 	}
 	if (m->code != ERROR_NONE)
-		send_gap(g, c, m->dropped, m->since);
+		session_gap(g, c, m->dropped, m->since);
 	else if (r->forgotten)
-		send_gap(g, c, 1, g->w->now_ms);
+		session_gap(g, c, 1, g->w->now_ms);
 	else
 		send_resumed(g, c, r->count);
 	if (resuming_of(c) == NULL)

@@ -27,8 +27,8 @@ void resume_part(struct gateway *g, const struct msg_resume_part *m);
 /* The reader that was asked is gone: from where the connection has got. */
 void resume_again(struct gateway *g, struct ask *a);
 /*
- * A publication for a connection that resumes: f is its frame, of which a reference is taken; place and status as of
- * dashboard_is_news().
+ * A publication that may not be lost, for a connection that resumes: f is its frame, of which a reference is taken;
+ * place and status as of dashboard_is_news().
  */
 void resume_hold(struct gateway *g, struct conn *c, int64_t place, bool status, struct frame *f);
 /* Publications to it were dropped. */

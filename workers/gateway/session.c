@@ -380,6 +380,18 @@ session_error_later(struct gateway *g, struct conn *c, struct slice re, enum err
 }
 
 void
+session_gap(struct gateway *g, struct conn *c, int64_t dropped, int64_t since)
+{
+	buf_clear(&g->payload);
+	buf_puts(&g->payload, "{\"dropped\":");
+	buf_put_i64(&g->payload, dropped);
+	buf_puts(&g->payload, ",\"since\":");
+	buf_put_json_time(&g->payload, since);
+	buf_putc(&g->payload, '}');
+	conn_send(g, c, "gap", SLICE_NONE, buf_slice(&g->payload), SLICE_NONE);
+}
+
+void
 session_answer_at(struct gateway *g, struct conn *c, const char *type)
 {
 	buf_clear(&g->payload);

@@ -44,6 +44,9 @@ void session_error(struct gateway *g, struct conn *c, struct slice re, enum erro
 void session_error_later(struct gateway *g, struct conn *c, struct slice re, enum error_code code,
     int64_t retry_after_ms);
 
+/* So many messages were not sent to it, since then (wall clock). */
+void session_gap(struct gateway *g, struct conn *c, int64_t dropped, int64_t since);
+
 /* Its role, or what plain members may view, may have changed: it is given what it may hear from now on, and no more. */
 void session_rights_changed(struct gateway *g, struct conn *c);
 /* Answers the message in hand with the server's time: pong, heartbeat_ack. */
