@@ -31,9 +31,9 @@ def pytest_configure(config):
 
 
 # Files that tests/run.sh runs on the plain build alone (-m "not once" leaves them out): they are about processes that end, about
-# storage, turns and cost, and what clients send in them is sent in other files, too.  All others run under the sanitizers besides.
+# storage and cost, and what clients send in them is sent in other files, too.  All others run under the sanitizers besides.
 ONCE = set("""
-    bench cost faults lifecycle linear readers tenants turns
+    bench cost faults lifecycle linear readers tenants
     """.split())
 
 
