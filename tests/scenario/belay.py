@@ -129,7 +129,12 @@ class Client:
         return self.ws.close_code, self.ws.close_reason
 
     async def close(self):
-        await self.ws.close()
+        """What still comes is read and thrown away: with its queue full the library does not see that the server closes, too."""
+        closing = asyncio.ensure_future(self.ws.close())
+        with contextlib.suppress(websockets.ConnectionClosed, RuntimeError):		# RuntimeError: somebody else reads
+            while True:
+                await self.ws.recv()
+        await closing
 
 
 class Belayd:

@@ -21,11 +21,31 @@ CRASHES = ("must_fail", "does not hold", *(f"ended by signal {n} " for n in (4, 
 
 def pytest_configure(config):
     config.option.asyncio_mode = "auto"
+    config.addinivalue_line("markers", "once: not under the sanitizers, see ONCE in conftest.py")
+    config.addinivalue_line("markers", "long: takes half a minute and more, and begins first")
     REPORTS.mkdir(parents=True, exist_ok=True)
     REPORTS.chmod(0o1777)		# workers of belayd may be somebody else
     for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
         options = [o for o in os.environ.get(name, "").split(":") if o and not o.startswith("log_path=")]
         os.environ[name] = ":".join([*options, f"log_path={REPORTS}/{WORKER}-sanitizer"])
+
+
+# Files that tests/run.sh runs on the plain build alone (-m "not once" leaves them out): they are about processes that end, about
+# storage and cost, and what clients send in them is sent in other files, too.  All others run under the sanitizers besides.
+ONCE = set("""
+    bench cost faults lifecycle linear readers tenants
+    """.split())
+
+
+@pytest.hookimpl(tryfirst=True)		# before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Tests of a file that share something are run by one worker of xdist, all others by whoever is free: what is long first."""
+    for item in items:
+        if item.path.stem.removeprefix("test_") in ONCE:
+            item.add_marker("once")
+        if any(d[-1].scope == "module" for d in item._fixtureinfo.name2fixturedefs.values()):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: 0 if item.get_closest_marker("long") else 1 if item.get_closest_marker("xdist_group") else 2)
 
 
 def look_at_logs():
@@ -59,8 +79,9 @@ def pytest_runtest_logreport(report):
     if report.failed and "TEST_FAILURES" in os.environ and WORKER == "alone":
         folder = Path(os.environ["TEST_FAILURES"])
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / hashlib.sha256(report.nodeid.encode()).hexdigest()[:12]
-        text = "" if path.exists() else report.nodeid + "\n"
+        test = report.nodeid.removesuffix(f"@{Path(report.nodeid.split('::')[0]).stem}")		# which xdist adds
+        path = folder / hashlib.sha256(test.encode()).hexdigest()[:12]
+        text = "" if path.exists() else test + "\n"
         text += f"{report.longreprtext}\n" + "".join(f"-- {title}\n{content}\n" for title, content in report.sections)
         with open(path, "a") as f:
             f.write(text)

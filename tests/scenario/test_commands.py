@@ -326,8 +326,11 @@ async def test_only_if_seen_within(lock):
     await asyncio.sleep(0.35)
     c = await lock.order(onlyIf={"seenWithinMs": 300})
     assert c["status"] == "failed" and c["error"]["code"] == "precondition"
-    await device.ask("heartbeat")
-    assert (await lock.order(onlyIf={"seenWithinMs": 300}))["status"] == "sent"
+
+    async def seen():
+        await device.ask("heartbeat")
+        return (await lock.order(onlyIf={"seenWithinMs": 300}))["status"] == "sent"
+    await eventually(seen)
 
 
 # --- idempotency
@@ -515,8 +518,9 @@ async def test_unknown_again_and_again(lock):
 
 
 async def test_late_result_by_reconcile(lock):
-    await lock.connect()
+    device = await lock.connect()
     c = await lock.order(timeoutMs=1000)
+    await device.expect("command")		# or it would be the device's end that comes first, and nothing would be sent
     await lock.leave()
     assert (await lock.ends(c["commandId"]))["status"] == "timeout"
     device = await lock.connect()

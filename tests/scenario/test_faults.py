@@ -79,6 +79,7 @@ def drop(*clients):
 # --- kill -9
 
 
+@pytest.mark.long
 async def test_processes_killed_under_load(start):
     """Twenty rounds of kill -9: every request that was answered is accounted for, and nothing ran twice."""
     daemon = start(FAST, workers=3)
@@ -753,6 +754,7 @@ async def held(daemon, n):
     return await daemon.metric("belay_turns_held_total") >= n
 
 
+@pytest.mark.long
 async def test_storage_stops_for_long(start):
     """Next to nothing waits in the server, however much is sent; what is answered with unavailable is not done, all else is."""
     daemon = start({**FAST, "server.hang_time": "5m", "limits.message_size": "1M", "limits.send_buffer": "64M"}, workers=1)

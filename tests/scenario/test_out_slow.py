@@ -178,6 +178,7 @@ class Backlog:
         self.c.close()
 
 
+@pytest.mark.long
 async def test_a_slow_reader_is_alive(start):
     """It reads 600 KB in some five heartbeats, and says nothing meanwhile, since the pings are behind what it reads."""
     d = start({**FREE, "limits.heartbeat": "3s"}, workers=1)

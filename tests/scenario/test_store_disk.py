@@ -3,6 +3,8 @@
 import asyncio
 import os
 
+import pytest
+
 from belay import BUILD, PATIENCE, clean_environment, eventually, token
 from test_faults import FAST, events, fill, is_ready, needs_root, small_disk, until_full
 
@@ -43,6 +45,7 @@ async def test_ready_says_that_the_disk_is_full(start):
             daemon.stop()
 
 
+@pytest.mark.long
 @needs_root
 async def test_what_was_refused_is_not_stored_later(start):
     """A device that waits for the answer and is told "unavailable" will say it again: it must not be there twice."""

@@ -276,6 +276,7 @@ async def settled(daemon, meters):
     await eventually(all_known)
 
 
+@pytest.mark.long
 async def test_storage_killed_under_load(start):
     """No viewer misses one, none is stored twice, and what is lost is counted."""
     daemon = start(ON)

@@ -11,6 +11,7 @@ import os
 import random
 import time
 
+import pytest
 import websockets
 
 import fleet
@@ -78,6 +79,7 @@ async def holder(daemon, gateway=None, path="/ws", **who):
         return Holder(await daemon.open(path, bearer), who)
 
 
+@pytest.mark.long
 async def test_renewed_again_and_again(start):
     """Users and a device at two gateways: no connection ends, nothing is missed, nothing grows; who renews no more ends in time."""
     daemon = start(FAST, workers=2)

@@ -10,6 +10,7 @@ import json
 import secrets
 
 import aiohttp
+import pytest
 
 from belay import PATIENCE, eventually, token
 from fleet import stopped
@@ -57,6 +58,12 @@ async def metric_is(daemon, name, value):
 
 async def reads(daemon, name, value):
     return await daemon.metric(name) == value
+
+
+async def all_stored(daemon):
+    """Nothing waits at the gateways, and storage has done with what it was asked."""
+    await metric_is(daemon, "belay_turns_waiting", 0)
+    await metric_is(daemon, "belay_turns_outstanding", 0)
 
 
 @contextlib.asynccontextmanager
@@ -119,7 +126,7 @@ async def test_who_floods_is_not_heard_for_a_while_and_nobody_else(start):
         assert not [m for m in a.kept if m.get("re") == "late"]
     await a.expect("heartbeat_ack", where=lambda m: m.get("re") == "late")
     await user.expect("command_status", where=lambda m: m["payload"]["status"] == "executed")
-    await metric_is(daemon, "belay_turns_waiting", 0)
+    await all_stored(daemon)
     got = await all_events(daemon, "type=x_e")
     assert [e["data"]["n"] for e in got] == list(range(1000))
     names = [e["event"] for e in await all_events(daemon, "")]
@@ -152,12 +159,13 @@ async def test_the_heartbeat_does_not_end_who_is_not_listened_to(start):
         await silent(daemon)
         assert await daemon.metric("belay_heartbeat_lost_total") == 2
     await device.expect("heartbeat_ack", where=lambda m: m.get("re") == "late")
-    await metric_is(daemon, "belay_turns_waiting", 0)
+    await all_stored(daemon)
     names = [e["event"] for e in await all_events(daemon, "")]
     assert names.count("x_e") == 1000 and "device_disconnected" not in names
     await device.close()
 
 
+@pytest.mark.long
 async def test_what_nobody_waits_for_is_not_stored_later(start):
     """Its asker has left, or was told that it is not available."""
     daemon = start(FREE, workers=1)
@@ -180,7 +188,7 @@ async def test_what_nobody_waits_for_is_not_stored_later(start):
         assert status == 503 and answer["error"]["code"] == "unavailable", answer
         assert await daemon.metric("belay_turns_dropped_total") > 1
     assert (await daemon.rest("POST", "/api/command", {**body, "command": "after"}, other))[0] == 202
-    await metric_is(daemon, "belay_turns_waiting", 0)
+    await all_stored(daemon)
     status, answer = await daemon.rest("GET", "/api/device/d1/commands?limit=500", bearer=other)
     names = [c["command"] for c in answer["commands"]]
     assert names.count("after") == 1 and "gone" not in names and "late" not in names
