@@ -1,12 +1,12 @@
 /*
- * sqlite.c: the SQLite engine: opening, schema, statements, transactions and
- * check-points.  A process owns the one connection to the file that it opened
- * after its fork, as the writer (storage) or as a reader.
+ * sqlite.c: the SQLite engine: opening, schema, statements and transactions.
+ * A process owns the one connection to the file that it opened after its fork,
+ * as the writer (storage) or as a reader.
  *
  * The file is in WAL mode with synchronous=FULL: a commit that returned
  * survives the loss of power; a temporary one is never synced.  Check-points
- * are the writer's, when it has time (sqlite_idle), not SQLite's, which would
- * make them inside a commit that somebody waits for.
+ * are made beside the writer (sqlite_checkpoint.c), not by SQLite inside a
+ * commit that somebody waits for.
  *
  * A reader opens the file for writing, with query_only: the first to come
  * after a killed writer has to put the log in order, be it a reader.
@@ -33,9 +33,6 @@
 #define LOCK_WAIT_MS	6000		/* processes without a master are gone after 5 s */
 #define LOCK_AGAIN_MS	20
 #define CACHE_KIB	16384
-#define WAL_IDLE_PAGES	1000		/* 4 MB: worth a check-point when there is nothing else to do */
-#define WAL_BUSY_PAGES	4096		/* 16 MB: must be one now */
-#define PAGE_BYTES	4096
 
 static const char *const statement_text[STMT_COUNT] = {
 #define STMT(name, sql) [STMT_##name] = sql,
@@ -191,40 +188,6 @@ sqlite_probe(struct db *db, int64_t now, size_t bytes)
 	bind_text(st, 1, SLICE("probe"));
 	sqlite3_bind_zeroblob(st, 2, (int)bytes);
 	return sqlite_run(s, st, NULL);
-}
-
-static int
-note_wal(void *arg, sqlite3 *handle, const char *name, int pages)
-{
-	struct sqlite_db *s = arg;
-
-	(void)handle, (void)name;
-	s->wal_pages = s->wal_due = pages;
-	return SQLITE_OK;
-}
-
-enum db_result
-sqlite_idle(struct db *db, bool busy)
-{
-	struct sqlite_db *s = sqlite_self(db);
-	int rc;
-
-	if (s->wal_due < (busy ? WAL_BUSY_PAGES : WAL_IDLE_PAGES))
-		return DB_OK;
-	rc = sqlite3_wal_checkpoint_v2(s->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-	if (rc == SQLITE_BUSY)
-		return DB_OK;	/* a reader is in the way: next time */
-	if (rc != SQLITE_OK)
-		return sqlite_failed(s, "checkpoint");
-	s->wal_due = 0;
-	return DB_OK;
-}
-
-enum db_result
-sqlite_log_bytes(struct db *db, int64_t *bytes)
-{
-	*bytes = (int64_t)sqlite_self(db)->wal_pages * PAGE_BYTES;
-	return DB_OK;
 }
 
 enum db_result
@@ -420,6 +383,7 @@ close_handle(struct db *db)
 {
 	struct sqlite_db *s = sqlite_self(db);
 
+	sqlite_beside_stop(s);
 	for (unsigned i = 0; i < STMT_COUNT; i++)
 		sqlite3_finalize(s->stmt[i]);
 	sqlite3_close(s->handle);
@@ -580,7 +544,7 @@ migrate(struct sqlite_db *s, char *err, size_t errlen)
 
 /* 0, or -1: SQLite says why. */
 static int
-set_up(struct sqlite_db *s, bool synced)
+set_up(struct sqlite_db *s)
 {
 	char mode[96], setup[320];
 
@@ -589,7 +553,7 @@ set_up(struct sqlite_db *s, bool synced)
 	if (s->reader && sqlite3_db_config(s->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) != SQLITE_OK)
 		return -1;
 	snprintf(mode, sizeof(mode), s->reader ? "PRAGMA query_only = ON" :
-	    "PRAGMA journal_mode = WAL; PRAGMA synchronous = %s", synced ? "FULL" : "OFF");
+	    "PRAGMA journal_mode = WAL; PRAGMA synchronous = %s", s->synced ? "FULL" : "OFF");
 	snprintf(setup, sizeof(setup), "%s; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -%d; "
 	    "PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF", mode, CACHE_KIB);
 	return sqlite3_exec(s->handle, setup, NULL, NULL, NULL) == SQLITE_OK ? 0 : -1;
@@ -604,10 +568,10 @@ db_sqlite_open(const char *path, unsigned flags, char *err, size_t errlen)
 	char why[256];
 
 	/*
-	 * One thread uses it; its own accounting and locks would only cost. Refused when it was
+	 * Each handle is one thread's; SQLite's own accounting and locks would only cost. Refused when it was
 	 * used in this process before: no harm.
 	 */
-	sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+	sqlite3_config(SQLITE_CONFIG_MULTITHREAD);
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 
 	if (!reader && (fd = make_file(path)) == -1) {
@@ -619,8 +583,9 @@ db_sqlite_open(const char *path, unsigned flags, char *err, size_t errlen)
 	s->db.ops = &ops;
 	s->reader = reader;
 	s->locked_fd = fd;
+	s->synced = (flags & DB_TEMPORARY) == 0;
 	if (sqlite3_open_v2(path, &s->handle, SQLITE_OPEN_READWRITE | (reader ? 0 : SQLITE_OPEN_CREATE) |
-	    SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK || set_up(s, (flags & DB_TEMPORARY) == 0) == -1) {
+	    SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK || set_up(s) == -1) {
 		snprintf(err, errlen, "%s: %s", path, sqlite3_errmsg(s->handle));
 		goto fail;
 	}
@@ -629,7 +594,7 @@ db_sqlite_open(const char *path, unsigned flags, char *err, size_t errlen)
 		goto fail;
 	}
 	if (!reader)
-		sqlite3_wal_hook(s->handle, note_wal, s);
+		sqlite3_wal_hook(s->handle, sqlite_note_log, s);
 	return &s->db;
 fail:
 	close_handle(&s->db);

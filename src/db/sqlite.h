@@ -9,12 +9,16 @@
 
 #include "db/db.h"
 
+#define PAGE_BYTES	4096
+
 enum sqlite_statement {
 #define STMT(name, sql) STMT_##name,
 #include "db/sqlite_statements.def"
 #undef STMT
 	STMT_COUNT
 };
+
+struct sqlite_beside;
 
 struct sqlite_tenant {
 	int64_t pk;
@@ -32,7 +36,9 @@ struct sqlite_db {
 	struct buf error;		/* of the last DB_FAILED */
 	bool impatient;			/* the last transaction could not be begun */
 	int wal_pages;			/* in the log, as of the last commit */
-	int wal_due;			/* those that wait for a check-point */
+	int wal_copied;			/* of these, copied to the file by check-points */
+	bool synced;
+	struct sqlite_beside *beside;	/* owned; NULL until the first check-point */
 	unsigned retain_part;		/* of retention, that is at work */
 	int64_t retain_from;		/* commands up to here were looked at in this round */
 	int64_t retain_tenant;		/* events of tenants up to here were looked at in this round */
@@ -72,6 +78,10 @@ enum db_result sqlite_enough(sqlite3_stmt *st);
 enum db_result sqlite_failed(struct sqlite_db *s, const char *what);
 /* valid as long as the handle */
 enum db_result sqlite_tenant_name(struct sqlite_db *s, int64_t pk, struct slice *name);
+
+/* sqlite_checkpoint.c: the hook of the writer's commits; the thread ends, after its check-point. */
+int sqlite_note_log(void *arg, sqlite3 *handle, const char *name, int pages);
+void sqlite_beside_stop(struct sqlite_db *s);
 
 static inline void
 bind_i64(sqlite3_stmt *st, int n, int64_t v)

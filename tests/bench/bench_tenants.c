@@ -12,6 +12,9 @@
  *	--noise events	its devices tell of events, of --noisy-bytes each
  *	--noise register	the REST connections register devices
  *	--noise arrays	the REST connections bring arrays of telemetry, of --noisy-bytes each
+ *	--noise search	the REST connections search --stock devices of one user in vain
+ *	--noise resume	dashboards come back for the --stock events that they missed, again and again
+ *	--noise subscribe	dashboards subscribe to --stock devices by their ids
  *
  * With --same-tenant it is other users of the quiet tenant.
  *
@@ -38,6 +41,7 @@
 #define COMMAND_RING (1u << 16)
 #define ROUNDS_MAX 64
 #define TEXT_MAX 65536	/* limits.message_size, as it is by default */
+#define STOCK_FORM "s-%d-%u"	/* ids of devices that are there to be found */
 
 /* What the noisy process tells. */
 struct noise_counts {
@@ -50,6 +54,7 @@ static struct tenants {
 	double seconds, warm_up;
 	const char *name, *noise;
 	unsigned dashboards, noisy_devices, noisy_users, requesters, noisy_rate, noisy_nice, noisy_lump, noisy_bytes;
+	unsigned stock;
 	bool same_tenant;
 	struct bench_belay belay;
 	struct bench_procs procs;
@@ -67,7 +72,7 @@ static struct tenants {
 	.controllers = 10, .devices = 20, .rate = 200, .rounds = 7, .seconds = 4, .warm_up = 1,
 	.name = "server", .noise = "both",
 	.dashboards = 20, .noisy_devices = 20, .noisy_users = 10, .requesters = 8, .noisy_rate = 2000, .noisy_nice = 19,
-	.noisy_bytes = 100,
+	.noisy_bytes = 100, .stock = 1000,
 	.belay = { "127.0.0.1:3000", NULL, NULL }
 };
 
@@ -227,7 +232,9 @@ static struct noisy {
 	char **fields, **dev_id, **owner;
 	struct requester *requester;
 	unsigned open, n, turn, request_turn, registered;
-	bool loud;
+	bool loud, stocked;
+	char target[128];		/* where dashboards come back to: with the cursor of the first event */
+	char *list;			/* of the ids of the stock; owned */
 } ny;
 
 static bool
@@ -243,12 +250,29 @@ noisy_opened(struct bench_conn *c)
 	ny.open++;
 }
 
+/* The first event's cursor is where dashboards resume; `resumed`, or a gap, ends what one came for. */
+static void
+noisy_cursor(struct bench_conn *c, const char *p, size_t len)
+{
+	const char *cursor = bench_json_after(p, len, "\"cursor\":\"");
+	size_t head = len < 64 ? len : 64;
+
+	if (ny.target[0] == '\0' && cursor != NULL && memmem(p, head, "\"device_event\"", 14) != NULL)
+		snprintf(ny.target, sizeof(ny.target), "/ws?resume=%.*s", (int)strcspn(cursor, "\""), cursor);
+	if (memmem(p, head, "\"gap\"", 5) != NULL && ny.stocked)
+		bench_die("a dashboard that resumes was told: %.*s", (int)len, p);
+	if (memmem(p, head, "\"resumed\"", 9) != NULL)
+		c->user = c;
+}
+
 static void
 noisy_message(struct bench_conn *c, const char *p, size_t len)
 {
 	size_t head = len < 64 ? len : 64;
 
 	tn.counts->received++;
+	if (!is_noisy_device(c) && strcmp(tn.noise, "resume") == 0)
+		noisy_cursor(c, p, len);
 	if (memmem(p, len, "\"rate_limited\"", 14) != NULL)
 		tn.counts->refused++;
 	else if (is_noisy_device(c) && memmem(p, head, "\"command\"", 9) != NULL)
@@ -258,6 +282,8 @@ noisy_message(struct bench_conn *c, const char *p, size_t len)
 static void
 noisy_closed(struct bench_conn *c, int code, const char *text, size_t len)
 {
+	if (code == 1000)		/* it was asked for: see noisy_resume() */
+		return;
 	if (code != 4029 && code != 4008)
 		bench_die("the noisy tenant's connection %u ended with %d %.*s", c->index, code, (int)len, text);
 	tn.counts->closed++;
@@ -300,6 +326,78 @@ noisy_connect(void)
 	}
 	for (unsigned i = 0; i < tn.requesters; i++)
 		ny.requester[i].fd = -1;
+}
+
+static void
+stock_devices(void)
+{
+	struct bench_belay belay = tn.belay;
+	char id[64], *p;
+
+	belay.tenant = tn.same_tenant ? "quiet" : "noisy";
+	ny.list = bench_alloc(tn.stock * sizeof(id));
+	p = ny.list;
+	for (unsigned i = 0; i < tn.stock; i++) {
+		snprintf(id, sizeof(id), STOCK_FORM, (int)getpid(), i);
+		free(bench_belay_device(&belay, ny.owner[0], id));
+		p += sprintf(p, "%s\"%s\"", i > 0 ? "," : "", id);
+	}
+}
+
+/* Without dashboards in the way, but for one that is told of the first event. */
+static void
+stock_events(void)
+{
+	struct bench_conn *c;
+	char text[128];
+	int len;
+
+	for (unsigned i = 0; i < tn.stock; i++) {
+		c = &ny.conn[tn.dashboards + i % tn.noisy_devices];
+		len = snprintf(text, sizeof(text), "{\"type\":\"event\",\"payload\":{\"event\":\"x_stock\"}}");
+		bench_conn_text(c, text, (size_t)len);
+		while (c->out_len > 0 || (i == 0 && ny.target[0] == '\0'))
+			if (bench_loop_step(&ny.loop, 10 * BENCH_SECOND) == 0)
+				bench_die("no event for 10 s");
+		if (i % 16 == 0)
+			bench_loop_step(&ny.loop, 0);
+	}
+	/* Until nothing comes any more: what is on its way is news, not stock. */
+	while (bench_loop_step(&ny.loop, BENCH_SECOND) > 0)
+		;
+	ny.stocked = true;
+}
+
+/* The next dashboard leaves when it has got what it missed, and comes back for it when it has left. */
+static void
+noisy_resume(void)
+{
+	struct bench_conn *c = &ny.conn[ny.turn++ % tn.dashboards];
+
+	if (c->state == BENCH_CLOSED) {
+		c->user = NULL;
+		bench_conn_open(&ny.loop, c, ny.target, ny.fields[c->index]);
+		tn.counts->sent++;
+	} else if (c->state == BENCH_OPEN && (c->user != NULL || tn.counts->sent < tn.dashboards)) {
+		c->user = NULL;
+		bench_conn_send_close(c);
+	}
+}
+
+static void
+noisy_subscribe(void)
+{
+	struct bench_conn *c = &ny.conn[ny.turn++ % tn.dashboards];
+	static char text[TEXT_MAX];
+	int len;
+
+	if (c->state != BENCH_OPEN || c->out_len > 0)
+		return;
+	len = snprintf(text, sizeof(text), "{\"type\":\"subscribe\",\"id\":\"s\",\"payload\":{\"devices\":[%s]}}", ny.list);
+	if (len >= (int)sizeof(text))
+		bench_die("%u ids are more than a message holds", tn.stock);
+	bench_conn_text(c, text, (size_t)len);
+	tn.counts->sent++;
 }
 
 /* An event of so many bytes, of the next device. */
@@ -410,6 +508,8 @@ put_request(char *request, size_t size, unsigned turn)
 	} else if (strcmp(tn.noise, "arrays") == 0) {
 		path = "/api/telemetry";
 		n = put_array(body, sizeof(body), device);
+	} else if (strcmp(tn.noise, "search") == 0) {
+		return snprintf(request, size, "GET /api/device?q=nowhere HTTP/1.1\r\nHost: x\r\n%s\r\n", ny.owner[0]);
 	} else if (turn % 2 == 0 || device == NULL) {
 		return snprintf(request, size, "GET /api/device?limit=20 HTTP/1.1\r\nHost: x\r\n%s\r\n", owner);
 	} else {
@@ -463,8 +563,10 @@ noisy_obey(void)
 static _Noreturn void
 noisy_main(void)
 {
-	bool events = strcmp(tn.noise, "events") == 0, both = strcmp(tn.noise, "both") == 0;
-	bool ws = both || strcmp(tn.noise, "ws") == 0;
+	bool both = strcmp(tn.noise, "both") == 0, ws = both || strcmp(tn.noise, "ws") == 0;
+	void (*say)(void) = strcmp(tn.noise, "events") == 0 ? noisy_event :
+	    strcmp(tn.noise, "resume") == 0 ? noisy_resume :
+	    strcmp(tn.noise, "subscribe") == 0 ? noisy_subscribe : NULL;
 	uint64_t due, now, gap = BENCH_SECOND / (tn.noisy_rate > 0 ? tn.noisy_rate : 1);
 	uint64_t lump = gap * tn.noisy_lump;
 	unsigned turn = 0;
@@ -473,6 +575,10 @@ noisy_main(void)
 	close(tn.order[1]);
 	bench_loop_init(&ny.loop, tn.belay.address, &noisy_handler, 8, 16);
 	noisy_connect();
+	if (say == noisy_resume)
+		stock_events();
+	else if (say == noisy_subscribe || strcmp(tn.noise, "search") == 0)
+		stock_devices();
 	/* Also where the rest runs in real time, so that others of the machine are out of the picture. */
 	if (sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){ 0 }) == -1 ||
 	    setpriority(PRIO_PROCESS, 0, (int)tn.noisy_nice) == -1)
@@ -490,8 +596,8 @@ noisy_main(void)
 			continue;
 		}
 		for (; ny.loud && due <= now; due += gap) {
-			if (events)
-				noisy_event();
+			if (say != NULL)
+				say();
 			else if (ws && (!both || turn++ % 2 == 0))
 				noisy_say();
 			else
@@ -515,7 +621,7 @@ noisy_start(void)
 	if (pid == 0)
 		noisy_main();
 	close(tn.order[0]);
-	for (int i = 0; i < 1200 && !tn.counts->ready; i++) {
+	for (int i = 0; i < 3000 && !tn.counts->ready; i++) {
 		int status;
 
 		if (waitpid(pid, &status, WNOHANG) == pid)
@@ -574,7 +680,7 @@ main(int argc, char **argv)
 		{ "controllers", BENCH_UINT, &tn.controllers, "of the quiet tenant (10)" },
 		{ "devices", BENCH_UINT, &tn.devices, "of the quiet tenant (20)" },
 		{ "rate", BENCH_UINT, &tn.rate, "commands a second of the quiet tenant (200)" },
-		{ "noise", BENCH_TEXT, &tn.noise, "ws, rest, both, events, register or arrays (both)" },
+		{ "noise", BENCH_TEXT, &tn.noise, "ws, rest, both, events, register, arrays, search, resume or subscribe (both)" },
 		{ "dashboards", BENCH_UINT, &tn.dashboards, "of the noisy tenant (20)" },
 		{ "noisy-devices", BENCH_UINT, &tn.noisy_devices, "of the noisy tenant (20)" },
 		{ "noisy-users", BENCH_UINT, &tn.noisy_users, "who own them (10)" },
@@ -582,6 +688,7 @@ main(int argc, char **argv)
 		{ "noisy-rate", BENCH_UINT, &tn.noisy_rate, "messages and requests a second that it tries (2000)" },
 		{ "noisy-lump", BENCH_UINT, &tn.noisy_lump, "of them saved up and sent at once (0)" },
 		{ "noisy-bytes", BENCH_UINT, &tn.noisy_bytes, "of an event or an array (100)" },
+		{ "stock", BENCH_UINT, &tn.stock, "devices or events that are there before (1000)" },
 		{ "same-tenant", BENCH_FLAG, &tn.same_tenant, "the noise is of other users of the quiet tenant" },
 		{ "noisy-nice", BENCH_UINT, &tn.noisy_nice, "of its process (19)" },
 		{ "rounds", BENCH_UINT, &tn.rounds, "of each kind (7)" },
@@ -597,8 +704,10 @@ main(int argc, char **argv)
 
 	bench_args(argc, argv, "bench_tenants: does one noisy tenant slow another", args);
 	if (tn.controllers < 1 || tn.devices < tn.controllers || tn.rounds < 1 || tn.rounds > ROUNDS_MAX ||
-	    tn.noisy_users < 1 || tn.noisy_bytes > TEXT_MAX - 1024 || tn.belay.secret_file == NULL)
-		bench_die("controllers, as many devices, up to %d rounds, a noisy user, and a secret", ROUNDS_MAX);
+	    tn.noisy_users < 1 || (strcmp(tn.noise, "resume") == 0 && (tn.noisy_devices < 1 || tn.dashboards < 1)) ||
+	    tn.noisy_bytes > TEXT_MAX - 1024 || tn.belay.secret_file == NULL)
+		bench_die("controllers, as many devices, up to %d rounds, a noisy user (who resumes), and a secret",
+		    ROUNDS_MAX);
 	tn.devices -= tn.devices % tn.controllers;
 	noisy = noisy_start();
 	tn.ctl = bench_alloc(tn.controllers * sizeof(*tn.ctl));

@@ -342,6 +342,11 @@ mode_tenants() {
 	load bench_tenants events-60k belayd "${t[@]}" --noise events --noisy-rate $((quota / 5)) --noisy-bytes 60000
 	load bench_tenants arrays belayd "${t[@]}" --noise arrays --noisy-rate $((quota / 5)) --noisy-bytes 30000
 	stop_all
+	limits="tenant_message_rate = 1000000; requests_per_user = 0; replay = 20000;" start_belayd
+	load bench_tenants search belayd "${t[@]}" --noise search --stock 20000 --requesters 200 --noisy-rate $((10 * quota))
+	load bench_tenants resume belayd "${t[@]}" --noise resume --stock 19000 --dashboards 100 --noisy-rate $quota
+	load bench_tenants subscribe belayd "${t[@]}" --noise subscribe --stock 1000 --noisy-rate $quota
+	stop_all
 	start_belayd
 	load bench_tenants two-users belayd "${t[@]}" --noise ws --noisy-rate $((quota * 6 / 10)) --noisy-lump $((quota * 3 / 10)) \
 		--same-tenant

@@ -16,7 +16,7 @@ from belay import PATIENCE, eventually, token
 from fleet import stopped
 
 FREE = {"limits.message_rate": 100000, "limits.message_burst": 100000, "limits.requests_per_user": 0, "server.hang_time": "5m"}
-ALL, OF_TENANT = 256, 16		# cost outstanding at storage, of all gateways: tell.c
+ALL, OF_TENANT = 256, 8		# cost outstanding at storage, of all gateways: tell.c
 
 
 def frames(messages):

@@ -902,6 +902,39 @@ reader_sees_what_is_committed(void **state)
 	db_close(&writer);
 }
 
+/* Of a writer that never rests: the log begins anew all the same, and what was in it is in the file. */
+static void
+log_stays_short(void **state)
+{
+	struct db *writer;
+	struct stat st;
+	int64_t bytes, before = 0;
+	unsigned anew = 0;
+
+	(void)state;
+	remove_files();
+	writer = open_or_fail(0);
+	for (int i = 0; i < 800; i++) {
+		DB(writer, begin);
+		assert_int_equal(DB(writer, probe, i, 131072 + 4096 * (size_t)(i % 2)), DB_OK);
+		assert_int_equal(DB(writer, meta_set, "i", i), DB_OK);
+		assert_int_equal(DB(writer, commit), DB_OK);
+		assert_int_equal(DB(writer, idle, true), DB_OK);
+		assert_int_equal(DB(writer, log_bytes, &bytes), DB_OK);
+		assert_true(bytes <= INT64_C(65) << 20);		/* where the thread never gets a processor */
+		anew += bytes < before;
+		before = bytes;
+	}
+	assert_true(anew > 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(st.st_size > 131072);
+	db_close(&writer);
+	writer = open_or_fail(0);
+	assert_int_equal(DB(writer, meta_get, "i", &bytes), DB_OK);
+	assert_int_equal(bytes, 799);
+	db_close(&writer);
+}
+
 static void
 reader_writes_nothing(void **state)
 {
@@ -1044,7 +1077,8 @@ main(void)
 		    cmocka_unit_test(gives_places_to_older_events), cmocka_unit_test(waits_for_who_is_bringing_it_up_to_date),
 	};
 	const struct CMUnitTest readers[] = {
-		cmocka_unit_test(reader_sees_what_is_committed), cmocka_unit_test(reader_writes_nothing),
+		cmocka_unit_test(reader_sees_what_is_committed), cmocka_unit_test(log_stays_short),
+		cmocka_unit_test(reader_writes_nothing),
 		cmocka_unit_test(one_writer_beside_readers), cmocka_unit_test(reader_follows_a_killed_writer),
 		cmocka_unit_test(reader_needs_the_schema),
 	};
