@@ -38,8 +38,9 @@ event_store(struct storage *s, const struct db_device *d, const struct db_event 
 	uuid_new(e->id);
 	db_event_copy(&b->event_texts, e);
 	*event = (unsigned)b->event_count;
-	quota_note(s, d->tenant_pk, e->event.len + e->actor.len + e->type.len + e->user.len + e->data_json.len +
-	    e->payload.len);
+	/* The store keeps data that is in the payload once. */
+	quota_note(s, d->tenant_pk, e->event.len + e->actor.len + e->type.len + e->user.len +
+	    (e->payload.len > e->data_json.len ? e->payload.len : e->data_json.len));
 	TRY(batch_begin(s));
 	storage_count(s, EVENTS_STORED, 1);
 	effect_tally(s, d->tenant_pk, TALLY_EVENTS, 1);
