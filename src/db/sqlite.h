@@ -144,8 +144,8 @@ col_id(sqlite3_stmt *st, int n, uint8_t id[UUID_LEN])
 }
 
 /*
- * What a transaction changes in bytes of tenants: after its begin, which is rolled back where this fails; before its commit;
- * with its rollback.
+ * What a transaction changes in bytes of tenants: after its begin, which is rolled back where this fails; before its
+ * commit; with its rollback.
  */
 enum db_result sqlite_usage_begun(struct sqlite_db *s);
 enum db_result sqlite_usage_write(struct sqlite_db *s);

@@ -1,18 +1,20 @@
 /*
- * sqlite_usage.c: how many bytes each tenant keeps in the store, while somebody wants to know.  Only the storage process.
+ * sqlite_usage.c: how many bytes each tenant keeps in the store, while somebody wants to know.  Only the storage
+ * process.
  *
- * Temporary triggers of this connection call belay_usage() for each row that comes, goes or grows.  The function adds up in
- * memory; just before COMMIT one row of each tenant concerned is written.  So the figure is as durable as the rows, whoever is
- * killed, and without the triggers nothing costs anything.
+ * Temporary triggers of this connection call belay_usage() for each row that comes, goes or grows.  The function
+ * adds up in memory; just before COMMIT one row of each tenant concerned is written.  So the figure is as durable
+ * as the rows, whoever is killed, and without the triggers nothing costs anything.
  *
- * Rows that were there before are counted by usage_count() in steps, table by table, in the order of their keys.  How far it
- * has come is in meta (usage_table, usage_at), written with each step.  A trigger counts a row only where the walk has been;
- * what is beyond is for the walk.
+ * Rows that were there before are counted by usage_count() in steps, table by table, in the order of their keys.
+ * How far it has come is in meta (usage_table, usage_at), written with each step.  A trigger counts a row only
+ * where the walk has been; what is beyond is for the walk.
  *
  * The figures are in a table "usage", which is there only as long as they are kept.
  *
- * What counts is in one table here.  A row of a deleted device counts for nothing.  Rows of a device whose own row has gone
- * count for nobody, since nothing names their tenant: what is left of them is taken off when that row goes.
+ * What counts is in one table here.  A row of a deleted device counts for nothing.  Rows of a device whose own row
+ * has gone count for nobody, since nothing names their tenant: what is left of them is taken off when that row
+ * goes.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +37,8 @@ static const struct counted {
 	{ "commands", "@command_pk", "(SELECT tenant_pk FROM devices d WHERE d.device_pk = @device_pk)",
 	    "belay_bytes(@command, @requested_by, @params_json, @only_if_json, @trace_json, @result_json, @error_json)",
 	    "trace_json, result_json, error_json" },
-	{ "events", "@event_pk", "@event_pk >> 40", "belay_bytes(@event, @actor, @type, @user, @data_json, @payload)", NULL },
+	{ "events", "@event_pk", "@event_pk >> 40",
+	    "belay_bytes(@event, @actor, @type, @user, @data_json, @payload)", NULL },
 	{ "visitors", "@visitor_pk", "@tenant_pk", "belay_bytes(@name, @snapshot_url, @data_json, @decided_by)",
 	    "decided_by" },
 	{ "telemetry", "@seq", "(SELECT tenant_pk FROM devices d WHERE d.device_pk = @device_pk)",
@@ -163,8 +166,8 @@ put_trigger(struct buf *sql, unsigned table, const char *what, const char *row, 
 {
 	const struct counted *c = &counted[table];
 
-	buf_printf(sql, "CREATE TEMP TRIGGER usage_%s_%.6s AFTER %s ON main.%s BEGIN SELECT belay_usage(%u, ", c->table, what,
-	    what, c->table, table);
+	buf_printf(sql, "CREATE TEMP TRIGGER usage_%s_%.6s AFTER %s ON main.%s BEGIN SELECT belay_usage(%u, ",
+	    c->table, what, what, c->table, table);
 	put(sql, c->key, row);
 	buf_puts(sql, ", ");
 	put(sql, c->tenant, row);
@@ -183,8 +186,8 @@ put_left(struct buf *sql, unsigned table)
 {
 	const struct counted *c = &counted[table];
 
-	buf_printf(sql, "CREATE TEMP TRIGGER usage_left_%s AFTER DELETE ON main.devices BEGIN SELECT belay_usage(%u, ", c->table,
-	    table);
+	buf_printf(sql, "CREATE TEMP TRIGGER usage_left_%s AFTER DELETE ON main.devices BEGIN SELECT belay_usage(%u, ",
+	    c->table, table);
 	put(sql, c->key, "t.");
 	buf_puts(sql, ", OLD.tenant_pk, - ");
 	put(sql, c->size, "t.");
@@ -209,9 +212,9 @@ make_triggers(struct sqlite_db *s)
 	char update[128];
 	int flags = SQLITE_UTF8 | SQLITE_INNOCUOUS;
 
-	if (sqlite3_create_function_v2(s->handle, "belay_bytes", -1, flags | SQLITE_DETERMINISTIC, NULL, row_bytes, NULL, NULL,
-	    NULL) != SQLITE_OK || sqlite3_create_function_v2(s->handle, "belay_usage", 4, flags, &s->usage, row_changed, NULL,
-	    NULL, NULL) != SQLITE_OK)
+	if (sqlite3_create_function_v2(s->handle, "belay_bytes", -1, flags | SQLITE_DETERMINISTIC, NULL, row_bytes,
+	    NULL, NULL, NULL) != SQLITE_OK || sqlite3_create_function_v2(s->handle, "belay_usage", 4, flags, &s->usage,
+	    row_changed, NULL, NULL, NULL) != SQLITE_OK)
 		return sqlite_failed(s, "usage");
 	buf_puts(&sql, "BEGIN;\n");
 	for (unsigned i = 0; i < COUNTED_ALL; i++) {
@@ -239,7 +242,8 @@ drop_triggers(struct sqlite_db *s)
 	struct buf sql = BUF_INIT;
 
 	for (unsigned i = 0; i < COUNTED_ALL; i++)
-		buf_printf(&sql, "DROP TRIGGER IF EXISTS temp.usage_%s_INSERT; DROP TRIGGER IF EXISTS temp.usage_%s_DELETE; "
+		buf_printf(&sql, "DROP TRIGGER IF EXISTS temp.usage_%s_INSERT; "
+		    "DROP TRIGGER IF EXISTS temp.usage_%s_DELETE; "
 		    "DROP TRIGGER IF EXISTS temp.usage_%s_UPDATE; DROP TRIGGER IF EXISTS temp.usage_left_%s;\n",
 		    counted[i].table, counted[i].table, counted[i].table, counted[i].table);
 	return run_text(s, &sql) == SQLITE_OK ? DB_OK : sqlite_failed(s, "usage");

@@ -168,7 +168,9 @@ change_device(void)
 static void
 change_command(void)
 {
-	struct db_command c = { .device_pk = device_pk(), .created_at = now, .command = SLICE("unlock"), .requested_by = SLICE("u") };
+	struct db_command c = {
+		.device_pk = device_pk(), .created_at = now, .command = SLICE("unlock"), .requested_by = SLICE("u")
+	};
 	uint32_t n = commands + 1;
 
 	if (below(2) == 0 && commands > 0) {

@@ -1,9 +1,10 @@
 /*
  * quota.h: how much each tenant may keep in the store (limits.tenant_store).  Only the storage process.
  *
- * The store itself keeps what each has (db/ops.def, usage_keep), as long as there is a limit; what was there before the limit
- * was set is counted in steps, and is not known until then.  Added to that is what the batch in hand will write at its end.
- * So a tenant goes beyond its limit by one record, and by what is never refused: acknowledgements, presence, ends of commands.
+ * The store itself keeps what each has (db/ops.def, usage_keep), as long as there is a limit; what was there before
+ * the limit was set is counted in steps, and is not known until then.  Added to that is what the batch in hand will
+ * write at its end. So a tenant goes beyond its limit by one record, and by what is never refused:
+ * acknowledgements, presence, ends of commands.
  */
 #ifndef BELAY_STORAGE_QUOTA_H
 #define BELAY_STORAGE_QUOTA_H
@@ -28,7 +29,7 @@ struct quota {
 	unsigned note_count, note_cap;
 };
 
-/* The limit in force is made known to the store: before anything is written, and again where that changes. -1: it failed. */
+/* Makes the limit in force known to the store: before anything is written, and when it changes. -1: it failed. */
 int quota_start(struct storage *s);
 /* A step of counting, in the batch; s->more: there is more to count. */
 enum db_result quota_tick(struct storage *s);

@@ -1,5 +1,6 @@
 /*
- * rest_health.c: what happened in a tenant in the newest minutes, which is counted here, and what it stores.  Only the storage process.
+ * rest_health.c: what happened in a tenant in the newest minutes, which is counted here, and what it stores.  Only
+ * the storage process.
  */
 #include "storage/rest.h"
 

@@ -1,7 +1,7 @@
 /*
- * rate.h: how fast a tenant's records may be written to the store (limits.tenant_store_rate): one bucket for each tenant,
- * of all processes of the instance (shm/buckets.h).  Gateways, and readers for telemetry by REST, ask before they send a
- * record to storage.
+ * rate.h: how fast a tenant's records may be written to the store (limits.tenant_store_rate): one bucket for each
+ * tenant, of all processes of the instance (shm/buckets.h).  Gateways, and readers for telemetry by REST, ask
+ * before they send a record to storage.
  *
  * A record counts with all its bytes as it is sent: payload, names and ids.  The bucket holds what a second brings; a
  * record passes when the bucket is not in debt, however long the record is.  A limit of 0 touches no shared memory.
