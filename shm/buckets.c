@@ -149,6 +149,31 @@ buckets_take_more(struct shm *shm, struct hash128 key, const struct bucket_rate 
 	return take(shm, key, rate, more, 0, now_ns);
 }
 
+int64_t
+buckets_owe(struct shm *shm, struct hash128 key, const struct bucket_rate *rate, uint64_t debt_ns, uint64_t now_ns)
+{
+	struct table *t = &shm->buckets;
+	struct table_place place;
+	uint64_t was, next, most = now_ns + rate->reach_ns + debt_ns;
+	struct bucket *b;
+	uint32_t index;
+
+	table_lock(shm, t, (struct table_key){ key.lo, key.hi }, &place);
+	index = find_or_make(shm, &place, 0, now_ns);
+	if (index != TABLE_NONE) {
+		b = table_entry(t, index);
+		was = shm_get(&b->next);
+		do {
+			next = (was > now_ns ? was : now_ns) + rate->gap_ns;
+			if (next > most)
+				next = was > most ? was : most;
+		} while (!atomic_compare_exchange_weak_explicit(&b->next, &was, next, memory_order_acq_rel,
+		    memory_order_acquire));
+	}
+	table_unlock(shm, t, place.stripe);
+	return index != TABLE_NONE ? 0 : -1;
+}
+
 uint32_t
 buckets_hold(struct shm *shm, struct hash128 key, unsigned slot, uint64_t now_ns)
 {

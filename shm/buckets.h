@@ -55,6 +55,12 @@ int64_t buckets_take(struct shm *shm, struct hash128 key, const struct bucket_ra
  */
 int64_t buckets_take_more(struct shm *shm, struct hash128 key, const struct bucket_rate *rate,
     uint32_t more, uint64_t now_ns);
+/*
+ * Takes one whatever there is, since it has happened: the bucket goes into debt, by debt_ns at most; the rest of a
+ * larger debt is forgiven.  -1: the table is full, nothing was counted; else 0.
+ */
+int64_t buckets_owe(struct shm *shm, struct hash128 key, const struct bucket_rate *rate, uint64_t debt_ns,
+    uint64_t now_ns);
 
 /*
  * For who takes often: the bucket stays where it is until this slot releases it (once, however often

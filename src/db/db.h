@@ -29,6 +29,7 @@ enum db_result {
 	DB_FAILED
 };
 
+#define USAGE_ROW 100		/* a row counts for so many bytes more than its texts: see usage_keep */
 #define DB_TRANSPORTS 2		/* 0 WebSocket, 1 MQTT, as in shm/directory.h */
 
 struct db_device {

@@ -153,12 +153,14 @@ sqlite_begin(struct db *db)
 		s->impatient = result != DB_OK;
 		sqlite3_busy_timeout(s->handle, s->impatient ? BUSY_AGAIN_MS : BUSY_MS);
 	}
-	return result;
+	return result == DB_OK ? sqlite_usage_begun(s) : result;
 }
 
 enum db_result
 sqlite_commit(struct db *db)
 {
+	if (sqlite_usage_write(sqlite_self(db)) != DB_OK)
+		return DB_FAILED;
 	return sqlite_run(sqlite_self(db), sqlite_use(sqlite_self(db), STMT_commit), NULL);
 }
 
@@ -168,6 +170,7 @@ sqlite_rollback(struct db *db)
 	struct sqlite_db *s = sqlite_self(db);
 
 	tenants_forget(s);
+	sqlite_usage_forget(s);
 	/* Some failures (a full disk) have rolled it back already. */
 	if (sqlite3_get_autocommit(s->handle))
 		return DB_OK;
@@ -390,6 +393,7 @@ close_handle(struct db *db)
 	if (s->locked_fd != -1)
 		(void)close(s->locked_fd);
 	tenants_forget(s);
+	sqlite_usage_forget(s);
 	buf_fini(&s->error);
 	free(s);
 }

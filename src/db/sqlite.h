@@ -27,6 +27,23 @@ struct sqlite_tenant {
 	char name[];
 };
 
+/* sqlite_usage.c */
+struct sqlite_usage_of {
+	int64_t tenant_pk;
+	int64_t bytes;			/* as of the last commit; -1: not looked up */
+	int64_t change;			/* by the open transaction */
+	bool changed;
+	struct sqlite_usage_of *next, *next_changed;
+};
+
+struct sqlite_usage {
+	bool kept;
+	bool unsure;			/* how far it is counted is to be read again: after a rollback */
+	int64_t table, at;		/* counted: all tables before, and of this one the rows up to at */
+	struct sqlite_usage_of **buckets, *changed;
+	uint32_t bucket_count, count;
+};
+
 struct sqlite_db {
 	struct db db;			/* first */
 	sqlite3 *handle;
@@ -42,6 +59,7 @@ struct sqlite_db {
 	unsigned retain_part;		/* of retention, that is at work */
 	int64_t retain_from;		/* commands up to here were looked at in this round */
 	int64_t retain_tenant;		/* events of tenants up to here were looked at in this round */
+	struct sqlite_usage usage;
 	/* Tenants never change their number: they are remembered. */
 	struct sqlite_tenant **by_name, **by_pk;
 	uint32_t tenant_buckets, tenant_count;
@@ -134,6 +152,14 @@ col_id(sqlite3_stmt *st, int n, uint8_t id[UUID_LEN])
 	if (v.len == UUID_LEN)
 		memcpy(id, v.p, UUID_LEN);
 }
+
+/*
+ * What a transaction changes in bytes of tenants: after its begin, which is rolled back where this fails; before its
+ * commit; with its rollback.
+ */
+enum db_result sqlite_usage_begun(struct sqlite_db *s);
+enum db_result sqlite_usage_write(struct sqlite_db *s);
+void sqlite_usage_forget(struct sqlite_db *s);
 
 #define OP(name, ...) enum db_result sqlite_##name(struct db *db, ##__VA_ARGS__);
 #include "db/ops.def"

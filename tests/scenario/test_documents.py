@@ -15,7 +15,7 @@ import pytest
 
 from belay import BUILD, PATIENCE, eventually, run_device, token
 
-SETTINGS = {"store.telemetry_retention": "1d"}		# an answer with nothing in it shows nothing
+SETTINGS = {"limits.tenant_store": "1G", "store.telemetry_retention": "1d"}		# an answer with nothing in it shows nothing
 ADMIN = token("boss", role="admin")
 DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 

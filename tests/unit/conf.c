@@ -159,6 +159,8 @@ static const struct sample samples[] = {
 	{ "pidfile", NULL, "/tmp/x.pid", "x.pid" },
 	{ "message_size", NULL, "32K", "32X" },
 	{ "send_buffer", NULL, "2M", "2 M" },
+	{ "tenant_store_rate", NULL, "512K", "512K/s" },
+	{ "tenant_store", NULL, "2048G", "2T" },
 	{ "mailbox", NULL, "1M", "-1M" },
 };
 

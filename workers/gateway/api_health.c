@@ -156,6 +156,10 @@ api_health_metrics(struct gateway *g, struct conn *c, const struct traffic_sum *
 	put_rates(b, window_ms, events, store_ms, t);
 	buf_puts(b, "\"commands\":");
 	buf_put_slice(b, member(store, "commands"));
+	if (!slice_is(member(store, "store"), "null")) {
+		buf_puts(b, ",\"store\":");
+		buf_put_slice(b, member(store, "store"));
+	}
 	buf_printf(b, ",\"events\":{\"stored\":%lld},\"errors\":{\"store\":%llu,\"http5xx\":%llu}}", (long long)events,
 	    (unsigned long long)t->counts[TRAFFIC_UNAVAILABLE], (unsigned long long)t->counts[TRAFFIC_HTTP_5XX]);
 	http_respond_json(g, c, 200, buf_slice(b));

@@ -16,6 +16,7 @@
 #include "msg/audience.h"
 #include "shm/directory.h"
 #include "shm/pending.h"
+#include "store/rate.h"
 
 struct device *
 device_new(struct gateway *g, const struct msg_device_welcome *m)
@@ -108,7 +109,8 @@ store_sample(struct gateway *g, const struct device *d, int64_t at)
 	buf_clear(&g->record);
 	msg_pack_sample(&g->record, &m);
 	iov = (struct iovec){ g->record.data, g->record.len };
-	if (slot == -1 || worker_post_idly(g->w, (unsigned)slot, MSG_sample, &iov, 1) == -1)
+	if (slot == -1 || store_rate_take(g->w, m.tenant, g->record.len) > 0 ||
+	    worker_post_idly(g->w, (unsigned)slot, MSG_sample, &iov, 1) == -1)
 		gateway_count(g, TELEMETRY_UNSTORED, 1);
 }
 

@@ -54,6 +54,7 @@ struct gateway {
 	struct ask_table asks;
 	struct reads reads;
 	struct turns to_storage;	/* tell.c */
+	int64_t tell_retry_ms;		/* what tell_storage() refused last may be tried again so much later */
 	struct event look;		/* … when it is looked whether more may go */
 	struct { uint64_t waited, dropped; } turns_counted;
 	struct follow_table follows;

@@ -176,7 +176,7 @@ http_respond_error(struct gateway *g, struct conn *c, enum error_code code, cons
     const char *field)
 {
 	respond_error(g, c, error_status(code), code, message, field,
-	    code == ERROR_unavailable ? 1000 : code == ERROR_rate_limited ? TELL_RETRY_MS :
+	    code == ERROR_unavailable ? 1000 : code == ERROR_rate_limited ? g->tell_retry_ms :
 	    code == ERROR_too_many ? TOO_MANY_RETRY_MS : 0);
 }
 

@@ -364,7 +364,7 @@ session_error(struct gateway *g, struct conn *c, struct slice re, enum error_cod
 	traffic_count_error(g, c, code);
 	envelope_fault_set(&fault, code, field, message != NULL ? "%s" : NULL, message);
 	if (code == ERROR_rate_limited)
-		fault.retry_after_ms = TELL_RETRY_MS;
+		fault.retry_after_ms = g->tell_retry_ms;
 	send_fault(g, c, re, &fault);
 }
 

@@ -15,6 +15,7 @@
 #include "http/route.h"
 #include "msg/audience.h"
 #include "shm/pending.h"
+#include "store/rate.h"
 
 /*
  * Cost outstanding at storage, of all gateways together.  Storage makes one transaction of all that it finds, and
@@ -129,6 +130,76 @@ class_of(const struct gateway *g, uint16_t kind)
 	}
 }
 
+/* What a record is for the limit of what a tenant may store. */
+enum stores {
+	STORES_NOTHING,
+	STORES_FACT,			/* has happened, or withdraws: never refused */
+	STORES_MORE
+};
+
+static enum stores
+route_stores(uint32_t route)
+{
+	switch (route) {
+	case ROUTE_device_register:
+	case ROUTE_device_update:
+	case ROUTE_share_add:
+	case ROUTE_visitor_approve:
+		return STORES_MORE;
+	case ROUTE_visitor_deny:
+		return STORES_FACT;
+	default:
+		return withdraws(route) ? STORES_FACT : STORES_NOTHING;
+	}
+}
+
+static enum stores
+stores(const struct gateway *g, uint16_t kind, unsigned class)
+{
+	struct msg_rest rest;
+
+	switch (kind) {
+	case MSG_command_new:
+	case MSG_device_report:
+	case MSG_visitor_new:
+		return STORES_MORE;
+	case MSG_command_ack:		/* just talk stores nothing */
+		return class == TURN_FIRST ? STORES_FACT : STORES_NOTHING;
+	case MSG_command_cancel:
+	case MSG_device_gone:
+		return STORES_FACT;
+	case MSG_rest:
+		must(msg_unpack_rest(&rest, (const uint8_t *)g->record.data, g->record.len) == 0);
+		return route_stores(rest.route);
+	default:
+		return STORES_NOTHING;
+	}
+}
+
+/* The record of g->record counts for its tenant.  false: its tenant stores too fast. */
+static bool
+may_store(struct gateway *g, uint16_t kind, unsigned class, struct slice tenant)
+{
+	int64_t wait_ms;
+
+	if (g->conf->limits_tenant_store_rate_bytes == 0)
+		return true;
+	switch (stores(g, kind, class)) {
+	case STORES_NOTHING:
+		return true;
+	case STORES_FACT:
+		store_rate_owe(g->w, tenant, g->record.len);
+		return true;
+	case STORES_MORE:
+		break;
+	}
+	wait_ms = store_rate_take(g->w, tenant, g->record.len);
+	if (wait_ms == 0)
+		return true;
+	g->tell_retry_ms = wait_ms;
+	return false;
+}
+
 /* --- sending */
 
 static int
@@ -197,8 +268,14 @@ tell_storage(struct gateway *g, uint16_t kind, struct msg_whose whose)
 	struct conn *c = conn_of_ref(g, whose.ref);
 	struct turn_of of = turn_of(g, c, &whose);
 	uint32_t cost = 1 + (uint32_t)(g->record.len / COST_BYTES);
+	unsigned class = class_of(g, kind);
 
-	if (turns_put(&g->to_storage, &of, class_of(g, kind), whose.request, cost, kind, buf_slice(&g->record)) == -1) {
+	g->tell_retry_ms = TELL_RETRY_MS;
+	if (!may_store(g, kind, class, whose.tenant)) {
+		errno = EDQUOT;
+		return -1;
+	}
+	if (turns_put(&g->to_storage, &of, class, whose.request, cost, kind, buf_slice(&g->record)) == -1) {
 		if (errno == EDQUOT)
 			gateway_count(g, TURNS_REFUSED, 1);
 		return -1;
@@ -285,6 +362,7 @@ tell_start(struct gateway *g)
 	struct turns_limits l = limits(g);
 
 	turns_init(&g->to_storage, &storage, &l, g->w->mono_ms);
+	g->tell_retry_ms = TELL_RETRY_MS;
 	must(evtimer_assign(&g->look, g->w->base, look, g) == 0);
 }
 

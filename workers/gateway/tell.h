@@ -22,7 +22,10 @@ void tell_stop(struct gateway *g);		/* what waits is posted, as far as there is 
 /* Other settings are in force. */
 void tell_reload(struct gateway *g);
 
-/* The record in g->record, of this kind.  0, or -1 with errno: tell_refusal() is what the sender is to hear. */
+/*
+ * The record in g->record, of this kind.  0, or -1 with errno: tell_refusal() is what the sender is to hear, and
+ * g->tell_retry_ms when it may try again.
+ */
 int tell_storage(struct gateway *g, uint16_t kind, struct msg_whose whose);
 enum error_code tell_refusal(void);
 

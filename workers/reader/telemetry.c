@@ -7,6 +7,7 @@
 #include "base/conf.h"
 #include "base/stats_names.h"
 #include "reader/reader.h"
+#include "store/rate.h"
 
 #define ELEMENTS_STEP 64		/* of an array, in one step */
 
@@ -46,7 +47,8 @@ store_sample(struct desk *k, const struct db_sample *v)
 	buf_clear(&k->pack);
 	msg_pack_sample(&k->pack, &m);
 	iov = (struct iovec){ k->pack.data, k->pack.len };
-	if (slot == -1 || worker_post_idly(k->w, (unsigned)slot, MSG_sample, &iov, 1) == -1)
+	if (slot == -1 || store_rate_take(k->w, m.tenant, k->pack.len) > 0 ||
+	    worker_post_idly(k->w, (unsigned)slot, MSG_sample, &iov, 1) == -1)
 		worker_count(k->w, STAT_TELEMETRY_UNSTORED, 1);
 }
 

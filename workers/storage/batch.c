@@ -80,8 +80,11 @@ empty(struct buf *b)
 }
 
 static void
-forget_effects(struct batch *b)
+forget_effects(struct storage *s)
 {
+	struct batch *b = &s->batch;
+
+	quota_forget(s);
 	b->effects_len = 0;
 	b->last = NULL;
 	b->event_count = b->claim_count = 0;
@@ -89,11 +92,11 @@ forget_effects(struct batch *b)
 }
 
 static void
-forget(struct batch *b)
+forget(struct storage *s)
 {
-	b->begun = b->failed = false;
-	b->mail_count = 0;
-	forget_effects(b);
+	s->batch.begun = s->batch.failed = false;
+	s->batch.mail_count = 0;
+	forget_effects(s);
 }
 
 /* Failures */
@@ -124,7 +127,7 @@ roll_back(struct storage *s)
 	if (s->batch.begun)
 		(void)DB(s->desk.db, rollback);
 	s->batch.begun = false;
-	forget_effects(&s->batch);
+	forget_effects(s);
 }
 
 /* The transaction's number is the last one in the store; anything else that is said of it may be wrong. */
@@ -264,7 +267,7 @@ batch_end(struct storage *s)
 		roll_back(s);
 		refuse_or_keep(s);
 	}
-	forget(b);
+	forget(s);
 	return good;
 }
 
@@ -300,7 +303,7 @@ store_works(struct storage *s)
 
 	if (!works)
 		roll_back(s);
-	forget(&s->batch);
+	forget(s);
 	return works;
 }
 
@@ -312,7 +315,7 @@ retry_one(struct storage *s, const struct mail *mail, struct effects_record *r)
 
 	if (!good)
 		roll_back(s);
-	forget(&s->batch);
+	forget(s);
 	return good;
 }
 

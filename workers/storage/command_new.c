@@ -173,11 +173,15 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 	uint8_t hash[SHA256_LEN];
 	uint64_t ref;
 	int64_t epoch, last_seen;
-	bool more;
+	bool more, room = true;
 	enum db_result result = check_key(s, d, o, hash);
 
 	if (result != DB_NONE)
 		return result;
+	if (o->request != 0)		/* else it is part of what was admitted before */
+		TRY(quota_admit(s, d->tenant, o->request, o->ref, &room));
+	if (!room)
+		return DB_OK;
 	memcpy(c.id, o->id, sizeof(c.id));
 	if (o->queue_ms > 0)
 		c.queue_until = s->desk.now + o->queue_ms;

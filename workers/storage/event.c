@@ -38,6 +38,9 @@ event_store(struct storage *s, const struct db_device *d, const struct db_event 
 	uuid_new(e->id);
 	db_event_copy(&b->event_texts, e);
 	*event = (unsigned)b->event_count;
+	/* The store keeps data that is in the payload once. */
+	quota_note(s, d->tenant_pk, e->event.len + e->actor.len + e->type.len + e->user.len +
+	    (e->payload.len > e->data_json.len ? e->payload.len : e->data_json.len));
 	TRY(batch_begin(s));
 	storage_count(s, EVENTS_STORED, 1);
 	effect_tally(s, d->tenant_pk, TALLY_EVENTS, 1);
@@ -95,6 +98,7 @@ event_place(struct storage *s)
 			turns[n++] = (struct turn){ b->events[i].tenant_pk, i };
 	qsort(turns, n, sizeof(*turns), by_tenant);
 	result = place_all(s, turns, rows, n);
+	quota_forget(s);		/* from here on the store knows */
 	free(turns);
 	free(rows);
 	return result;

@@ -40,12 +40,16 @@ device_report(struct storage *s, const struct msg_device_report *m)
 {
 	struct db_device *d = &s->desk.device;
 	enum db_result result = storage_device(s, m->device_pk, m->tenant, m->device);
+	bool room;
 
 	if (result == DB_NONE) {
 		reply_error(&s->desk, m->request, m->ref, ERROR_not_found, NULL, NULL);
 		return DB_OK;
 	}
 	if (result == DB_OK) {
+		TRY(quota_admit(s, d->tenant, m->request, m->ref, &room));
+		if (!room)
+			return DB_OK;
 		if (m->event.len == 0)
 			result = report_state(s, d, m);
 		else

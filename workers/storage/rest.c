@@ -5,14 +5,27 @@
 #include "http/route.h"
 #include "storage/rest.h"
 
+/* What withdraws or removes is never refused for want of room. */
+static bool
+stores_more(enum http_route route)
+{
+	return route == ROUTE_device_register || route == ROUTE_device_update || route == ROUTE_share_add ||
+	    route == ROUTE_visitor_approve;
+}
+
 enum db_result
 rest(struct storage *s, const struct msg_rest *m)
 {
+	bool room = true;
 	struct rest r = {
 		.request = m->request, .ref = m->ref, .who = { (enum role)m->role, m->tenant, m->user },
 		.target = m->target, .query = m->query, .m = m
 	};
 
+	if (stores_more((enum http_route)m->route))
+		TRY(quota_admit(s, m->tenant, m->request, m->ref, &room));
+	if (!room)
+		return DB_OK;
 	switch ((enum http_route)m->route) {
 #define ANSWERS(name) case ROUTE_##name: return rest_##name(s, &r);
 	ANSWERS(device_register)

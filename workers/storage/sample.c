@@ -139,12 +139,39 @@ forget(struct samples *q, unsigned n, size_t size)
 		buf_fini(&q->waiting);
 }
 
+/* Those of tenants that may store no more leave the step: *n. */
+static enum db_result
+admit(struct storage *s, unsigned *n)
+{
+	struct db_sample *step = s->samples.step;
+	unsigned kept = 0;
+	int64_t tenant_pk;
+	bool room;
+
+	for (unsigned i = 0; s->quota.kept && i < *n; i++) {
+		TRY(quota_room(s, step[i].tenant, &room));
+		if (!room) {
+			storage_count(s, TENANT_STORE_FULL, 1);
+			continue;
+		}
+		if (DB(s->desk.db, tenant, step[i].tenant, false, &tenant_pk) == DB_OK)
+			quota_note(s, tenant_pk, step[i].data_json.len);
+		step[kept++] = step[i];
+	}
+	if (s->quota.kept)
+		*n = kept;
+	quota_forget(s);
+	return DB_OK;
+}
+
 static enum db_result
 write_step(struct storage *s, unsigned n, unsigned *stored)
 {
+	unsigned admitted = n;
 	bool more;
 
-	TRY(DB(s->desk.db, telemetry_insert, s->samples.step, n, stored));
+	TRY(admit(s, &admitted));
+	TRY(DB(s->desk.db, telemetry_insert, s->samples.step, admitted, stored));
 	return DB(s->desk.db, telemetry_retain, s->desk.now - s->telemetry_retention_ms, 2 * n, &more);
 }
 

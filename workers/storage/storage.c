@@ -261,6 +261,7 @@ stop(struct worker *w)
 		return;
 	sample_fini(s);
 	tally_fini(&s->tallies);
+	quota_fini(s);
 	batch_fini(&s->batch);
 	desk_fini(&s->desk);
 	buf_fini(&s->event_json);
@@ -336,7 +337,7 @@ start(struct worker *w)
 		log_error("store unreachable: %s", err);
 		goto fail;
 	}
-	if (cursor_start(&s->desk) == DB_FAILED || recover(s) == -1 || batch_start(s) == -1) {
+	if (quota_start(s) == -1 || cursor_start(&s->desk) == DB_FAILED || recover(s) == -1 || batch_start(s) == -1) {
 		log_error("store unreachable: %s", db_error(s->desk.db));
 		goto fail;
 	}
@@ -399,7 +400,7 @@ tick(struct worker *w)
 {
 	struct storage *s = storage_of(w);
 	static enum db_result (*const duties[])(struct storage *) = {
-		command_deadlines, command_queue_tick, presence_tick
+		command_deadlines, command_queue_tick, presence_tick, quota_tick
 	};
 	bool idle = mailbox_used(w->shm, w->slot) == 0;
 

@@ -18,6 +18,7 @@
 #include "base/stats_names.h"
 #include "shm/pending.h"
 #include "storage/batch.h"
+#include "storage/quota.h"
 #include "storage/tally.h"
 #include "store/desk.h"
 
@@ -48,6 +49,7 @@ struct storage {
 
 	struct batch batch;
 	struct tallies tallies;
+	struct quota quota;
 
 	const struct mail *running;	/* the record being run */
 

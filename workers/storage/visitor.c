@@ -54,6 +54,20 @@ tell(struct storage *s, const struct db_device *d, const struct db_visitor *v, c
 	return DB_OK;
 }
 
+/* A visit that is known already takes no more room. */
+static enum db_result
+has_room(struct storage *s, const struct db_device *d, const struct msg_visitor_new *m, bool *room)
+{
+	enum db_result result;
+
+	TRY(quota_room(s, d->tenant, room));
+	if (*room)
+		return DB_OK;
+	result = DB(s->desk.db, visitor_get, d->tenant_pk, m->visitor_id, &s->desk.visitor);
+	*room = result == DB_OK;
+	return result == DB_NONE ? quota_admit(s, d->tenant, m->request, m->ref, room) : result;
+}
+
 /* The same visit told twice, by its id, is one visit. */
 enum db_result
 visitor_new(struct storage *s, const struct msg_visitor_new *m)
@@ -66,6 +80,7 @@ visitor_new(struct storage *s, const struct msg_visitor_new *m)
 	};
 	enum db_result result = storage_device(s, m->device_pk, m->tenant, m->device);
 	unsigned event;
+	bool room;
 
 	if (result == DB_NONE) {
 		reply_error(&s->desk, m->request, m->ref, ERROR_not_found, NULL, NULL);
@@ -73,6 +88,9 @@ visitor_new(struct storage *s, const struct msg_visitor_new *m)
 	}
 	if (result == DB_FAILED)
 		return DB_FAILED;
+	TRY(has_room(s, d, m, &room));
+	if (!room)
+		return DB_OK;
 	memcpy(v.id, m->visitor_id, sizeof(v.id));
 	v.tenant_pk = d->tenant_pk;
 	TRY(batch_begin(s));
