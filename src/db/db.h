@@ -7,7 +7,9 @@
  *
  * Every operation returns an enum db_result.  After DB_FAILED the transaction
  * can't be committed: the caller rolls back and refuses or keeps what it ran
- * (db_error() says why).  Texts that come back point into the `text` buffer of
+ * (db_error() says why), or runs it again.  A commit that is DB_FAILED, and not
+ * DB_UNCERTAIN, did not happen.  An engine that lost its connection makes a new
+ * one with the next operation outside of a transaction.  Texts that come back point into the `text` buffer of
  * the struct that holds them; those of a list are the page's (struct db_page).
  */
 #ifndef BELAY_DB_DB_H
@@ -25,7 +27,10 @@ enum db_result {
 	DB_OK,
 	DB_NONE,		/* there is no such row (or nothing was changed) */
 	DB_EXISTS,		/* it is there already; nothing was changed */
-	DB_FAILED
+	DB_FAILED,
+	/* Of engines alone: DB() gives DB_FAILED for them, and whoever ends the transaction asks db_failure(). */
+	DB_AGAIN,		/* the engine gave the transaction up (a deadlock, a lock's time-out): run it again */
+	DB_UNCERTAIN		/* of commit: its answer was lost; it may have happened or happen yet: meta_settled */
 };
 
 #define DB_TRANSPORTS 2		/* 0 WebSocket, 1 MQTT, as in shm/directory.h */
@@ -242,9 +247,30 @@ struct db_ops {
 /* What every engine's own struct begins with. */
 struct db {
 	const struct db_ops *ops;
+	enum db_result failure;		/* the gravest since db_failure() asked last; DB_OK: none */
 };
 
-#define DB(db, op, ...) ((db)->ops->op((db), ##__VA_ARGS__))
+static inline enum db_result
+db_seen(struct db *db, enum db_result result)
+{
+	if (result < DB_FAILED)
+		return result;
+	if (result > db->failure)
+		db->failure = result;
+	return DB_FAILED;
+}
+
+#define DB(db, op, ...) db_seen((db), (db)->ops->op((db), ##__VA_ARGS__))
+
+/* What kind of failure there was since this was asked last: DB_OK, DB_FAILED, DB_AGAIN or DB_UNCERTAIN. */
+static inline enum db_result
+db_failure(struct db *db)
+{
+	enum db_result failure = db->failure;
+
+	db->failure = DB_OK;
+	return failure;
+}
 
 /* 0, or -1 with a sentence, which never quotes the URL: it may hold a password. */
 int db_check_url(const char *url, char *why, size_t len);

@@ -8,6 +8,8 @@
  * are the writer's, when it has time (sqlite_idle), not SQLite's, which would
  * make them inside a commit that somebody waits for.
  *
+ * A transaction has the write lock from its beginning, so nothing ever has to be run again: no DB_AGAIN.
+ *
  * A reader opens the file for writing, with query_only: the first to come
  * after a killed writer has to put the log in order, be it a reader.
  */
@@ -159,10 +161,17 @@ sqlite_begin(struct db *db)
 	return result;
 }
 
+/*
+ * The answer is never lost, since the engine lives in this process; but of a log that could be written and not synced
+ * nobody knows what is there, until it is read again.
+ */
 enum db_result
 sqlite_commit(struct db *db)
 {
-	return sqlite_run(sqlite_self(db), sqlite_use(sqlite_self(db), STMT_commit), NULL);
+	struct sqlite_db *s = sqlite_self(db);
+	enum db_result result = sqlite_run(s, sqlite_use(s, STMT_commit), NULL);
+
+	return result == DB_FAILED && sqlite3_errcode(s->handle) == SQLITE_IOERR ? DB_UNCERTAIN : result;
 }
 
 enum db_result
@@ -243,6 +252,13 @@ sqlite_meta_get(struct db *db, const char *name, int64_t *value)
 		sqlite3_reset(st);
 	}
 	return result;
+}
+
+/* The plain read: a lock that a dead process had is gone with the process. */
+enum db_result
+sqlite_meta_settled(struct db *db, const char *name, int64_t *value)
+{
+	return sqlite_meta_get(db, name, value);
 }
 
 enum db_result

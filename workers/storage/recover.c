@@ -1,7 +1,7 @@
 /*
  * recover.c: what a new storage process does before it reads its mailbox: the
  * pending table is made to agree with the store.  What a predecessor had
- * committed and not carried out is carried out after that (batch_start).
+ * committed and not carried out is carried out after that (batch_take_over).
  */
 #include "base/log.h"
 #include "shm/shm.h"
