@@ -453,7 +453,8 @@ static void
 telemetry_waits(void **state)
 {
 	struct msg_sample m = {
-		.device_pk = 1, .epoch = 1, .at = clock_now_ms(), .tenant = SLICE("t1"), .device = SLICE("d"), .data_json = SLICE("{}")
+		.device_pk = 1, .epoch = 1, .at = clock_now_ms(), .tenant = SLICE("t1"), .device = SLICE("d"),
+		.data_json = SLICE("{}")
 	};
 
 	(void)state;
