@@ -72,7 +72,11 @@ enum command_status {
 enum command_outcome { OUTCOME_NOT_SENT, OUTCOME_UNCONFIRMED, OUTCOME_CONFIRMED };
 
 struct db_command {
-	int64_t pk;			/* order of acceptance */
+	/*
+	 * Order of acceptance among those of its device: names a command together with device_pk, and nothing alone.
+	 * SQLite gives its row's number, which grows over all devices: appended rows cost less than rows by device.
+	 */
+	int64_t pk;
 	uint8_t id[UUID_LEN];
 	int64_t device_pk;
 	enum command_status status;
