@@ -8,6 +8,8 @@
  * are made beside the writer (sqlite_checkpoint.c), not by SQLite inside a
  * commit that somebody waits for.
  *
+ * A transaction has the write lock from its beginning, so nothing ever has to be run again: no DB_AGAIN.
+ *
  * A reader opens the file for writing, with query_only: the first to come
  * after a killed writer has to put the log in order, be it a reader.
  */
@@ -156,12 +158,20 @@ sqlite_begin(struct db *db)
 	return result == DB_OK ? sqlite_usage_begun(s) : result;
 }
 
+/*
+ * The answer is never lost, since the engine lives in this process; but of a log that could be written and not synced
+ * nobody knows what is there, until it is read again.
+ */
 enum db_result
 sqlite_commit(struct db *db)
 {
-	if (sqlite_usage_write(sqlite_self(db)) != DB_OK)
+	struct sqlite_db *s = sqlite_self(db);
+	enum db_result result = sqlite_usage_write(s);
+
+	if (result != DB_OK)
 		return DB_FAILED;
-	return sqlite_run(sqlite_self(db), sqlite_use(sqlite_self(db), STMT_commit), NULL);
+	result = sqlite_run(s, sqlite_use(s, STMT_commit), NULL);
+	return result == DB_FAILED && sqlite3_errcode(s->handle) == SQLITE_IOERR ? DB_UNCERTAIN : result;
 }
 
 enum db_result
@@ -209,6 +219,13 @@ sqlite_meta_get(struct db *db, const char *name, int64_t *value)
 		sqlite3_reset(st);
 	}
 	return result;
+}
+
+/* The plain read: a lock that a dead process had is gone with the process. */
+enum db_result
+sqlite_meta_settled(struct db *db, const char *name, int64_t *value)
+{
+	return sqlite_meta_get(db, name, value);
 }
 
 enum db_result

@@ -2,7 +2,7 @@
 DB_TESTS = \
 	tests/unit/db \
 	tests/unit/db_place \
-	tests/unit/db_same \
+	tests/unit/db_same tests/unit/db_page \
 	tests/unit/db_usage
 check_PROGRAMS += $(DB_TESTS)
 TESTS += $(DB_TESTS)
@@ -24,3 +24,7 @@ tests_unit_db_same_LDADD = $(DB_TEST_LIBS)
 tests_unit_db_usage_SOURCES = tests/unit/db_usage.c
 tests_unit_db_usage_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_db_usage_LDADD = $(DB_TEST_LIBS)
+
+tests_unit_db_page_SOURCES = tests/unit/db_page.c
+tests_unit_db_page_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_db_page_LDADD = $(DB_TEST_LIBS)

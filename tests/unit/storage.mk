@@ -39,3 +39,10 @@ TESTS += tests/unit/storage_cost
 tests_unit_storage_cost_SOURCES = tests/unit/storage_cost.c tests/unit/storage_world.c tests/unit/storage_world.h
 tests_unit_storage_cost_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
 tests_unit_storage_cost_LDADD = $(STORAGE_TEST_LIBS)
+
+# An engine that gives transactions up, and loses the answer to COMMIT.
+check_PROGRAMS += tests/unit/storage_again
+TESTS += tests/unit/storage_again
+tests_unit_storage_again_SOURCES = tests/unit/storage_again.c tests/unit/storage_world.c tests/unit/storage_world.h
+tests_unit_storage_again_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
+tests_unit_storage_again_LDADD = $(STORAGE_TEST_LIBS)

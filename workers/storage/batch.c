@@ -17,9 +17,17 @@
  * Records that were posted already are posted again under the same tags, and
  * left out by their receivers.  When 4 fails, requests are refused, and what may
  * not be lost is kept, in shared memory, and tried again.
+ *
+ * What the engine gives up for others' sake (DB_AGAIN) is rolled back, with its
+ * effects, and the same records are run again, TRIES times at most; then it has failed.
+ * When the answer to 4 is lost (DB_UNCERTAIN) nothing else is run until the store has
+ * said what became of the number.  When it does not say for SETTLE_MS the process ends
+ * while the record of 3 stands, and its successor asks.
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -29,6 +37,10 @@
 
 #define LARGE_BYTES	(EFFECTS_BYTES / 4)	/* no record alone has more than the rest */
 #define LOG_EVERY_MS	10000
+#define TRIES		5
+#define SETTLE_MS	5000
+#define SETTLE_AGAIN_MS	100
+#define LOG_END_MS	100
 
 static const char commits_name[] = "batch";
 
@@ -49,6 +61,7 @@ batch_begin(struct storage *s)
 
 	if (s->batch.begun)
 		return DB_OK;
+	(void)db_failure(s->desk.db);
 	if (DB(s->desk.db, begin) != DB_OK)
 		return DB_FAILED;
 	s->batch.begun = true;
@@ -96,6 +109,7 @@ forget(struct storage *s)
 {
 	s->batch.begun = s->batch.failed = false;
 	s->batch.mail_count = 0;
+	s->batch.tries = 0;
 	forget_effects(s);
 }
 
@@ -121,22 +135,73 @@ note_success(struct storage *s)
 }
 
 static void
-roll_back(struct storage *s)
+take_back(struct storage *s)
 {
-	note_failure(s);
 	if (s->batch.begun)
 		(void)DB(s->desk.db, rollback);
 	s->batch.begun = false;
 	forget_effects(s);
+	(void)db_failure(s->desk.db);
 }
 
-/* The transaction's number is the last one in the store; anything else that is said of it may be wrong. */
-static bool
-is_committed(struct storage *s, int64_t number)
+static void
+roll_back(struct storage *s)
 {
-	int64_t last;
+	note_failure(s);
+	take_back(s);
+}
 
-	return DB(s->desk.db, meta_get, commits_name, &last) == DB_OK && last == number;
+/* The engine gave the transaction up; asked once after each failure. */
+static bool
+given_up(struct storage *s)
+{
+	struct batch *b = &s->batch;
+
+	b->again = db_failure(s->desk.db) == DB_AGAIN;
+	return b->again && b->tries++ < TRIES;
+}
+
+/*
+ * The batch's records, from the first one on, until they have run or that is no longer of use: false.  They have no
+ * more effects than they had, but for what others did meanwhile.
+ */
+static bool
+run_again(struct storage *s)
+{
+	struct batch *b = &s->batch;
+
+	while (given_up(s) && b->mail_count > 0) {
+		take_back(s);
+		worker_alive(s->desk.w);
+		desk_clocks(&s->desk);		/* it may have waited for locks: some records are too old by now */
+		b->failed = false;
+		for (size_t i = 0; i < b->mail_count && !b->failed; i++)
+			if (storage_dispatch(s, &b->mails[i]) == DB_FAILED)
+				b->failed = true;
+		if (!b->failed)
+			return true;
+	}
+	return false;
+}
+
+/* The answer to COMMIT is lost: did it happen?  The record of the batch stands meanwhile. */
+static bool
+settle(struct storage *s)
+{
+	static const struct timespec pause = { .tv_nsec = SETTLE_AGAIN_MS * 1000000L };
+	struct batch *b = &s->batch;
+	int64_t until = clock_mono_ms() + b->settle_ms, last;
+
+	while (DB(s->desk.db, meta_settled, commits_name, &last) != DB_OK) {
+		if (clock_mono_ms() >= until) {
+			log_error("the store does not say what became of a commit: %s", db_error(s->desk.db));
+			log_finish(LOG_END_MS);
+			_exit(-WORKER_AGAIN);
+		}
+		worker_alive(s->desk.w);
+		(void)nanosleep(&pause, NULL);
+	}
+	return last == b->commits + 1;
 }
 
 static enum db_result
@@ -148,10 +213,17 @@ commit(struct storage *s)
 	if (!b->begun)
 		return DB_OK;
 	if (DB(s->desk.db, commit) != DB_OK) {
+		bool uncertain = s->desk.db->failure == DB_UNCERTAIN;
+
 		(void)DB(s->desk.db, rollback);
 		b->begun = false;
-		if (!is_committed(s, b->commits + 1))
+		if (!uncertain)
 			return DB_FAILED;
+		if (!settle(s)) {
+			s->desk.db->failure = DB_AGAIN;
+			return DB_FAILED;
+		}
+		(void)db_failure(s->desk.db);
 	}
 	worker_observe(s->desk.w, STAT_COMMIT_US, (uint64_t)(clock_mono_us() - began));
 	b->begun = false;
@@ -263,7 +335,11 @@ batch_end(struct storage *s)
 	r = record_of(s);
 	r.mail_end = b->mail_count > 0 ? s->desk.w->mailbox.cursor : 0;
 	good = !b->failed && finish(s, &r);
-	if (!good) {
+	while (!good && run_again(s))
+		good = finish(s, &r);
+	if (!good && b->again && b->mail_count == 0) {
+		take_back(s);
+	} else if (!good) {
 		roll_back(s);
 		refuse_or_keep(s);
 	}
@@ -289,8 +365,9 @@ batch_run(struct storage *s, const struct mail *mail)
 	}
 	b->mails = grow(b->mails, b->mail_count, &b->mail_cap, sizeof(*b->mails));
 	b->mails[b->mail_count++] = *mail;
+	/* At once, and not at the end: records that were not run yet might have more effects than there is room for. */
 	if (!b->failed && storage_dispatch(s, mail) == DB_FAILED)
-		b->failed = true;
+		b->failed = !run_again(s);
 	if (batch_is_large(s))
 		batch_end(s);
 }
@@ -311,8 +388,10 @@ store_works(struct storage *s)
 static bool
 retry_one(struct storage *s, const struct mail *mail, struct effects_record *r)
 {
-	bool good = storage_dispatch(s, mail) != DB_FAILED && finish(s, r);
+	bool good;
 
+	while (!(good = storage_dispatch(s, mail) != DB_FAILED && finish(s, r)) && given_up(s))
+		take_back(s);
 	if (!good)
 		roll_back(s);
 	forget(s);
@@ -341,34 +420,39 @@ batch_retry(struct storage *s)
 		r.kept_head += kept_size(k.len);
 		if (retry_one(s, &mail, &r))
 			continue;
-		if (!store_works(s))
+		if (s->batch.again || !store_works(s))
 			break;
 		log_error("a %s is dropped: the store works but does not take it", msg_kind_name(mail.kind));
 		effects_keep(s->desk.shm, r.kept_head, r.kept_tail);
 	}
 }
 
-/* What a predecessor was about to do: it has happened when its number is the store's. */
 int
 batch_start(struct storage *s)
 {
 	struct batch *b = &s->batch;
-	struct effects_record r;
-	enum db_result result = DB(s->desk.db, meta_get, commits_name, &b->commits);
+	enum db_result result = DB(s->desk.db, meta_settled, commits_name, &b->commits);
 
+	b->settle_ms = SETTLE_MS;
 	if (result == DB_NONE) {
 		b->commits = 0;
 		result = DB(s->desk.db, meta_set, commits_name, 0);
 	}
-	if (result != DB_OK)
-		return -1;
+	return result == DB_OK ? 0 : -1;
+}
+
+/* What a predecessor was about to do: it has happened when its number is the store's. */
+void
+batch_take_over(struct storage *s)
+{
+	struct effects_record r;
+
 	if (!effects_get(s->desk.shm, &r))
-		return 0;
-	if (r.commit == 0 || r.commit == b->commits)
+		return;
+	if (r.commit == 0 || r.commit == s->batch.commits)
 		carry_out(s, &r);
 	else
 		effects_clear(s->desk.shm);
-	return 0;
 }
 
 void

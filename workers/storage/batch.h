@@ -64,6 +64,9 @@ struct batch {
 	bool begun;			/* a transaction is open */
 	bool failed;			/* nothing more is run; the batch will be rolled back */
 	int64_t commits;		/* number of the last transaction that was committed */
+	unsigned tries;			/* how often it was run again */
+	bool again;			/* the batch before was given up by the engine, too often or without records */
+	int64_t settle_ms;		/* how long the store is asked what became of a commit */
 	/* all records of the batch, in order; owned array, borrowed data */
 	struct mail *mails;
 	size_t mail_count, mail_cap;
@@ -77,15 +80,18 @@ struct batch {
 	size_t claim_count, claim_cap;
 };
 
-/* -1: the store failed.  Finishes what a predecessor had committed and not carried out. */
+/* -1: the store failed.  Before anything else is read from it. */
 int batch_start(struct storage *s);
+/* Finishes what a predecessor had committed and not carried out. */
+void batch_take_over(struct storage *s);
 /* Before the first write of an operation. */
 enum db_result batch_begin(struct storage *s);
 /* One record of the mailbox: runs it, unless the batch failed already. */
 void batch_run(struct storage *s, const struct mail *mail);
 /*
  * Commits and carries out the effects; or rolls back, refuses what can be refused and keeps the
- * rest: false.  Its mail is consumed.
+ * rest: false.  Its mail is consumed.  What the engine gave up is run again, if it was records: else it is the caller's
+ * to do it again where s->batch.again says so.
  */
 bool batch_end(struct storage *s);
 /* So much is noted that no more should be run in this batch: steps end here, and go on in another. */

@@ -191,6 +191,8 @@ step(struct storage *s)
 	if (batch_end(s)) {
 		storage_count(s, TELEMETRY_STORED, stored);
 		lost(s, n - stored);
+	} else if (s->batch.again) {
+		had = false;		/* nothing is wrong with them */
 	} else if (had) {
 		lost(s, n);
 	}

@@ -337,10 +337,12 @@ start(struct worker *w)
 		log_error("store unreachable: %s", err);
 		goto fail;
 	}
-	if (quota_start(s) == -1 || cursor_start(&s->desk) == DB_FAILED || recover(s) == -1 || batch_start(s) == -1) {
+	/* What is not settled is settled first: recover() shall see it. */
+	if (batch_start(s) == -1 || quota_start(s) == -1 || cursor_start(&s->desk) == DB_FAILED || recover(s) == -1) {
 		log_error("store unreachable: %s", db_error(s->desk.db));
 		goto fail;
 	}
+	batch_take_over(s);
 	return 0;
 fail:
 	return WORKER_HOPELESS;		/* stop() frees what there is */
@@ -392,6 +394,31 @@ end_of_batch(struct worker *w)
 }
 
 /*
+ * A duty, step by step, each a batch.  How far it came, as it notes that for itself, is the batch's: where the batch is
+ * taken back that is, too.
+ */
+static void
+do_duty(struct storage *s, enum db_result (*duty)(struct storage *))
+{
+	for (unsigned steps = 0; steps < STEPS_PER_TICK; steps++) {
+		struct presence_sweep sweep = s->sweep;
+		struct roomless roomless = s->roomless;
+		bool good;
+
+		s->more = false;
+		if (duty(s) == DB_FAILED)
+			s->batch.failed = true;
+		good = batch_end(s);
+		if (!good) {
+			s->sweep = sweep;
+			s->roomless = roomless;
+		}
+		if (good ? !s->more : !s->batch.again)
+			break;
+	}
+}
+
+/*
  * Work of its own, each kind as a batch of its own so that the failure of one is not that of
  * another.
  */
@@ -408,15 +435,8 @@ tick(struct worker *w)
 	wall_follow(s);
 	if (batch_has_kept(s))
 		batch_retry(s);
-	for (size_t i = 0; i < sizeof(duties) / sizeof(duties[0]); i++) {
-		unsigned steps = 0;
-
-		do {
-			s->more = false;
-			if (duties[i](s) == DB_FAILED)
-				s->batch.failed = true;
-		} while (batch_end(s) && s->more && ++steps < STEPS_PER_TICK);
-	}
+	for (size_t i = 0; i < sizeof(duties) / sizeof(duties[0]); i++)
+		do_duty(s, duties[i]);
 	sample_write(s);
 	tally_sweep(&s->tallies, s->desk.mono);
 	if (retention_tick(s, idle) == DB_FAILED)
