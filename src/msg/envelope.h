@@ -32,8 +32,8 @@ void envelope_init(struct envelope *e);
 void envelope_fini(struct envelope *e);
 
 /*
- * Parses one message and checks it against its schema.  The slices in *e
- * point into text or e->scratch: valid until either changes.
+ * Parses one message and checks it against its schema.  A member that is null
+ * is a missing one.  The slices in *e point into text or e->scratch: valid until either changes.
  * 0, or -1 with *fault; e->id is set even then when it could be read (for "re").
  *
  *	not JSON, or deeper than SCHEMA_JSON_DEPTH	invalid_json

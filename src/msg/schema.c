@@ -388,8 +388,8 @@ check_fault(struct check *c, struct json_value v, struct field_value *out)
 			if (message)
 				return refuse(c, ".message", "duplicate");
 			message = true;
-			if (json_text(member, c->scratch, &out->str) != 0 ||
-			    check_length(out->str, 0, FAULT_MESSAGE_MAX) != NULL)
+			if (member.kind != JSON_KIND_NULL && (json_text(member, c->scratch, &out->str) != 0 ||
+			    check_length(out->str, 0, FAULT_MESSAGE_MAX) != NULL))
 				return refuse(c, ".message",
 				    "must be a string of at most %d characters",
 				    FAULT_MESSAGE_MAX);
