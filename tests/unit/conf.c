@@ -156,6 +156,7 @@ static const struct sample samples[] = {
 	{ NULL, conf_check_topic, "b/c", "b/#" },
 	{ NULL, conf_check_user, "root", "no-such-user-here" },
 	{ "jwt_secret", NULL, SECRET, NULL },
+	{ "proxy_listen", NULL, "0.0.0.0:3000", "0.0.0.0" },
 	{ "pidfile", NULL, "/tmp/x.pid", "x.pid" },
 	{ "message_size", NULL, "32K", "32X" },
 	{ "send_buffer", NULL, "2M", "2 M" },
