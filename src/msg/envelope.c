@@ -13,6 +13,7 @@ void
 envelope_init(struct envelope *e)
 {
 	memset(e, 0, sizeof(*e));
+	e->depth = SCHEMA_JSON_DEPTH;
 }
 
 void
@@ -56,7 +57,7 @@ envelope_parse(struct envelope *e, struct slice text, enum envelope_side from,
 	e->payload = (struct json_value){ JSON_KIND_OBJECT, SLICE("{}") };
 	buf_clear(&e->scratch);
 
-	if (json_parse_flags(text, SCHEMA_JSON_DEPTH, 0, &whole, &wrong) != 0) {
+	if (json_parse_flags(text, e->depth, 0, &whole, &wrong) != 0) {
 		envelope_fault_set(fault, ERROR_invalid_json, NULL, "%s at byte %zu", wrong.reason,
 		    wrong.offset);
 		return -1;

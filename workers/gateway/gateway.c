@@ -64,6 +64,7 @@ apply_limits(struct gateway *g)
 	g->echo_limits = g->limits;
 	g->echo_limits.max_message = ECHO_MESSAGE;
 	g->echo_limits.max_fragments = 1u << 20;
+	g->envelope.depth = g->fields.depth = (unsigned)g->conf->limits_json_depth;
 }
 
 static int
