@@ -159,6 +159,7 @@ static const struct sample samples[] = {
 	{ "proxy_listen", NULL, "0.0.0.0:3000", "0.0.0.0" },
 	{ "pidfile", NULL, "/tmp/x.pid", "x.pid" },
 	{ "message_size", NULL, "32K", "32X" },
+	{ "head_size", NULL, "8K", "8X" },
 	{ "send_buffer", NULL, "2M", "2 M" },
 	{ "mailbox", NULL, "1M", "-1M" },
 };

@@ -265,7 +265,7 @@ take_head(struct gateway *g, struct conn *c, const struct http_head *head)
 	h->has_body = head->chunked || head->content_length > 0;
 	h->state = REQUEST_BODY;
 	if (!c->admin)
-		cors_put(&h->cors, g, head);
+		cors_put(&h->cors, g, c, head);
 	status = http_route(head->method, head->path, &h->match);
 	if (status == 0 && h->match.info->access == ROUTE_SOCKET)
 		status = 404;		/* /echo where it is not served; the others never come here */

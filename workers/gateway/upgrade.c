@@ -194,7 +194,7 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 		http_respond_retry(g, c, ERROR_unavailable, 1000);
 		return;
 	}
-	if (!cors_allowed(g, head)) {
+	if (!cors_admit(g, c, head)) {
 		c->http->keep_alive = false;
 		http_respond_error(g, c, ERROR_no_access, "this Origin is not allowed", NULL);
 		return;

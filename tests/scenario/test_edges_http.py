@@ -1,0 +1,86 @@
+"""Pages of other origins, heads of all sizes, and the lists that browsers and scripts page through."""
+
+import subprocess
+
+import pytest
+import websockets
+
+from belay import clean_environment, token
+from narrow import Narrow
+
+ASKED = "authorization, x-request-id,traceparent"
+
+
+def cors(headers):
+    return {k.lower(): v for k, v in headers.items() if k.lower().startswith("access-control-")}
+
+
+@pytest.mark.parametrize("listed, good, bad", [
+    ("https://*.example.org", ["https://app.example.org", "https://a.b.example.org", "https://app.example.org:443"],
+     ["https://example.org", "http://app.example.org", "https://app.example.org.evil", "https://evilexample.org", "https://.example.org",
+      "https://evil/.example.org", "https://app.example.org:8443", "https://user@app.example.org"]),
+    ("https://app.example.org:443", ["https://app.example.org", "https://app.example.org:443"], ["http://app.example.org", "https://app.example.org:80"]),
+    ("http://app.example.org:80", ["http://app.example.org"], ["https://app.example.org", "http://app.example.org:443"]),
+    ("https://*.example.org:8443", ["https://app.example.org:8443"], ["https://app.example.org"]),
+])
+async def test_origins(start, listed, good, bad):
+    """A pattern does what it says, for sockets and for requests; a refused origin is counted."""
+    d = start({"auth.origins": f"https://other.example,{listed}"}, workers=1)
+    for origin in good:
+        c = await d.open(f"/ws?token={token()}", origin=origin)
+        await c.close()
+        _, headers, _ = await d.rest("GET", "/health", bearer="", headers={"Origin": origin}, raw=True)
+        assert cors(headers)["access-control-allow-origin"] == origin
+    assert await d.metric("belay_origins_refused_total") == 0
+    for origin in bad:
+        with pytest.raises(websockets.InvalidStatusCode) as e:
+            await d.raw(f"/ws?token={token()}", origin=origin)
+        assert e.value.status_code == 403, origin
+        _, headers, _ = await d.rest("GET", "/health", bearer="", headers={"Origin": origin}, raw=True)
+        assert cors(headers) == {}, origin
+    assert await d.metric("belay_origins_refused_total") == 2 * len(bad)
+
+
+@pytest.mark.parametrize("origin", ["https://*", "https://*.", "https://*.org", "https://app.*.example.org", "https://*app.example.org",
+                                    "*", "https://*.*.example.org", "https://*..example.org", "*://app.example.org"])
+def test_origins_that_mean_nothing(belayd, origin):
+    out = subprocess.run(belayd.command("-t", "-o", f"auth.origins={origin}"), capture_output=True, text=True, env=clean_environment())
+    assert out.returncode == 1 and "auth.origins" in out.stdout + out.stderr
+
+
+async def test_preflight_takes_what_is_asked_for(start):
+    d = start({"auth.origins": "https://app.example.org"}, workers=1)
+    asks = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": ASKED}
+    status, headers, _ = await d.rest("OPTIONS", "/api/device/x", bearer="", headers={"Origin": "https://app.example.org", **asks}, raw=True)
+    assert status == 204 and cors(headers)["access-control-allow-headers"] == ASKED and "PUT" in cors(headers)["access-control-allow-methods"]
+    for odd in ("a b\x7f", "x" * 2000, '"x"', ""):
+        c = Narrow(d, upgrade=False)
+        c.send(("OPTIONS /api/device/x HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example.org\r\nConnection: close\r\n"
+                f"Access-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: {odd}\r\n\r\n").encode())
+        while c.more():
+            pass
+        assert c.data.startswith(b"HTTP/1.1 400 ") or b"Access-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key\r\n" in c.data
+    status, headers, _ = await d.rest("OPTIONS", "/api/device/x", bearer="", headers={"Origin": "https://evil.example", **asks}, raw=True)
+    assert status == 204 and cors(headers) == {}
+
+
+@pytest.mark.parametrize("size", [16384, 4096])
+async def test_head_size(start, size):
+    """A head of limits.head_size is taken, also with a large token or many cookies in it; one byte more is not."""
+    d = start({"limits.head_size": size} if size != 16384 else {}, workers=1)
+
+    def status(text):
+        c = Narrow(d, upgrade=False)
+        c.send(text.encode())
+        while c.more():
+            pass
+        return int(c.data.split()[1])
+
+    def head(path, n):
+        begin = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: "
+        return begin + "c" * (n - len(begin) - 4) + "\r\n\r\n"
+
+    assert status(head("/health", size)) == 200
+    assert status(head("/health", size + 1)) == 431
+    assert status(head("/health?" + "a" * (size * 3 // 4 - 20), size)) == 200
+    assert status(head("/health?" + "a" * (size * 3 // 4), size)) == 414
