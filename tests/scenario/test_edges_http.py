@@ -1,11 +1,13 @@
 """Pages of other origins, heads of all sizes, and the lists that browsers and scripts page through."""
 
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import websockets
 
-from belay import clean_environment, token
+from belay import BUILD, clean_environment, token
 from narrow import Narrow
 
 ASKED = "authorization, x-request-id,traceparent"
@@ -84,3 +86,66 @@ async def test_head_size(start, size):
     assert status(head("/health", size + 1)) == 431
     assert status(head("/health?" + "a" * (size * 3 // 4 - 20), size)) == 200
     assert status(head("/health?" + "a" * (size * 3 // 4), size)) == 414
+
+
+async def pages(d, query, bearer=None):
+    """All ids that a list of devices goes through, and how many pages that takes."""
+    ids, cursor, n = [], "", 0
+    while cursor is not None:
+        status, body = await d.rest("GET", f"/api/device?{query}&cursor={cursor}", bearer=bearer)
+        assert status == 200, body
+        ids += [x["deviceId"] for x in body["devices"]]
+        cursor, n = body["nextCursor"], n + 1
+    return ids, n
+
+
+async def test_cursor_of_devices_is_sealed(belayd):
+    """Any text ended the list, and an id was a cursor; only what the server gave to this tenant for this list is one."""
+    ids = [f"sealed.{i}@x" for i in range(5)] + ["s" * 64]
+    for i in ids:
+        await belayd.register(i)
+    got, n = await pages(belayd, "limit=2")
+    assert sorted(ids) == [i for i in got if i in ids] and n >= 3
+    _, body = await belayd.rest("GET", "/api/device?limit=1")
+    good = body["nextCursor"]
+    bad = ["x", "sealed.1@x", "%00", "AAAA", "A" * 22, "A" * 107, "A" * 1000, good[:-1], good + "A", "B" + good[1:], good[:22], good[22:],
+           "%2B".join((good[:5], good[6:]))]
+    _, body = await belayd.rest("GET", "/api/events?limit=1")
+    bad.append(body["nextCursor"])
+    for cursor in bad:
+        status, body = await belayd.rest("GET", f"/api/device?cursor={cursor}")
+        assert status == 422 and body["error"]["field"] == "cursor", (cursor, body)
+    await belayd.register("theirs", bearer=token("u9", "t9"))
+    for bearer in (token("u9", "t9"), token("u8", "no-such-tenant")):
+        status, body = await belayd.rest("GET", f"/api/device?cursor={good}", bearer=bearer)
+        assert status == 422 and body["error"]["field"] == "cursor", body
+    # The place in the list stays when its device has gone.
+    status, body = await belayd.rest("GET", "/api/device?limit=2&q=sealed")
+    await belayd.rest("DELETE", f"/api/device/{body['devices'][1]['deviceId']}")
+    status, after = await belayd.rest("GET", f"/api/device?limit=2&q=sealed&cursor={body['nextCursor']}")
+    assert [x["deviceId"] for x in after["devices"]] == ids[2:4]
+
+
+async def test_ids_that_are_words_of_routes(belayd):
+    """No device has an id that another route answers, or that a client takes out of a path."""
+    routes = (Path(__file__).resolve().parents[2] / "src/http/routes.def").read_text()
+    words = set(re.findall(r'"/api/device/([a-z]+)"', routes)) | {"import", "export", ".", ".."}
+    assert {"register", "stats"} <= words
+    for word in words:
+        status, body = await belayd.rest("POST", "/api/device/register", {"deviceId": word, "name": "n"})
+        assert status == 422 and body["error"]["field"] == "deviceId", (word, body)
+    for word in ("statistics", "Stats", "...", "a.", "registered"):
+        await belayd.register(word)
+
+
+async def test_belayctl_lists_all_pages(start):
+    """Where an answer holds some devices only, the next one is asked for, to the last."""
+    d = start({"memory.mailbox": "64K"}, workers=1)
+    ids = [f"d{i:03}" for i in range(60)]
+    for i in ids:
+        await d.register(i, metadata={"text": "x" * 300})
+    got, n = await pages(d, "limit=500")
+    assert got == ids and n > 1
+    out = subprocess.run([BUILD / "belayctl", "-u", d.http, "device", "list"], capture_output=True, text=True,
+                         env=clean_environment(BELAY_TOKEN=token()))
+    assert out.returncode == 0 and [line.split()[0] for line in out.stdout.splitlines()[1:]] == ids, out
