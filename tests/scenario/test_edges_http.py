@@ -149,3 +149,19 @@ async def test_belayctl_lists_all_pages(start):
     out = subprocess.run([BUILD / "belayctl", "-u", d.http, "device", "list"], capture_output=True, text=True,
                          env=clean_environment(BELAY_TOKEN=token()))
     assert out.returncode == 0 and [line.split()[0] for line in out.stdout.splitlines()[1:]] == ids, out
+
+
+async def test_counters_of_bad_heads_and_takeovers(start):
+    d = start(workers=1)
+    for text in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/2.0\r\nHost: x\r\n\r\n"):
+        c = Narrow(d, upgrade=False)
+        c.send(text)
+        while c.more():
+            pass
+    assert await d.metric("belay_http_bad_requests_total") == 3
+    secret = await d.register("d1")
+    older = await d.device("d1", secret)
+    newer = await d.device("d1", secret)
+    assert (await older.closed())[0] == 4009
+    assert await d.metric("belay_connections_replaced_total") == 1
+    await newer.close()

@@ -396,6 +396,8 @@ close_with(struct gateway *g, struct conn *c, uint16_t code, struct slice reason
 		if (c->doomed || c->phase == CONN_CLOSING)
 			return;
 	}
+	if (row == WS_CLOSE_REPLACED)
+		gateway_count(g, REPLACED, 1);
 	if (g->conf->ws_close_codes == CONF_CLOSE_CODES_CLASSIC)
 		code = ws_close_classic(code);
 	snprintf(cause, sizeof(cause), "%s", row == WS_CLOSE_NONE ? "closed" : ws_close_name(row));

@@ -341,6 +341,7 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 			if (len == 0)
 				break;
 			if (len < 0) {
+				gateway_count(g, HTTP_BAD_HEAD, 1);
 				refuse(g, c, (int)-len);
 				return n;
 			}
