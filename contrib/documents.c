@@ -353,7 +353,7 @@ value_schema(const struct member *m, bool sent)
 	case FIELD_KIND_TIME:
 		return time_schema(sent);
 	case FIELD_KIND_OBJECT:
-		return json_pack("{s:s}", "type", "object");
+		return json_pack("{s:s, s:b}", "type", "object", "additionalProperties", 1);
 	case FIELD_KIND_ARRAY:
 		return json_pack("{s:s, s:{}}", "type", "array", "items");
 	case FIELD_KIND_ANY:
@@ -432,6 +432,8 @@ object_schema(json_t *properties, json_t *required, const char *doc)
 
 	if (json_object_size(properties) > 0)
 		set(s, "properties", json_incref(properties));
+	else
+		set(s, "additionalProperties", json_true());
 	if (json_array_size(required) > 0)
 		set(s, "required", json_incref(required));
 	json_decref(properties);

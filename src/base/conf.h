@@ -33,6 +33,8 @@ struct conf_list {
 #define CONF_WORDS_forwarded(WORD) \
 	WORD(CONF_FORWARDED_X, "x-forwarded-for") WORD(CONF_FORWARDED_RFC7239, "forwarded") \
 	WORD(CONF_FORWARDED_NONE, "none")
+#define CONF_WORDS_close_codes(WORD) \
+	WORD(CONF_CLOSE_CODES_REGISTERED, "registered") WORD(CONF_CLOSE_CODES_CLASSIC, "classic")
 #define CONF_WORDS_feed_mode(WORD) \
 	WORD(CONF_FEED_MODE_POLL, "poll") WORD(CONF_FEED_MODE_BINLOG, "binlog")
 #define CONF_WORDS_feed_access(WORD) \
@@ -44,6 +46,7 @@ enum conf_log_level { CONF_WORDS_log_level(CONF_WORD_CONSTANT) };
 enum conf_accept { CONF_WORDS_accept(CONF_WORD_CONSTANT) };
 enum conf_tenant_members { CONF_WORDS_tenant_members(CONF_WORD_CONSTANT) };
 enum conf_forwarded { CONF_WORDS_forwarded(CONF_WORD_CONSTANT) };
+enum conf_close_codes { CONF_WORDS_close_codes(CONF_WORD_CONSTANT) };
 enum conf_feed_mode { CONF_WORDS_feed_mode(CONF_WORD_CONSTANT) };
 enum conf_feed_access { CONF_WORDS_feed_access(CONF_WORD_CONSTANT) };
 #undef CONF_WORD_CONSTANT

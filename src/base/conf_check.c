@@ -131,7 +131,10 @@ conf_check_claim(const char *value, char why[CONF_WHY_LEN])
 	return 0;
 }
 
-/* scheme://host[:port], nothing after it; "null" is what browsers send for opaque origins. */
+/*
+ * scheme://host[:port], nothing after it; a host may begin with "*."; "null" is what browsers send for
+ * opaque origins.
+ */
 int
 conf_check_origin(const char *value, char why[CONF_WHY_LEN])
 {
@@ -143,6 +146,10 @@ conf_check_origin(const char *value, char why[CONF_WHY_LEN])
 		return bad(why,
 		    "an origin is wanted, as https://app.example, without path or slash at its "
 		    "end");
+	if (strchr(value, '*') != NULL && (strncmp(host, "://*.", 5) != 0 || strchr(host + 4, '*') != NULL ||
+	    strchr(host + 5, '.') == NULL || host[5] == '.'))
+		return bad(why,
+		    "a * may only stand for all below a name of two parts or more, as https://*.example.org");
 	for (const char *p = value; *p != '\0'; p++)
 		if (*p >= 'A' && *p <= 'Z')
 			return bad(why, "an origin is written in lower case, as browsers send it");

@@ -212,12 +212,33 @@ check_addresses(struct conf_load *l)
 	}
 }
 
+/* What is said of a listener is said of one that there is. */
+static void
+check_proxy_listen(struct conf_load *l)
+{
+	const struct conf *conf = l->conf;
+	const struct conf_list *lists[] = { &conf->server_listen, &conf->server_tls_listen };
+
+	for (size_t i = 0; i < conf->server_proxy_listen.n; i++) {
+		bool there = false;
+
+		for (size_t k = 0; k < 2; k++)
+			for (size_t j = 0; j < lists[k]->n; j++)
+				there |= strcmp(lists[k]->v[j], conf->server_proxy_listen.v[i]) == 0;
+		if (!there)
+			conf_fault(l, origin_of(l, "server", "proxy_listen")->where,
+			    "server.proxy_listen: %.100s is not in server.listen or server.tls_listen",
+			    conf->server_proxy_listen.v[i]);
+	}
+}
+
 static void
 check_across(struct conf_load *l)
 {
 	const struct conf *conf = l->conf;
 
 	check_addresses(l);
+	check_proxy_listen(l);
 	if (conf->limits_send_buffer_bytes < conf->limits_message_size_bytes)
 		conf_fault(l, origin_of(l, "limits", "send_buffer")->where,
 		    "limits.send_buffer: must not be smaller than limits.message_size");

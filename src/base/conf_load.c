@@ -454,9 +454,13 @@ read_file(struct conf_load *l, const char *file, bool required)
 
 	if (look_at_file(l, file, required) != 1)
 		return;
-	config_init(&config);
 	dir = slash == NULL ? must_strndup(".", 1) : must_strndup(file, slash == file ?
 	    1 : (size_t)(slash - file));
+	if (!conf_numbers_fit(l, file, dir)) {
+		free(dir);
+		return;
+	}
+	config_init(&config);
 	config_set_include_dir(&config, dir);
 	free(dir);
 	if (config_read_file(&config, file) == CONFIG_FALSE) {
@@ -501,6 +505,52 @@ is_upper(const char *name, size_t len)
 	return true;
 }
 
+/* The rest after the first place where part stands, NULL: nowhere. */
+static const char *
+after(const char *name, const char *part)
+{
+	const char *at = strstr(name, part);
+
+	return at != NULL ? at + strlen(part) : NULL;
+}
+
+static bool
+is_digits(const char *text)
+{
+	return *text != '\0' && text[strspn(text, "0123456789")] == '\0';
+}
+
+/*
+ * What Kubernetes gives each container of a namespace for a Service called belay…: NAME_SERVICE_HOST,
+ * NAME_SERVICE_PORT[_name], NAME_PORT, NAME_PORT_80_TCP[_PROTO, _PORT, _ADDR].  By names and values, since
+ * BELAY_SERVER_PORT=80 is rather somebody's mistake.
+ */
+static bool
+is_service_link(const char *name, const char *value)
+{
+	static const char *const protocols[] = { "tcp", "udp", "sctp" };
+	const char *rest = after(name, "_SERVICE_HOST");
+	bool url = false;
+
+	for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++)
+		url |= strncmp(value, protocols[i], strlen(protocols[i])) == 0 &&
+		    strncmp(value + strlen(protocols[i]), "://", 3) == 0;
+	if (rest != NULL && *rest == '\0')
+		return true;
+	if ((rest = after(name, "_SERVICE_PORT")) != NULL && (*rest == '\0' || *rest == '_'))
+		return is_digits(value);
+	for (rest = name; (rest = after(rest, "_PORT")) != NULL; ) {
+		if (*rest == '\0')
+			return url;
+		if (*rest == '_' && rest[1] >= '0' && rest[1] <= '9') {
+			rest += 1 + strspn(rest + 1, "0123456789");
+			return strncmp(rest, "_TCP", 4) == 0 || strncmp(rest, "_UDP", 4) == 0 ||
+			    strncmp(rest, "_SCTP", 5) == 0;
+		}
+	}
+	return false;
+}
+
 static void
 read_variable(struct conf_load *l, const char *variable)
 {
@@ -515,6 +565,14 @@ read_variable(struct conf_load *l, const char *variable)
 	(void)snprintf(where, sizeof(where), "environment BELAY_%.*s", len < 80 ? (int)len : 80,
 	    name);
 	at = is_upper(name, len) ? find_variable(name, len) : -1;
+	if (at == -1) {
+		char *whole = must_strndup(variable, (size_t)(equals - variable));
+		bool foreign = is_service_link(whole, equals + 1);
+
+		free(whole);
+		if (foreign)
+			return;
+	}
 	under = memchr(name, '_', len);
 	if (at != -1) {
 		conf_set_text(l, l->conf, &conf_options[at], equals + 1, where);
@@ -542,6 +600,35 @@ variable_value(char *const *environment, const char *name)
 	return NULL;
 }
 
+/* Another port for each address of server.listen that has one; two that are the same then are a fault. */
+static void
+take_port(struct conf_load *l, const char *port)
+{
+	long at = conf_option_find(conf_options, CONF_OPTION_COUNT, SLICE("server"), "listen");
+	struct conf_list *listen = conf_list_at(l->conf, &conf_options[at]), moved = { NULL, 0 };
+	struct buf text = BUF_INIT;
+
+	for (size_t i = 0; i < listen->n; i++) {
+		const char *address = listen->v[i], *colon = strrchr(address, ':');
+
+		buf_clear(&text);
+		if (strncmp(address, "unix:", 5) == 0 || colon == NULL)
+			buf_puts(&text, address);
+		else
+			buf_printf(&text, "%.*s:%.20s", (int)(colon - address), address, port);
+		buf_putc(&text, '\0');
+		for (size_t k = 0; k < moved.n; k++)
+			if (strcmp(moved.v[k], text.data) == 0)
+				conf_fault(l, "environment PORT",
+				    "server.listen: two addresses would be %.100s", text.data);
+		conf_list_add(&moved, text.data);
+	}
+	set_list(l, l->conf, &conf_options[at], &moved, "environment PORT");
+	set_origin(l, (size_t)at, RANK_ENVIRONMENT, "environment PORT");
+	conf_list_fini(&moved);
+	buf_fini(&text);
+}
+
 /* The names that hosting platforms use; BELAY_… come after them and win. */
 static void
 read_common_variables(struct conf_load *l, char *const *environment)
@@ -556,15 +643,8 @@ read_common_variables(struct conf_load *l, char *const *environment)
 		set_text(l, l->conf, &conf_options[at], secret, "environment JWT_SECRET");
 		set_origin(l, (size_t)at, RANK_ENVIRONMENT, "environment JWT_SECRET");
 	}
-	if (port != NULL && *port != '\0') {
-		long at = conf_option_find(conf_options, CONF_OPTION_COUNT, SLICE("server"),
-		    "listen");
-		char text[32];
-
-		(void)snprintf(text, sizeof(text), "0.0.0.0:%.20s", port);
-		conf_set_text(l, l->conf, &conf_options[at], text, "environment PORT");
-		set_origin(l, (size_t)at, RANK_ENVIRONMENT, "environment PORT");
-	}
+	if (port != NULL && *port != '\0')
+		take_port(l, port);
 }
 
 static void

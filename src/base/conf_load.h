@@ -42,4 +42,10 @@ void conf_set_text(struct conf_load *l, void *base, const struct conf_option *o,
  */
 void conf_finish(struct conf_load *l);
 
+/*
+ * conf_numbers.c.  Whether no whole number in the file, and in those that it includes (from dir), is beyond
+ * what libconfig reads without an L at its end; each that is has become a fault with its place.
+ */
+bool conf_numbers_fit(struct conf_load *l, const char *file, const char *dir);
+
 #endif

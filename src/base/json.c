@@ -1,14 +1,17 @@
 /*
  * json.c: the strict JSON scanner.
  *
- * Runs in every process that reads messages or request bodies.  It owns
- * nothing and keeps nothing: validation is one loop with a stack of bits (is
+ * Runs in every process that reads messages or request bodies, and is the only
+ * judge of those.  It owns nothing and keeps nothing: validation is one loop with a stack of bits (is
  * the container around us an object?), so a hostile depth costs no stack, and
  * walking a validated text only finds where values end.
  */
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "base/must.h"
 #include "base/text.h"
 
 #define ONES  UINT64_C(0x0101010101010101)
@@ -655,6 +658,7 @@ json_get(struct json_value object, const char *key, struct json_value *value)
 {
 	struct json_value name, v;
 	struct json_iter it;
+	int found = -1;
 
 	if (object.kind != JSON_KIND_OBJECT)
 		return -1;
@@ -662,8 +666,168 @@ json_get(struct json_value object, const char *key, struct json_value *value)
 	while (json_object_next(&it, &name, &v)) {
 		if (json_text_is(name, key)) {
 			*value = v;
-			return 0;
+			found = 0;
 		}
 	}
-	return -1;
+	return found;
+}
+
+/* --- one text for each value */
+
+static void
+put_number(struct buf *out, struct json_value v)
+{
+	struct buf text = BUF_INIT;
+	int64_t whole;
+	double d;
+
+	if (json_i64(v, &whole) == 0) {
+		buf_put_i64(out, whole);
+		return;
+	}
+	buf_put_slice(&text, v.raw);
+	buf_putc(&text, '\0');
+	d = strtod(text.data, NULL);
+	buf_fini(&text);
+	if (isfinite(d))
+		buf_printf(out, "%.17g", d);
+	else
+		buf_put_slice(out, v.raw);
+}
+
+struct member {
+	struct slice name;
+	struct json_value value;
+	size_t at;
+};
+
+static int
+member_compare(const void *a, const void *b)
+{
+	const struct member *x = a, *y = b;
+	size_t n = x->name.len < y->name.len ? x->name.len : y->name.len;
+	int order = n > 0 ? memcmp(x->name.p, y->name.p, n) : 0;
+
+	if (order == 0)
+		order = (x->name.len > y->name.len) - (x->name.len < y->name.len);
+	return order != 0 ? order : (x->at > y->at) - (x->at < y->at);
+}
+
+/* Its members by name; to be freed.  names is where decoded names are kept. */
+static struct member *
+sort_members(struct json_value v, struct buf *names, size_t *count)
+{
+	struct json_value key, value;
+	struct member *members;
+	struct json_iter it;
+	size_t n = 0;
+
+	json_iter_init(&it, v);
+	while (json_object_next(&it, &key, &value))
+		n++;
+	members = must_alloc((n + 1) * sizeof(*members));
+	buf_reserve(names, v.raw.len);		/* decoded names must not move */
+	n = 0;
+	json_iter_init(&it, v);
+	while (json_object_next(&it, &key, &value)) {
+		members[n] = (struct member){ SLICE_NONE, value, n };
+		(void)json_text(key, names, &members[n].name);
+		n++;
+	}
+	qsort(members, n, sizeof(*members), member_compare);
+	*count = n;
+	return members;
+}
+
+static void
+put_object(struct buf *out, struct json_value v)
+{
+	struct buf names = BUF_INIT;
+	size_t n;
+	struct member *members = sort_members(v, &names, &n);
+	bool first = true;
+
+	buf_putc(out, '{');
+	for (size_t i = 0; i < n; i++) {
+		if (i + 1 < n && slice_eq(members[i].name, members[i + 1].name))
+			continue;
+		if (!first)
+			buf_putc(out, ',');
+		first = false;
+		buf_put_json_string(out, members[i].name);
+		buf_putc(out, ':');
+		json_put_canonical(out, members[i].value);
+	}
+	buf_putc(out, '}');
+	free(members);
+	buf_fini(&names);
+}
+
+static void
+put_array(struct buf *out, struct json_value v)
+{
+	struct json_value element;
+	struct json_iter it;
+	bool first = true;
+
+	buf_putc(out, '[');
+	json_iter_init(&it, v);
+	while (json_array_next(&it, &element)) {
+		if (!first)
+			buf_putc(out, ',');
+		first = false;
+		json_put_canonical(out, element);
+	}
+	buf_putc(out, ']');
+}
+
+static void
+put_string(struct buf *out, struct json_value v)
+{
+	struct buf text = BUF_INIT;
+	struct slice s;
+
+	(void)json_text(v, &text, &s);
+	buf_put_json_string(out, s);
+	buf_fini(&text);
+}
+
+/* No deeper than the text was found to be when it was validated. */
+void
+json_put_canonical(struct buf *out, struct json_value v)
+{
+	switch (v.kind) {
+	case JSON_KIND_OBJECT:
+		put_object(out, v);
+		break;
+	case JSON_KIND_ARRAY:
+		put_array(out, v);
+		break;
+	case JSON_KIND_STRING:
+		put_string(out, v);
+		break;
+	case JSON_KIND_NUMBER:
+		put_number(out, v);
+		break;
+	case JSON_KIND_NULL:
+	case JSON_KIND_BOOL:
+		buf_put_slice(out, v.raw);
+		break;
+	}
+}
+
+bool
+json_same(struct json_value a, struct json_value b)
+{
+	struct buf x = BUF_INIT, y = BUF_INIT;
+	bool same;
+
+	if (a.kind != b.kind)
+		return false;
+	json_put_canonical(&x, a);
+	json_put_canonical(&y, b);
+	same = slice_eq(buf_slice(&x), buf_slice(&y));
+	buf_fini(&x);
+	buf_fini(&y);
+	return same;
 }

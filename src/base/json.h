@@ -85,7 +85,18 @@ bool json_text_is(struct json_value v, const char *s);	/* is a string that decod
 int json_i64(struct json_value v, int64_t *out);
 int json_bool(struct json_value v, bool *out);		/* -1: neither true nor false */
 
-/* The (first) member of that name.  0, or -1: v is no object or has none. */
+/* The member of that name, the last where there are several.  0, or -1: v is no object or has none. */
 int json_get(struct json_value object, const char *key, struct json_value *value);
+
+/*
+ * Appends a text that is the same for equal values of validated texts: without spaces, members in the
+ * order of their names and the last of several of one name, strings with the fewest escapes.  Integers
+ * within 64 bits are equal by value, other numbers as doubles (RFC 8259 section 6), and those beyond
+ * doubles as they are written.
+ */
+void json_put_canonical(struct buf *out, struct json_value v);
+
+/* Whether two values of validated texts are the same by that. */
+bool json_same(struct json_value a, struct json_value b);
 
 #endif

@@ -7,9 +7,11 @@ libbase_a_SOURCES = \
 	src/base/conf_check.c src/base/conf_check.h \
 	src/base/conf_finish.c \
 	src/base/conf_load.c src/base/conf_load.h \
+	src/base/conf_numbers.c \
 	src/base/conf_pack.c src/base/conf_print.c src/base/conf_table.h \
 	src/base/conf_share.c src/base/conf_share.h \
 	src/base/clock.c src/base/clock.h \
+	src/base/cores.c src/base/cores.h \
 	src/base/digest.c src/base/digest.h \
 	src/base/json.c src/base/json.h \
 	src/base/log.c src/base/log.h \

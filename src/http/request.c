@@ -79,9 +79,9 @@ http_name_eq(struct slice a, const char *b)
  * once, since the empty line would then never come.
  */
 static long
-find_end(const char *p, size_t n)
+find_end(const char *p, size_t n, size_t max)
 {
-	size_t limit = n < HTTP_HEAD_MAX ? n : HTTP_HEAD_MAX, line = 0;
+	size_t limit = n < max ? n : max, line = 0;
 
 	while (line < limit) {
 		const char *lf = memchr(p + line, '\n', limit - line);
@@ -96,7 +96,7 @@ find_end(const char *p, size_t n)
 			return (long)at + 1;
 		line = at + 1;
 	}
-	if (n < HTTP_HEAD_MAX)
+	if (n < max)
 		return 0;
 	return line == 0 ? -414 : -431;
 }
@@ -199,7 +199,7 @@ parse_target(struct http_head *h)
 
 /* METHOD SP target SP HTTP/1.x; the line ends before end.  0, or minus a status. */
 static int
-parse_request_line(const char *p, const char *end, struct http_head *h)
+parse_request_line(const char *p, const char *end, size_t head_max, struct http_head *h)
 {
 	const char *start = p, *version;
 
@@ -224,7 +224,7 @@ parse_request_line(const char *p, const char *end, struct http_head *h)
 	if (version[5] != '1' || version[7] > '1')
 		return -505;
 	h->minor = version[7] - '0';
-	if (h->target.len > HTTP_TARGET_MAX)
+	if (h->target.len > HTTP_TARGET_MAX(head_max))
 		return -414;
 	return parse_target(h);
 }
@@ -417,7 +417,7 @@ parse_headers(const char *p, const char *end, struct http_head *h)
 }
 
 long
-http_head_parse(const char *p, size_t n, struct http_head *h)
+http_head_parse(const char *p, size_t n, size_t head_max, struct http_head *h)
 {
 	const char *lf;
 	size_t skip = 0;
@@ -438,7 +438,7 @@ http_head_parse(const char *p, size_t n, struct http_head *h)
 	if (!is(p[0], TCHAR))			/* a TLS hello,
 	    say: the end of a head would never come */
 		return -400;
-	if ((len = find_end(p, n)) <= 0)
+	if ((len = find_end(p, n, head_max)) <= 0)
 		return len;
 
 	h->method = HTTP_OTHER;
@@ -448,7 +448,7 @@ http_head_parse(const char *p, size_t n, struct http_head *h)
 	h->content_length = -1;
 	h->headers_n = 0;
 	lf = memchr(p, '\n', (size_t)len);
-	if ((rc = parse_request_line(p, lf - 1, h)) != 0)
+	if ((rc = parse_request_line(p, lf - 1, head_max, h)) != 0)
 		return rc;
 	/* Without headers the request line is followed by the empty line. */
 	if ((rc = parse_headers(lf + 1, p + len - 2, h)) != 0)

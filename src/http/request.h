@@ -14,9 +14,10 @@
 
 #include "base/slice.h"
 
-#define HTTP_HEAD_MAX    8192		/* bytes of request line and headers: 431 */
-#define HTTP_TARGET_MAX  6144		/* bytes of the request target: 414 */
-#define HTTP_HEADERS_MAX 64		/* 431 */
+#define HTTP_HEAD_SIZE   16384		/* bytes of request line and headers, unless it is set otherwise */
+#define HTTP_HEADERS_MAX 100		/* 431 */
+/* Bytes of the request target, of a head that may have so many. */
+#define HTTP_TARGET_MAX(head_max) ((head_max) - (head_max) / 4)
 
 enum http_method {
 	HTTP_OTHER,			/* a well-formed method that is not one of these */
@@ -47,7 +48,8 @@ struct http_head {
 };
 
 /*
- * Parses one head.  >0: its length in bytes, the empty line included.  0: it
+ * Parses one head of head_max bytes at most (431; 414 for a target beyond
+ * HTTP_TARGET_MAX).  >0: its length in bytes, the empty line included.  0: it
  * is not complete (asking again with more bytes costs one search for its end).
  * <0: minus the HTTP status to refuse it with: 400, 414, 417, 431, 501, 505;
  * the connection can't be used again.  Wrong bytes may be told before the head is complete.
@@ -58,7 +60,7 @@ struct http_head {
  * which must be exactly "chunked" (501 when another coding precedes it) and is
  * not taken in HTTP/1.0.  An absolute-form target gives path, query and host.
  */
-long http_head_parse(const char *p, size_t n, struct http_head *h);
+long http_head_parse(const char *p, size_t n, size_t head_max, struct http_head *h);
 
 /* The value of the first header of that name (any case), or SLICE_NONE (p is NULL). */
 struct slice http_header(const struct http_head *h, const char *name);

@@ -13,6 +13,7 @@ void
 envelope_init(struct envelope *e)
 {
 	memset(e, 0, sizeof(*e));
+	e->depth = SCHEMA_JSON_DEPTH;
 }
 
 void
@@ -45,7 +46,7 @@ envelope_parse(struct envelope *e, struct slice text, enum envelope_side from,
 	enum { TYPE, ID, PAYLOAD, MEMBERS };
 	static const char *const names[MEMBERS] = { "type", "id", "payload" };
 	struct json_value member[MEMBERS], whole, key, v;
-	bool given[MEMBERS] = { false, false, false };
+	bool given[MEMBERS] = { false, false, false }, missing[MEMBERS];
 	struct json_fault wrong;
 	struct json_iter it;
 	struct slice type;
@@ -56,7 +57,7 @@ envelope_parse(struct envelope *e, struct slice text, enum envelope_side from,
 	e->payload = (struct json_value){ JSON_KIND_OBJECT, SLICE("{}") };
 	buf_clear(&e->scratch);
 
-	if (json_parse_flags(text, SCHEMA_JSON_DEPTH, 0, &whole, &wrong) != 0) {
+	if (json_parse_flags(text, e->depth, 0, &whole, &wrong) != 0) {
 		envelope_fault_set(fault, ERROR_invalid_json, NULL, "%s at byte %zu", wrong.reason,
 		    wrong.offset);
 		return -1;
@@ -81,18 +82,21 @@ envelope_parse(struct envelope *e, struct slice text, enum envelope_side from,
 			break;
 		}
 	}
+	/* Many serializers write what is missing as null. */
+	for (i = 0; i < MEMBERS; i++)
+		missing[i] = !given[i] || member[i].kind == JSON_KIND_NULL;
 	if (twice >= 0) {
-		if (twice != ID && given[ID])
+		if (twice != ID && !missing[ID])
 			(void)read_id(e, member[ID]);
 		envelope_fault_set(fault, ERROR_invalid_payload, names[twice], "duplicate");
 		return -1;
 	}
-	if (given[ID] && read_id(e, member[ID]) != 0) {
+	if (!missing[ID] && read_id(e, member[ID]) != 0) {
 		envelope_fault_set(fault, ERROR_invalid_payload, "id",
 		    "must be a string of at most %d printable characters", ENVELOPE_ID_MAX);
 		return -1;
 	}
-	if (!given[TYPE]) {
+	if (missing[TYPE]) {
 		envelope_fault_set(fault, ERROR_invalid_payload, "type", "required");
 		return -1;
 	}
@@ -104,7 +108,7 @@ envelope_parse(struct envelope *e, struct slice text, enum envelope_side from,
 		envelope_fault_set(fault, ERROR_unknown_type, "type", NULL);
 		return -1;
 	}
-	if (given[PAYLOAD]) {
+	if (!missing[PAYLOAD]) {
 		if (member[PAYLOAD].kind != JSON_KIND_OBJECT) {
 			envelope_fault_set(fault, ERROR_invalid_payload, "payload",
 			    "must be an object");

@@ -26,17 +26,18 @@ struct envelope {
 	struct json_value payload;	/* {} when the message has none */
 	struct field_value field[ENVELOPE_MAX_FIELDS];	/* by FIELD_type_name */
 	struct buf scratch;		/* owned: decoded texts */
+	unsigned depth;			/* most containers inside one another; set by envelope_init() */
 };
 
-void envelope_init(struct envelope *e);
+void envelope_init(struct envelope *e);	/* depth: SCHEMA_JSON_DEPTH */
 void envelope_fini(struct envelope *e);
 
 /*
- * Parses one message and checks it against its schema.  The slices in *e
- * point into text or e->scratch: valid until either changes.
+ * Parses one message and checks it against its schema.  A member that is null
+ * is a missing one.  The slices in *e point into text or e->scratch: valid until either changes.
  * 0, or -1 with *fault; e->id is set even then when it could be read (for "re").
  *
- *	not JSON, or deeper than SCHEMA_JSON_DEPTH	invalid_json
+ *	not JSON, or deeper than e->depth	invalid_json
  *	not an object					invalid_payload
  *	no type, or it is no string			invalid_payload, field "type"
  *	a type that this side may not send		unknown_type

@@ -82,6 +82,7 @@ static const struct {
 
 #define FAULT_CODE_MAX    64		/* characters */
 #define FAULT_MESSAGE_MAX 4096
+#define CONDITIONS_MAX    32		/* each costs a look through the state of the device */
 
 enum msg_type
 msg_type_find(struct slice name, enum schema_side from)
@@ -388,8 +389,8 @@ check_fault(struct check *c, struct json_value v, struct field_value *out)
 			if (message)
 				return refuse(c, ".message", "duplicate");
 			message = true;
-			if (json_text(member, c->scratch, &out->str) != 0 ||
-			    check_length(out->str, 0, FAULT_MESSAGE_MAX) != NULL)
+			if (member.kind != JSON_KIND_NULL && (json_text(member, c->scratch, &out->str) != 0 ||
+			    check_length(out->str, 0, FAULT_MESSAGE_MAX) != NULL))
 				return refuse(c, ".message",
 				    "must be a string of at most %d characters",
 				    FAULT_MESSAGE_MAX);
@@ -409,12 +410,15 @@ check_condition(struct check *c, struct json_value v)
 	struct json_iter it;
 	struct slice name;
 	bool seen = false;
+	unsigned n = 0;
 	int64_t ms;
 
 	if (v.kind != JSON_KIND_OBJECT)
 		return refuse(c, "", "must be an object");
 	json_iter_init(&it, v);
 	while (json_object_next(&it, &key, &member)) {
+		if (n++ == CONDITIONS_MAX)
+			return refuse(c, "", "must have at most %d conditions", CONDITIONS_MAX);
 		json_text(key, c->scratch, &name);
 		if (slice_is(name, "seenWithinMs")) {
 			if (seen)
@@ -567,6 +571,7 @@ void
 fields_init(struct fields *f)
 {
 	memset(f, 0, sizeof(*f));
+	f->depth = JSON_DEPTH_MAX;
 }
 
 void
@@ -603,7 +608,7 @@ schema_parse(enum body_schema which, struct slice body, struct fields *f,
 
 	if (is_blank(body))
 		body = SLICE("{}");
-	if (json_parse_flags(body, SCHEMA_JSON_DEPTH, 0, &f->json, &wrong) != 0) {
+	if (json_parse_flags(body, f->depth, 0, &f->json, &wrong) != 0) {
 		envelope_fault_set(fault, ERROR_invalid_json, NULL, "%s at byte %zu", wrong.reason,
 		    wrong.offset);
 		return -1;

@@ -143,8 +143,13 @@ struct fields {
 	struct json_value json;		/* the whole body */
 	struct field_value field[SCHEMA_MAX_FIELDS];
 	struct buf scratch;		/* owned: decoded texts */
+	unsigned depth;			/* most containers inside one another */
 };
 
+/*
+ * depth: JSON_DEPTH_MAX, since a gateway has judged by limits.json_depth what comes to others: a limit
+ * that is lowered meanwhile takes nothing back.
+ */
 void fields_init(struct fields *f);
 void fields_fini(struct fields *f);
 
@@ -171,6 +176,6 @@ bool schema_is_line(struct slice s, size_t min, size_t max);
 /* Whether valid UTF-8 has control characters (C0, DEL, C1). */
 bool schema_has_control(struct slice s);
 
-#define SCHEMA_JSON_DEPTH 32			/* containers inside one another */
+#define SCHEMA_JSON_DEPTH 32	/* containers inside one another, where no settings say otherwise */
 
 #endif

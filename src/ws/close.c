@@ -63,6 +63,12 @@ ws_close_of(uint16_t code)
 	return WS_CLOSE_NONE;
 }
 
+uint16_t
+ws_close_classic(uint16_t code)
+{
+	return code == WS_CODE_RESTART || code == WS_CODE_OVERLOADED ? WS_CODE_GOING_AWAY : code;
+}
+
 bool
 ws_close_valid_on_wire(uint16_t code)
 {

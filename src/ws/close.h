@@ -49,6 +49,12 @@ const char *ws_close_name(enum ws_close why);		/* "TOKEN_EXPIRED", for logs and 
 /* The first row with this code; WS_CLOSE_NONE when there is none. */
 enum ws_close ws_close_of(uint16_t code);
 
+/*
+ * The code for peers that know only those of RFC 6455 section 7.4.1: 1012 and 1013, which were
+ * registered later, become 1001; all others stay.
+ */
+uint16_t ws_close_classic(uint16_t code);
+
 /* Whether a peer may send this code: 1000-1003, 1007-1014, 3000-4999. */
 bool ws_close_valid_on_wire(uint16_t code);
 

@@ -142,19 +142,18 @@ base64(const uint8_t *p, size_t n, char *out)
 }
 
 /*
- * Whether it is the base64 of 16 bytes (section 4.1, item 7).  The last of its digits stands for two
- * bits and four zeros: with anything else there it is not what an encoder makes (RFC 4648 section 3.5).
+ * Whether it decodes to 16 bytes (section 4.1, item 7).  The last digit stands for two bits and four
+ * spare ones, which are not looked at: in the example of that section they are not zero.
  */
 static bool
 is_key(struct ws_str s)
 {
-	const char *digit = base64_digits;
-
 	if (s.len != WS_KEY_LEN || s.p[22] != '=' || s.p[23] != '=')
 		return false;
-	for (size_t i = 0; i < 22 && digit != NULL; i++)
-		digit = memchr(base64_digits, s.p[i], sizeof(base64_digits));
-	return digit != NULL && (digit - base64_digits) % 16 == 0;
+	for (size_t i = 0; i < 22; i++)
+		if (memchr(base64_digits, s.p[i], sizeof(base64_digits)) == NULL)
+			return false;
+	return true;
 }
 
 void
@@ -369,12 +368,14 @@ ws_upgrade_field(struct ws_upgrade *u, struct ws_str name, struct ws_str value)
 		u->nversions++;
 		u->version_13 = ws_str_is(value, "13");
 	} else if (ws_str_is(name, "sec-websocket-protocol")) {
+		if (value.len == 0)	/* some clients send the field with nothing in it */
+			return;
 		if (u->nprotocols == WS_LISTS_MAX || !list_is_tokens(value))
 			u->bad = true;
 		else
 			u->protocols[u->nprotocols++] = value;
 	} else if (ws_str_is(name, "sec-websocket-extensions")) {
-		if (!consider_offers(u, value))
+		if (value.len > 0 && !consider_offers(u, value))
 			u->bad = true;
 	}
 }

@@ -80,10 +80,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	long rc, used;
 	size_t n;
 
-	rc = http_head_parse(p, size, &h);
+	rc = http_head_parse(p, size, HTTP_HEAD_SIZE, &h);
 	must(rc <= (long)size && (rc >= 0 || (rc <= -400 && rc > -600)));
 	for (n = 0; n < size && n < 1024; n++) {
-		long part = http_head_parse(p, n, &cut);
+		long part = http_head_parse(p, n, HTTP_HEAD_SIZE, &cut);
 
 		must(part == 0 || part == rc);
 		must(rc <= 0 || n < (size_t)rc || part == rc);

@@ -265,6 +265,8 @@ class Belayd:
             c.connected = await c.recv()
         except websockets.ConnectionClosed:
             raise Refused(c.ws.close_code, c.ws.close_reason) from None
+        if c.connected["type"] == "error":		# says why, and when to come back, before the code does
+            raise Refused(*await c.closed())
         assert c.connected["type"] == "connected", c.connected
         return c
 

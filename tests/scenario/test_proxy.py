@@ -490,6 +490,8 @@ async def through(port, source, path="/ws", ctx=None, name="u1"):
         c.connected = await c.recv()
     except websockets.ConnectionClosed:
         raise Refused(ws.close_code, ws.close_reason) from None
+    if c.connected["type"] == "error":
+        raise Refused(*await c.closed())
     return c
 
 

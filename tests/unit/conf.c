@@ -18,6 +18,7 @@
 
 #include "base/conf_share.h"
 #include "base/conf_table.h"
+#include "base/cores.h"
 #include "base/must.h"
 
 #define SECRET "a-secret-of-thirty-two-bytes-or-more"
@@ -156,8 +157,10 @@ static const struct sample samples[] = {
 	{ NULL, conf_check_topic, "b/c", "b/#" },
 	{ NULL, conf_check_user, "root", "no-such-user-here" },
 	{ "jwt_secret", NULL, SECRET, NULL },
+	{ "proxy_listen", NULL, "0.0.0.0:3000", "0.0.0.0" },
 	{ "pidfile", NULL, "/tmp/x.pid", "x.pid" },
 	{ "message_size", NULL, "32K", "32X" },
+	{ "head_size", NULL, "8K", "8X" },
 	{ "send_buffer", NULL, "2M", "2 M" },
 	{ "tenant_store_rate", NULL, "512K", "512K/s" },
 	{ "tenant_store", NULL, "2048G", "2T" },
@@ -596,6 +599,17 @@ test_environment(void **state)
 	struct attempt lower = { .environment = { "BELAY_server_workers=2" } };
 	struct attempt foreign = { .environment = { "BELAY_HOME=/x", "BELAY_BENCH_RUNS=3" } };
 	struct attempt port = { .environment = { "PORT=http" } };
+	struct attempt alone = { .file_text = "server: { listen = [\"127.0.0.1:3000\", \"[::1]:3000\", \"unix:/tmp/x:1\"]; };",
+	    .environment = { "PORT=4100" } };
+	struct attempt twice = { .file_text = "server: { listen = [\"127.0.0.1:1\", \"127.0.0.1:2\"]; };",
+	    .environment = { "PORT=4100" } };
+	struct attempt links = { .environment = { "BELAY_SERVICE_HOST=10.0.0.1", "BELAY_SERVER_SERVICE_HOST=10.0.0.1",
+	    "BELAY_SERVER_SERVICE_PORT=3000", "BELAY_SERVER_SERVICE_PORT_HTTP=3000",
+	    "BELAY_SERVER_PORT=tcp://10.0.0.1:3000" } };
+	struct attempt more = { .environment = { "BELAY_MQTT_PORT_1883_TCP=tcp://10.0.0.1:1883",
+	    "BELAY_MQTT_PORT_1883_TCP_PROTO=tcp", "BELAY_MQTT_PORT_1883_TCP_PORT=1883",
+	    "BELAY_STORE_PORT_53_UDP_ADDR=10.0.0.1", "BELAY_PORT=tcp://10.0.0.1:3000" } };
+	struct attempt mistake = { .environment = { "BELAY_SERVER_PORT=3000" } };
 	struct attempt empty = { .environment = { "PORT=", "JWT_SECRET=" } };
 	struct attempt issuers = { .environment = { "BELAY_AUTH_ISSUERS=x" } };
 
@@ -617,10 +631,96 @@ test_environment(void **state)
 	assert_true(found(&foreign.findings.warnings, "environment BELAY_HOME", "not an option"));
 	done(&foreign);
 	expect_fault(&port, 0, "environment PORT");
+	load_good(&alone);
+	assert_int_equal(alone.conf->server_listen.n, 3);
+	assert_string_equal(alone.conf->server_listen.v[0], "127.0.0.1:4100");
+	assert_string_equal(alone.conf->server_listen.v[1], "[::1]:4100");
+	assert_string_equal(alone.conf->server_listen.v[2], "unix:/tmp/x:1");
+	done(&alone);
+	expect_fault(&twice, 0, "two addresses would be 127.0.0.1:4100");
+	load_good(&links);
+	assert_int_equal(links.findings.warnings.n, 0);
+	done(&links);
+	load_good(&more);
+	assert_int_equal(more.findings.warnings.n, 0);
+	done(&more);
+	expect_fault(&mistake, 0, "BELAY_SERVER_PORT: unknown option");
 	load_good(&empty);
 	assert_string_equal(empty.conf->server_listen.v[0], "0.0.0.0:3000");
 	done(&empty);
 	expect_fault(&issuers, 0, "in the file only");
+}
+
+/* libconfig reads 99999999999 as 1215752191, and says nothing. */
+static void
+test_large_numbers(void **state)
+{
+	static const char *const bad[] = { "99999999999", "2147483648", "0x1FFFFFFFF", "99999999999999999999999999" };
+	struct attempt good = { .file_text = "# 99999999999\n// 99999999999\n/* 99999999999\n */ limits: { replay = 5; "
+	    "message_size = 0x8000; send_buffer = 4000000L; };\nauth: { issuer = \"x\\\"99999999999\"; "
+	    "jwt_secret = \"" SECRET "\"; audience = \"a99999999999\"; };" };
+	struct attempt included = { .file_text = "limits: {\n@include \"numbers.inc\"\n};" };
+	char text[128], path[96];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(text, sizeof(text), "limits: {\n message_size =\n %s; };", bad[i]);
+		expect_file_fault(text, 3, bad[i]);
+	}
+	load_good(&good);
+	assert_int_equal(good.conf->limits_message_size_bytes, 0x8000);
+	assert_int_equal(good.conf->limits_send_buffer_bytes, 4000000);
+	done(&good);
+	snprintf(path, sizeof(path), "%.*s/numbers.inc", (int)(strrchr(file_path, '/') - file_path), file_path);
+	write_file(path, "replay = 5;\nmessage_size = 4294967296;\n");
+	load(&included);
+	assert_int_equal(included.findings.faults.n, 1);
+	assert_true(found(&included.findings.faults, path, ":2: 4294967296:"));
+	done(&included);
+	unlink(path);
+	expect_file_fault("limits: { message_size = 99999999999L; };", 1, "99999999999\": must be from");
+}
+
+static void
+put_file(const char *root, const char *name, const char *text)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", root, name);
+	for (char *p = path + strlen(root) + 1; (p = strchr(p, '/')) != NULL; *p++ = '/') {
+		*p = '\0';
+		(void)mkdir(path, 0700);
+	}
+	write_file(path, text);
+}
+
+/* The least quota of a group and those above it, in both versions of control groups. */
+static void
+test_cores(void **state)
+{
+	char root[96];
+
+	(void)state;
+	snprintf(root, sizeof(root), "%.*s/groups", (int)(strrchr(file_path, '/') - file_path), file_path);
+	(void)mkdir(root, 0700);
+	assert_true(cores_usable() >= 1);
+	assert_int_equal(cores_by_quota(root, SLICE("0::/\n")), 0);
+	put_file(root, "a/cpu.max", "max 100000\n");
+	put_file(root, "a/b/cpu.max", "250000 100000\n");
+	put_file(root, "a/b/c/cpu.max", "400000 100000\n");
+	assert_int_equal(cores_by_quota(root, SLICE("0::/a")), 0);
+	assert_int_equal(cores_by_quota(root, SLICE("12:pids:/x\n0::/a/b/c\n")), 3);
+	assert_int_equal(cores_by_quota(root, SLICE("0::/a/b/gone")), 3);
+	put_file(root, "cpu.max", "50000 100000\n");
+	assert_int_equal(cores_by_quota(root, SLICE("0::/a/b\n")), 1);
+	put_file(root, "cpu/x/cpu.cfs_quota_us", "150000\n");
+	put_file(root, "cpu/x/cpu.cfs_period_us", "100000\n");
+	put_file(root, "cpu/x/y/cpu.cfs_quota_us", "-1\n");
+	put_file(root, "cpu/x/y/cpu.cfs_period_us", "100000\n");
+	assert_int_equal(cores_by_quota(root, SLICE("4:cpuset:/\n3:cpu,cpuacct:/x/y\n1:name=systemd:/x\n")), 2);
+	assert_int_equal(cores_by_quota(root, SLICE("3:cpuacct,cpu:/x")), 2);
+	assert_int_equal(cores_by_quota(root, SLICE("3:cpuset:/x\nnonsense\n:\n")), 0);
+	assert_int_equal(cores_by_quota(root, SLICE("")), 0);
 }
 
 static void
@@ -1009,7 +1109,8 @@ main(void)
 		cmocka_unit_test(test_all_faults_at_once), cmocka_unit_test(test_units),
 		    cmocka_unit_test(test_lists),
 		cmocka_unit_test(test_order_of_sources), cmocka_unit_test(test_environment),
-		    cmocka_unit_test(test_overrides),
+		    cmocka_unit_test(test_large_numbers), cmocka_unit_test(test_cores),
+		cmocka_unit_test(test_overrides),
 		cmocka_unit_test(test_secrets), cmocka_unit_test(test_key_files),
 		    cmocka_unit_test(test_service_keys),
 		cmocka_unit_test(test_issuers), cmocka_unit_test(test_print),

@@ -162,7 +162,7 @@ parse_copy(const char *p, size_t n)
 {
 	char *copy = copy_of(p, n);
 	struct http_head h;
-	long rc = http_head_parse(copy, n, &h);
+	long rc = http_head_parse(copy, n, HTTP_HEAD_SIZE, &h);
 
 	free(copy);
 	return rc;
@@ -212,7 +212,7 @@ test_fields(void **state)
 	struct slice e;
 
 	(void)state;
-	assert_int_equal(http_head_parse(text, sizeof(text) - 1, &h), sizeof(text) - 5);
+	assert_int_equal(http_head_parse(text, sizeof(text) - 1, HTTP_HEAD_SIZE, &h), sizeof(text) - 5);
 	assert_int_equal(h.method, HTTP_GET);
 	assert_true(slice_is(h.method_text, "GET"));
 	assert_true(slice_is(h.target, "/ws?token=x&charger=1"));
@@ -234,12 +234,12 @@ test_fields(void **state)
 	/* The target's authority goes before Host; without a path the path is "/". */
 	assert_true(http_head_parse("POST http://b?q HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n"
 	    "Connection: close\r\n\r\n",
-	    76, &h) == 76);
+	    76, HTTP_HEAD_SIZE, &h) == 76);
 	assert_true(slice_is(h.path, "/") && slice_is(h.query, "q") && slice_is(h.host, "b"));
 	assert_true(h.content_length == 12 && !h.keep_alive && h.method == HTTP_POST);
-	assert_true(http_head_parse("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", 42, &h) == 42);
+	assert_true(http_head_parse("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", 42, HTTP_HEAD_SIZE, &h) == 42);
 	assert_true(h.keep_alive && h.minor == 0 && h.query.p == NULL && h.host.p == NULL);
-	assert_true(http_head_parse("GET /? HTTP/1.0\r\n\r\n", 19, &h) == 19);
+	assert_true(http_head_parse("GET /? HTTP/1.0\r\n\r\n", 19, HTTP_HEAD_SIZE, &h) == 19);
 	assert_true(!h.keep_alive && h.query.p != NULL && h.query.len == 0);
 }
 
@@ -252,39 +252,40 @@ test_limits(void **state)
 
 	(void)state;
 	/* Headers: 64 are taken. */
-	for (int n = 64; n <= 65; n++) {
+	for (int n = HTTP_HEADERS_MAX; n <= HTTP_HEADERS_MAX + 1; n++) {
 		buf_clear(&text);
 		buf_puts(&text, "GET / HTTP/1.1\r\n" H);
 		for (i = 1; i < n; i++)
 			buf_puts(&text, "X: y\r\n");
 		buf_puts(&text, "\r\n");
-		assert_int_equal(http_head_parse(text.data, text.len, &h), n == 64 ? (long)text.len : -431);
+		assert_int_equal(http_head_parse(text.data, text.len, HTTP_HEAD_SIZE, &h),
+		    n == HTTP_HEADERS_MAX ? (long)text.len : -431);
 	}
 	/* The target. */
-	for (int n = HTTP_TARGET_MAX; n <= HTTP_TARGET_MAX + 1; n++) {
+	for (int n = HTTP_TARGET_MAX(HTTP_HEAD_SIZE); n <= HTTP_TARGET_MAX(HTTP_HEAD_SIZE) + 1; n++) {
 		buf_clear(&text);
 		buf_puts(&text, "GET /");
 		for (i = 1; i < n; i++)
 			buf_putc(&text, 'a');
 		buf_puts(&text, " HTTP/1.1\r\n" H "\r\n");
-		assert_int_equal(http_head_parse(text.data, text.len, &h),
-		    n == HTTP_TARGET_MAX ? (long)text.len : -414);
+		assert_int_equal(http_head_parse(text.data, text.len, HTTP_HEAD_SIZE, &h),
+		    n == HTTP_TARGET_MAX(HTTP_HEAD_SIZE) ? (long)text.len : -414);
 	}
 	/* The head, complete or not. */
-	for (int n = HTTP_HEAD_MAX; n <= HTTP_HEAD_MAX + 1; n++) {
+	for (int n = HTTP_HEAD_SIZE; n <= HTTP_HEAD_SIZE + 1; n++) {
 		buf_clear(&text);
 		buf_puts(&text, "GET / HTTP/1.1\r\n" H "X: ");
 		while (text.len < (size_t)n - 4)
 			buf_putc(&text, 'a');
 		buf_puts(&text, "\r\n\r\n");
-		assert_int_equal(http_head_parse(text.data, text.len, &h), n == HTTP_HEAD_MAX ? n : -431);
-		assert_int_equal(http_head_parse(text.data, (size_t)n - 5, &h), 0);
+		assert_int_equal(http_head_parse(text.data, text.len, HTTP_HEAD_SIZE, &h), n == HTTP_HEAD_SIZE ? n : -431);
+		assert_int_equal(http_head_parse(text.data, (size_t)n - 5, HTTP_HEAD_SIZE, &h), 0);
 	}
 	buf_clear(&text);
-	for (i = 0; i < HTTP_HEAD_MAX; i++)
+	for (i = 0; i < HTTP_HEAD_SIZE; i++)
 		buf_putc(&text, 'a');
-	assert_int_equal(http_head_parse(text.data, text.len - 1, &h), 0);
-	assert_int_equal(http_head_parse(text.data, text.len, &h), -414);
+	assert_int_equal(http_head_parse(text.data, text.len - 1, HTTP_HEAD_SIZE, &h), 0);
+	assert_int_equal(http_head_parse(text.data, text.len, HTTP_HEAD_SIZE, &h), -414);
 	buf_fini(&text);
 }
 

@@ -278,6 +278,35 @@ test_bool(void **state)
 	assert_int_equal(json_bool(v, &b), -1);
 }
 
+static void
+test_canonical(void **state)
+{
+	static const struct { const char *json, *text; } cases[] = {
+		{ " { \"b\" : [ 1 , 2.0 ] , \"a\" : { } } ", "{\"a\":{},\"b\":[1,2]}" },
+		{ "{\"a\":1,\"b\":2,\"a\":3}", "{\"a\":3,\"b\":2}" },
+		{ "{\"ab\":1,\"a\":2,\"\":3}", "{\"\":3,\"a\":2,\"ab\":1}" },
+		{ "\"\\u0041\\/\\ud83d\\ude00\"", "\"A/\xf0\x9f\x98\x80\"" },
+		{ "-0", "0" }, { "-0.0", "0" }, { "1e3", "1000" }, { "10.50", "10.5" }, { "1.05E+1", "10.5" },
+		{ "9007199254740993.0", "9007199254740993" }, { "-9223372036854775808", "-9223372036854775808" },
+		{ "1000000000000000000000000000000", "1e+30" }, { "1e999", "1e999" }, { "1e-999", "0" },
+		{ "[true,false,null]", "[true,false,null]" }, { "[]", "[]" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buf out = BUF_INIT;
+		struct json_value v, again;
+
+		assert_int_equal(json_parse(slice_of(cases[i].json), 4, &v), 0);
+		json_put_canonical(&out, v);
+		if (!slice_is(buf_slice(&out), cases[i].text))
+			fail_msg("%s: %.*s", cases[i].json, (int)out.len, out.data);
+		assert_int_equal(json_parse(buf_slice(&out), 4, &again), 0);
+		assert_true(json_same(v, again));
+		buf_fini(&out);
+	}
+}
+
 int
 main(void)
 {
@@ -285,7 +314,7 @@ main(void)
 		cmocka_unit_test(test_valid), cmocka_unit_test(test_invalid), cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_fault), cmocka_unit_test(test_depth), cmocka_unit_test(test_utf8_checked),
 		cmocka_unit_test(test_iterate), cmocka_unit_test(test_text), cmocka_unit_test(test_i64),
-		cmocka_unit_test(test_bool),
+		cmocka_unit_test(test_bool), cmocka_unit_test(test_canonical),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,6 +31,7 @@
 struct listener {
 	struct event ev;
 	struct gateway *gateway;
+	size_t index;
 	bool admin, tls;
 	bool resting;			/* no handshake can begin now */
 };
@@ -44,6 +45,30 @@ mean_open(const struct gateway *g)
 	return stats_sum(g->w->shm, STAT_CONNECTIONS_OPEN) / (n > 0 ? n : 1);
 }
 
+/* Of the master's listeners, which come in the order of these options; never NULL. */
+static const char *
+address_of(const struct conf *conf, size_t i)
+{
+	if (i < conf->server_listen.n)
+		return conf->server_listen.v[i];
+	i -= conf->server_listen.n;
+	return i < conf->server_tls_listen.n ? conf->server_tls_listen.v[i] : conf->server_admin_listen;
+}
+
+/* Does each connection of it that a trusted proxy makes begin with a PROXY header? */
+static bool
+wants_proxy_header(const struct gateway *g, const struct listener *l)
+{
+	const struct conf_list *some = &g->conf->server_proxy_listen;
+
+	if (g->conf->server_proxy_protocol)
+		return true;
+	for (size_t i = 0; i < some->n; i++)
+		if (strcmp(some->v[i], address_of(g->conf, l->index)) == 0)
+			return true;
+	return false;
+}
+
 /* By whom it came: before begin(). */
 static void
 note_way(const struct gateway *g, const struct listener *l, struct conn *c, bool trusted)
@@ -51,7 +76,7 @@ note_way(const struct gateway *g, const struct listener *l, struct conn *c, bool
 	c->admin = l->admin;
 	c->over_tls = l->tls;
 	c->by_proxy = trusted;
-	c->awaits_proxy = trusted && g->conf->server_proxy_protocol;
+	c->awaits_proxy = trusted && wants_proxy_header(g, l);
 }
 
 /* What is read from it is heeded from now on. */
@@ -98,6 +123,24 @@ struct refusal {
 	bool full;			/* the instance is, not what its address may have */
 };
 
+static void
+make_room_for_guest(struct gateway *g)
+{
+	if (g->guests >= GUESTS)
+		room_end_guest(g);
+}
+
+void
+accept_as_guest(struct gateway *g, struct conn *c, int status, int64_t retry_after_ms)
+{
+	make_room_for_guest(g);
+	c->guest = true;
+	g->guests++;
+	room_enter(g, c, ROOM_GUESTS);
+	c->http->refusal = status;
+	c->http->refusal_retry_ms = retry_after_ms;
+}
+
 /*
  * There is no place for it.  Some at a time may stay as guests until they have said what they want,
  * since a browser that wants a WebSocket can read a close code, and no HTTP status; the newest, and
@@ -114,8 +157,7 @@ turn_away(struct gateway *g, const struct listener *l, int fd, const uint8_t ip[
 		net_close(fd);
 		return;
 	}
-	if (g->guests >= GUESTS)
-		room_end_guest(g);
+	make_room_for_guest(g);
 	if ((c = conn_new(g, fd)) == NULL) {
 		close_at_once(g, l, fd);
 		return;
@@ -243,6 +285,7 @@ accept_start(struct gateway *g)
 		struct listener *l = &g->listeners[i];
 
 		l->gateway = g;
+		l->index = i;
 		l->admin = g->conf->server_admin_listen[0] != '\0' && i == g->w->listener_count - 1;
 		l->tls = i >= g->conf->server_listen.n &&
 		    i - g->conf->server_listen.n < g->conf->server_tls_listen.n;

@@ -204,7 +204,7 @@ tenant_in_body(struct slice text, struct buf *scratch, struct slice *tenant)
 	struct json_value body, element;
 	struct json_iter it;
 
-	if (json_parse(text, SCHEMA_JSON_DEPTH, &body) == -1)
+	if (json_parse(text, JSON_DEPTH_MAX, &body) == -1)
 		return NAMED_NOWHERE;
 	if (body.kind != JSON_KIND_ARRAY)
 		return tenant_in_object(body, scratch, tenant);
@@ -390,15 +390,28 @@ is_read(enum http_route route)
 	}
 }
 
-/* Each element of an array is a message; the first was counted as the request. */
-static uint32_t
-elements_beyond_first(struct slice text)
+/*
+ * Each element of an array is a message, as deep as one may be; the first was counted as the request.
+ * -1: it is no JSON, or too deep, and was answered.
+ */
+static int64_t
+elements_beyond_first(struct gateway *g, struct conn *c, struct slice text)
 {
+	struct envelope_fault fault;
 	struct json_value body, element;
+	struct json_fault wrong;
 	struct json_iter it;
 	uint32_t n = 0;
 
-	if (json_parse(text, SCHEMA_JSON_DEPTH, &body) == -1 || body.kind != JSON_KIND_ARRAY)
+	if (text.len == 0)
+		return 0;
+	if (json_parse_flags(text, g->fields.depth + 1, 0, &body, &wrong) == -1 ||
+	    (body.kind != JSON_KIND_ARRAY && json_parse_flags(text, g->fields.depth, 0, &body, &wrong) == -1)) {
+		envelope_fault_set(&fault, ERROR_invalid_json, NULL, "%s at byte %zu", wrong.reason, wrong.offset);
+		bad_body(g, c, &fault);
+		return -1;
+	}
+	if (body.kind != JSON_KIND_ARRAY)
 		return 0;
 	json_iter_init(&it, body);
 	while (json_array_next(&it, &element))
@@ -411,7 +424,7 @@ static void
 on_read(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
-	int64_t retry_after_ms;
+	int64_t retry_after_ms, more;
 	struct msg_read m = {
 		.ref = conn_ref(g, c), .route = (uint32_t)h->match.route, .role = (uint8_t)h->who.role,
 		.user = slice_of(h->who.user), .query = buf_slice(&h->query)
@@ -427,7 +440,9 @@ on_read(struct gateway *g, struct conn *c)
 		m.target = h->match.param[0];
 	if (h->match.route == ROUTE_telemetry) {	/* one or an array of them: each is checked there */
 		m.body_json = buf_slice(&h->body);
-		if (!limits_request_more(g, c, &h->who, elements_beyond_first(m.body_json), &retry_after_ms)) {
+		if ((more = elements_beyond_first(g, c, m.body_json)) == -1)
+			return;
+		if (!limits_request_more(g, c, &h->who, (uint32_t)more, &retry_after_ms)) {
 			http_refuse_too_fast(g, c, retry_after_ms);
 			return;
 		}

@@ -26,6 +26,7 @@
 
 #define CHUNK 256u			/* connections of a slab */
 #define CLOSING_S 3			/* how long the peer's close frame is waited for, once ours is written */
+#define CONN_RETRY_MS 5000		/* until a client that was refused may come back, where nothing says better */
 #define LAST_WORDS_S 30			/* how long a peer that does not read keeps ours from being written */
 
 /* A slab knows its gateway, so that a connection need not. */
@@ -356,6 +357,29 @@ conn_sent(struct gateway *g, struct conn *c)
 	conn_hurry(g, c);
 }
 
+/*
+ * Some libraries show a program no close code that they do not know, and 1013 is one of those: a
+ * message before says why, and when to come back.
+ */
+static void
+tell_retry(struct gateway *g, struct conn *c, enum ws_close row)
+{
+	struct envelope_fault fault;
+	struct buf text = BUF_INIT;
+	struct frame *f;
+	bool busy = c->phase != CONN_OPEN && c->http != NULL && c->http->refusal_retry_ms > 0;
+
+	envelope_fault_set(&fault, row == WS_CLOSE_TOO_MANY ? ERROR_too_many : ERROR_unavailable, NULL,
+	    "%s", ws_close_reason(row));
+	fault.retry_after_ms = busy ? c->http->refusal_retry_ms : CONN_RETRY_MS;
+	envelope_error_put(&text, SLICE_NONE, &fault);
+	f = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&text));
+	output_send(g, c, f);
+	frame_put(f);
+	buf_fini(&text);
+	party_count_out(g, c);
+}
+
 /* cause is what a device's disconnection is stored with. */
 static void
 close_with(struct gateway *g, struct conn *c, uint16_t code, struct slice reason, enum ws_close row)
@@ -367,6 +391,15 @@ close_with(struct gateway *g, struct conn *c, uint16_t code, struct slice reason
 
 	if (c->doomed || c->phase == CONN_CLOSING)
 		return;
+	if (row == WS_CLOSE_OVERLOADED || row == WS_CLOSE_TOO_MANY) {
+		tell_retry(g, c, row);
+		if (c->doomed || c->phase == CONN_CLOSING)
+			return;
+	}
+	if (row == WS_CLOSE_REPLACED)
+		gateway_count(g, REPLACED, 1);
+	if (g->conf->ws_close_codes == CONF_CLOSE_CODES_CLASSIC)
+		code = ws_close_classic(code);
 	snprintf(cause, sizeof(cause), "%s", row == WS_CLOSE_NONE ? "closed" : ws_close_name(row));
 	for (char *p = cause; *p != '\0'; p++)
 		*p = (char)tolower((unsigned char)*p);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cores.h"
 #include "base/log.h"
 #include "base/must.h"
 #include "gateway/accept.h"
@@ -31,12 +32,12 @@
 static unsigned
 gateway_count_for(const struct conf *conf)
 {
-	long cores;
+	unsigned cores;
 
 	if (conf->server_workers > 0)
 		return conf->server_workers;
-	cores = sysconf(_SC_NPROCESSORS_ONLN);
-	return cores < 1 ? 1 : cores > SHM_MAX_SLOTS - 4 ? SHM_MAX_SLOTS - 4 : (unsigned)cores;
+	cores = cores_usable();
+	return cores > SHM_MAX_SLOTS - 4 ? SHM_MAX_SLOTS - 4 : cores;
 }
 
 int
@@ -64,6 +65,7 @@ apply_limits(struct gateway *g)
 	g->echo_limits = g->limits;
 	g->echo_limits.max_message = ECHO_MESSAGE;
 	g->echo_limits.max_fragments = 1u << 20;
+	g->envelope.depth = g->fields.depth = (unsigned)g->conf->limits_json_depth;
 }
 
 static int

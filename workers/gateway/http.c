@@ -27,8 +27,8 @@
 #define TOO_MANY_RETRY_MS 5000
 #define HOLD_S		10		/* for a verdict that is waited for; it comes sooner */
 
-static uint32_t
-handshake_s(const struct gateway *g)
+uint32_t
+http_handshake_s(const struct gateway *g)
 {
 	return (uint32_t)((g->conf->limits_handshake_time_ms + 999) / 1000);
 }
@@ -45,7 +45,7 @@ void
 http_begin(struct gateway *g, struct conn *c)
 {
 	c->http = must_alloc(sizeof(*c->http));
-	set_due(g, c, handshake_s(g));
+	set_due(g, c, http_handshake_s(g));
 }
 
 void
@@ -126,7 +126,7 @@ send_response(struct gateway *g, struct conn *c, const struct http_response *r, 
 		h->keep_alive = false;
 		h->state = REQUEST_OVER;
 		h->waiting = false;
-		set_due(g, c, handshake_s(g));
+		set_due(g, c, http_handshake_s(g));
 		conn_drop_when_sent(g, c);
 		return;
 	}
@@ -265,7 +265,7 @@ take_head(struct gateway *g, struct conn *c, const struct http_head *head)
 	h->has_body = head->chunked || head->content_length > 0;
 	h->state = REQUEST_BODY;
 	if (!c->admin)
-		cors_put(&h->cors, g, head);
+		cors_put(&h->cors, g, c, head);
 	status = http_route(head->method, head->path, &h->match);
 	if (status == 0 && h->match.info->access == ROUTE_SOCKET)
 		status = 404;		/* /echo where it is not served; the others never come here */
@@ -336,11 +336,12 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 	    (h->state == REQUEST_HEAD || h->state == REQUEST_BODY) && !output_is_behind(c)) {
 		if (h->state == REQUEST_HEAD) {
 			struct http_head head;
-			long len = http_head_parse(p + used, n - used, &head);
+			long len = http_head_parse(p + used, n - used, g->conf->limits_head_size_bytes, &head);
 
 			if (len == 0)
 				break;
 			if (len < 0) {
+				gateway_count(g, HTTP_BAD_HEAD, 1);
 				refuse(g, c, (int)-len);
 				return n;
 			}
@@ -381,7 +382,7 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 			continue;
 		}
 		h->state = REQUEST_ASKED;
-		set_due(g, c, BODY_S + handshake_s(g) + ASK_TIMEOUT_MS / 1000);
+		set_due(g, c, BODY_S + http_handshake_s(g) + ASK_TIMEOUT_MS / 1000);
 		api_request(g, c);
 	}
 	return used;
@@ -474,7 +475,7 @@ http_unhold(struct gateway *g, struct conn *c)
 	if (c->http->state != REQUEST_HELD)
 		return;
 	c->http->state = REQUEST_HEAD;
-	set_due(g, c, handshake_s(g));
+	set_due(g, c, http_handshake_s(g));
 	continue_parsing(g, c);
 }
 

@@ -62,6 +62,9 @@ struct http {
 	struct buf auth_id;		/* … which is answered */
 };
 
+/* limits.handshake_time in whole seconds, rounded up. */
+uint32_t http_handshake_s(const struct gateway *g);
+
 /* At accept: the first request must be complete within limits.handshake_time. */
 void http_begin(struct gateway *g, struct conn *c);
 /* Frees what HTTP holds; harmless when there is nothing. */

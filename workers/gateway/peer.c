@@ -10,6 +10,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "gateway/accept.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
@@ -123,7 +124,6 @@ peer_leave(struct gateway *g, struct conn *c)
 bool
 peer_admit_upgrade(struct gateway *g, struct conn *c)
 {
-	int64_t retry_after_ms;
 	int status;
 
 	if (!c->by_proxy || c->admin)
@@ -133,7 +133,7 @@ peer_admit_upgrade(struct gateway *g, struct conn *c)
 	 */
 	if (peer_is_trusted(g, c->address))
 		return true;
-	return peer_admit(g, c->address, &c->holds, &status, &retry_after_ms);
+	return peer_admit(g, c->address, &c->holds, &status, &c->http->refusal_retry_ms);
 }
 
 void
@@ -181,7 +181,7 @@ take_client(struct gateway *g, struct conn *c, const struct proxy_client *client
 			admitted = peer_admit(g, client->ip, &c->holds, &status, &retry_after_ms);
 	}
 	if (!admitted && !c->over_tls)
-		http_refuse_early(g, c, status, retry_after_ms);
+		accept_as_guest(g, c, status, retry_after_ms);
 	else if (!admitted || (c->over_tls && tls_conn_begin(g, c) == -1))
 		conn_drop(g, c);
 }

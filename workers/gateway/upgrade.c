@@ -28,7 +28,6 @@
 
 #define SUBPROTOCOL "belay.v1"
 #define TOKEN_PREFIX "belay.token."
-#define FIRST_MESSAGE_S 10		/* so long the token is waited for with ?auth=message */
 
 static struct ws_str
 ws_str_of(struct slice s)
@@ -195,7 +194,7 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 		http_respond_retry(g, c, ERROR_unavailable, 1000);
 		return;
 	}
-	if (!cors_allowed(g, head)) {
+	if (!cors_admit(g, c, head)) {
 		c->http->keep_alive = false;
 		http_respond_error(g, c, ERROR_no_access, "this Origin is not allowed", NULL);
 		return;
@@ -238,7 +237,7 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 			break;
 		case CREDENTIAL_MESSAGE:
 			/* the present second has begun already */
-			wheel_set(&g->wheel, &g->conns, c, g->wheel.now + FIRST_MESSAGE_S + 1);
+			wheel_set(&g->wheel, &g->conns, c, g->wheel.now + http_handshake_s(g) + 1);
 			break;
 		case CREDENTIAL_MALFORMED:
 			upgrade_refuse(g, c, REFUSE_INVALID, "malformed percent-encoding");

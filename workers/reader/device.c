@@ -104,7 +104,7 @@ show_devices(struct desk *k, struct reading *x, const struct db_page *page)
 		if (!list_next(l))
 			return;
 		json_device(k, &l->body, &d[i]);
-		list_cursor_text(l, d[i].id);
+		list_cursor_text(l, CURSOR_DEVICE, d[i].tenant_pk, d[i].id);
 	}
 }
 
@@ -139,14 +139,11 @@ open_device_list(struct desk *k, struct reading *x)
 	unsigned limit;
 
 	f->online = -1;
-	if (!rest_page(k, &x->r, &limit, CURSOR_NONE, NULL) || !rest_query(k, &x->r, "cursor", &f->after_id) ||
-	    !read_status(k, x) || !rest_query(k, &x->r, "type", &f->type) || !rest_query(k, &x->r, "tag", &f->tag) ||
+	if (!rest_page_text(k, &x->r, &limit, CURSOR_DEVICE, &x->u.devices.after) || !read_status(k, x) ||
+	    !rest_query(k, &x->r, "type", &f->type) || !rest_query(k, &x->r, "tag", &f->tag) ||
 	    !rest_query(k, &x->r, "q", &f->q))
 		return false;
-	if (f->after_id.len > 0 && !schema_is_id(f->after_id)) {
-		rest_error(k, &x->r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
-		return false;
-	}
+	f->after_id = buf_slice(&x->u.devices.after);
 	list_open(k, &x->list, "devices", limit);
 	return true;
 }
@@ -176,7 +173,7 @@ read_device_list(struct desk *k, struct reading *x)
 		return READ_MORE;
 	if (page->more && !x->list.more) {
 		x->list.more = true;
-		list_cursor_text(&x->list, f->after_id);
+		list_cursor_text(&x->list, CURSOR_DEVICE, f->scope.tenant_pk, f->after_id);
 	}
 	list_close(&x->list, &x->r);
 	return READ_DONE;

@@ -49,13 +49,34 @@ number(struct slice text, int64_t *out)
 	return true;
 }
 
-bool
-rest_page(struct desk *k, const struct rest *r, unsigned *limit, enum cursor_kind kind,
-    int64_t *place)
+/* The cursor of the query, as a number or as a text.  false: it is none of this list, and that was answered. */
+static bool
+take_cursor(struct desk *k, const struct rest *r, enum cursor_kind kind, int64_t *place, struct buf *text)
+{
+	struct slice cursor;
+	int64_t tenant_pk;
+	enum db_result result;
+
+	if (!rest_query(k, r, "cursor", &cursor))
+		return false;
+	if (cursor.len == 0)
+		return true;
+	result = DB(k->db, tenant, r->who.tenant, false, &tenant_pk);
+	if (result == DB_OK && (text != NULL ? cursor_get_text(k, cursor, kind, tenant_pk, text) :
+	    cursor_get(k, cursor, kind, tenant_pk, place)))
+		return true;
+	if (result == DB_FAILED)
+		rest_error(k, r, ERROR_unavailable, NULL, NULL);
+	else
+		rest_error(k, r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
+	return false;
+}
+
+static bool
+take_limit(struct desk *k, const struct rest *r, unsigned *limit)
 {
 	struct slice text;
-	int64_t n = LIMIT_DEFAULT, tenant_pk;
-	enum db_result result;
+	int64_t n = LIMIT_DEFAULT;
 
 	if (!rest_query(k, r, "limit", &text))
 		return false;
@@ -64,21 +85,25 @@ rest_page(struct desk *k, const struct rest *r, unsigned *limit, enum cursor_kin
 		return false;
 	}
 	*limit = (unsigned)n;
+	return true;
+}
+
+bool
+rest_page(struct desk *k, const struct rest *r, unsigned *limit, enum cursor_kind kind,
+    int64_t *place)
+{
+	if (!take_limit(k, r, limit))
+		return false;
 	if (kind == CURSOR_NONE)
 		return true;
 	*place = 0;
-	if (!rest_query(k, r, "cursor", &text))
-		return false;
-	if (text.len == 0)
-		return true;
-	result = DB(k->db, tenant, r->who.tenant, false, &tenant_pk);
-	if (result == DB_OK && cursor_get(k, text, kind, tenant_pk, place))
-		return true;
-	if (result == DB_FAILED)
-		rest_error(k, r, ERROR_unavailable, NULL, NULL);
-	else
-		rest_error(k, r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
-	return false;
+	return take_cursor(k, r, kind, place, NULL);
+}
+
+bool
+rest_page_text(struct desk *k, const struct rest *r, unsigned *limit, enum cursor_kind kind, struct buf *text)
+{
+	return take_limit(k, r, limit) && take_cursor(k, r, kind, NULL, text);
 }
 
 void
@@ -123,10 +148,12 @@ list_cursor(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, int64
 }
 
 void
-list_cursor_text(struct rest_list *l, struct slice cursor)
+list_cursor_text(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, struct slice text)
 {
 	buf_clear(&l->cursor);
-	buf_put_json_string(&l->cursor, cursor);
+	buf_putc(&l->cursor, '"');
+	cursor_put_text(l->k, &l->cursor, kind, tenant_pk, text);
+	buf_putc(&l->cursor, '"');
 }
 
 void

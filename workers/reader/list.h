@@ -19,6 +19,8 @@ bool rest_time(struct desk *k, const struct rest *r, const char *name, int64_t *
  */
 bool rest_page(struct desk *k, const struct rest *r, unsigned *limit, enum cursor_kind kind,
     int64_t *place);
+/* The same of a list whose places are texts; *text is left alone where there is no cursor. */
+bool rest_page_text(struct desk *k, const struct rest *r, unsigned *limit, enum cursor_kind kind, struct buf *text);
 
 /*
  * A list being written: `{"NAME":[…],"nextCursor":…}`.  It ends when limit or the room of one
@@ -38,7 +40,7 @@ void list_want(const struct rest_list *l, struct db_page *page);
 /* Before an element: false = it belongs on the next page. */
 bool list_next(struct rest_list *l);
 void list_cursor(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, int64_t place);
-void list_cursor_text(struct rest_list *l, struct slice cursor);
+void list_cursor_text(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, struct slice text);
 /*
  * Of a list that looked at as much as it may (READ_ROWS_MAX rows in one request): it may be short, or even
  * empty, and goes on behind what the page looked at.

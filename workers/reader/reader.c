@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/conf.h"
+#include "base/cores.h"
 #include "base/log.h"
 #include "base/must.h"
 #include "base/stats_names.h"
@@ -423,12 +424,12 @@ on_more(evutil_socket_t fd, short what, void *arg)
 static unsigned
 reader_count(const struct conf *conf)
 {
-	long cores;
+	unsigned cores;
 
 	if (conf->store_readers > 0)
 		return conf->store_readers;
-	cores = sysconf(_SC_NPROCESSORS_ONLN);
-	return cores < 4 ? 1 : cores > 32 ? 16 : (unsigned)cores / 2;
+	cores = cores_usable();
+	return cores < 4 ? 1 : cores > 32 ? 16 : cores / 2;
 }
 
 static void

@@ -151,7 +151,7 @@ read_telemetry(struct desk *k, struct reading *x)
 	enum read_end end;
 
 	if (!x->begun) {
-		if (json_parse(x->body_json.len > 0 ? x->body_json : SLICE("{}"), SCHEMA_JSON_DEPTH + 1,
+		if (json_parse(x->body_json.len > 0 ? x->body_json : SLICE("{}"), JSON_DEPTH_MAX,
 		    &x->u.telemetry.body) == -1) {
 			rest_error(k, &x->r, ERROR_invalid_json, NULL, NULL);
 			return READ_DONE;

@@ -28,7 +28,7 @@ normal_error(struct buf *b, struct slice error_json)
 	bool has_message;
 
 	buf_clear(b);
-	if (error_json.len == 0 || json_parse(error_json, SCHEMA_JSON_DEPTH, &v) == -1 ||
+	if (error_json.len == 0 || json_parse(error_json, JSON_DEPTH_MAX, &v) == -1 ||
 	    v.kind == JSON_KIND_NULL)
 		return SLICE_NONE;
 	buf_puts(b, "{\"code\":");

@@ -2,9 +2,9 @@
  * command_new.c: a command is asked for: may it be sent, was it asked for
  * before, is it sent or does it wait?  Only the storage process.
  */
-#include <jansson.h>
 #include <stdlib.h>
 
+#include "base/json.h"
 #include "base/must.h"
 #include "storage/storage.h"
 
@@ -12,17 +12,11 @@
 static void
 put_canonical(struct buf *b, struct slice json)
 {
-	json_t *v = json.len > 0 ? json_loadb(json.p, json.len, JSON_DECODE_ANY, NULL) : NULL;
-	char *text = v != NULL ? json_dumps(v, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) :
-	    NULL;
+	struct json_value v;
 
-	if (text != NULL)
-		buf_puts(b, text);
-	else
-		buf_put_slice(b, json);
+	if (json.len > 0 && json_parse(json, JSON_DEPTH_MAX, &v) == 0)
+		json_put_canonical(b, v);
 	buf_putc(b, '\0');
-	free(text);
-	json_decref(v);
 }
 
 /* What makes two requests with one key the same. */

@@ -6,96 +6,84 @@
  * it must be equal as a JSON value (numbers by value, objects without regard
  * to order).  "seenWithinMs" is how long ago the device may have been heard.
  */
-#include <jansson.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "storage/storage.h"
 
-static bool
-equal(const json_t *a, const json_t *b)
+/* How many bytes of the path a member's name takes, with the dot behind it; 0: it does not begin so. */
+static size_t
+part_of(struct slice path, struct slice name)
 {
-	const char *key;
-	json_t *v;
-	size_t i;
-
-	if (json_is_number(a) && json_is_number(b)) {
-		if (json_is_integer(a) && json_is_integer(b))
-			return json_integer_value(a) == json_integer_value(b);
-		return json_number_value(a) == json_number_value(b);
-	}
-	if (json_is_array(a) && json_is_array(b)) {
-		if (json_array_size(a) != json_array_size(b))
-			return false;
-		json_array_foreach((json_t *)a, i, v)
-			if (!equal(v, json_array_get(b, i)))
-				return false;
-		return true;
-	}
-	if (json_is_object(a) && json_is_object(b)) {
-		if (json_object_size(a) != json_object_size(b))
-			return false;
-		json_object_foreach((json_t *)a, key, v) {
-			const json_t *other = json_object_get(b, key);
-
-			if (other == NULL || !equal(v, other))
-				return false;
-		}
-		return true;
-	}
-	return json_equal((json_t *)a, (json_t *)b) == 1;
+	if (path.len < name.len || (name.len > 0 && memcmp(path.p, name.p, name.len) != 0))
+		return 0;
+	if (path.len == name.len)
+		return name.len;
+	return path.p[name.len] == '.' ? name.len + 1 : 0;
 }
 
 /*
- * The value under a path of names joined by dots; names may hold dots themselves, so the longest
- * match is tried at each step.
+ * The value under a path of names joined by dots.  Names may hold dots themselves, so the longest that
+ * leads to a value counts, and of several members of one name the last.
  */
-static const json_t *
-value_at(const json_t *state, const char *path)
+static bool
+value_at(struct json_value state, struct slice path, struct json_value *found)
 {
-	const json_t *found = json_object_get(state, path);
+	struct buf text = BUF_INIT;
+	struct json_value key, member, inner;
+	struct json_iter it;
+	struct slice name;
+	size_t best = 0, n;
 
-	for (const char *dot = path + strlen(path); found == NULL && dot > path; dot--) {
-		char name[256];
-		const json_t *inner;
-
-		if (*dot != '.' || (size_t)(dot - path) >= sizeof(name))
+	json_iter_init(&it, state);
+	while (json_object_next(&it, &key, &member)) {
+		buf_clear(&text);
+		(void)json_text(key, &text, &name);
+		if ((n = part_of(path, name)) == 0 || n < best)
 			continue;
-		memcpy(name, path, (size_t)(dot - path));
-		name[dot - path] = '\0';
-		inner = json_object_get(state, name);
-		if (json_is_object(inner))
-			found = value_at(inner, dot + 1);
+		if (n == path.len && name.len == n)
+			inner = member;
+		else if (member.kind != JSON_KIND_OBJECT ||
+		    !value_at(member, slice_bytes(path.p + n, path.len - n), &inner))
+			continue;
+		best = n;
+		*found = inner;
 	}
-	return found;
+	buf_fini(&text);
+	return best > 0;
 }
 
 static bool
-one_met(const char *key, const json_t *wanted, const json_t *state, int64_t last_seen, int64_t now)
+one_met(struct slice name, struct json_value wanted, struct json_value state, int64_t last_seen, int64_t now)
 {
-	if (strcmp(key, "seenWithinMs") == 0)
-		return json_is_number(wanted) && last_seen > 0 &&
-		    (double)(now - last_seen) <= json_number_value(wanted);
-	if (strncmp(key, "status.", 7) == 0) {
-		const json_t *is = value_at(state, key + 7);
+	struct json_value is;
+	int64_t ms;
 
-		return is != NULL && equal(wanted, is);
-	}
-	return false;
+	if (slice_is(name, "seenWithinMs"))
+		return json_i64(wanted, &ms) == 0 && last_seen > 0 && now - last_seen <= ms;
+	return name.len > 7 && memcmp(name.p, "status.", 7) == 0 &&
+	    value_at(state, slice_bytes(name.p + 7, name.len - 7), &is) && json_same(wanted, is);
 }
 
 bool
 condition_met(struct slice only_if_json, const struct db_device *d, int64_t last_seen, int64_t now)
 {
-	json_t *wanted = json_loadb(only_if_json.p, only_if_json.len, 0, NULL);
-	json_t *state = d->state_json.len > 0 ? json_loadb(d->state_json.p, d->state_json.len, 0,
-	    NULL) : NULL;
-	const char *key;
-	json_t *value;
-	bool met = json_is_object(wanted);
+	struct json_value wanted, state, key, value;
+	struct buf text = BUF_INIT;
+	struct json_iter it;
+	struct slice name;
+	bool met = true;
 
-	json_object_foreach(wanted, key, value)
-		met = met && one_met(key, value, state, last_seen, now);
-	json_decref(wanted);
-	json_decref(state);
+	if (json_parse(only_if_json, JSON_DEPTH_MAX, &wanted) == -1 || wanted.kind != JSON_KIND_OBJECT)
+		return false;
+	if (d->state_json.len == 0 || json_parse(d->state_json, JSON_DEPTH_MAX, &state) == -1)
+		state = (struct json_value){ JSON_KIND_OBJECT, SLICE("{}") };
+	json_iter_init(&it, wanted);
+	while (met && json_object_next(&it, &key, &value)) {
+		buf_clear(&text);
+		(void)json_text(key, &text, &name);
+		met = one_met(name, value, state, last_seen, now);
+	}
+	buf_fini(&text);
 	return met;
 }

@@ -70,6 +70,21 @@ insert(struct storage *s, const struct rest *r, struct db_device *d)
 	return answer_with_token(s, r, d->pk, 201);
 }
 
+/*
+ * What stands, or will stand, in the place of an id in routes.def, and what clients take out of a path
+ * (RFC 3986 section 5.2.4): such a device could not be asked for.
+ */
+static bool
+is_word_of_routes(struct slice id)
+{
+	static const char *const words[] = { "register", "stats", "import", "export", ".", ".." };
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (slice_is(id, words[i]))
+			return true;
+	return false;
+}
+
 /* May the tenant have one more device?  DB_NONE: it has enough. */
 static enum db_result
 tenant_room(struct storage *s, const struct rest *r)
@@ -107,6 +122,9 @@ rest_device_register(struct storage *s, const struct rest *r)
 	if (schema_parse(BODY_device_register, r->m->body_json, &f, &fault) == -1) {
 		result = rest_error(&s->desk, r, fault.code, fault.field,
 		    fault.message[0] != '\0' ? fault.message : NULL);
+	} else if (is_word_of_routes(f.field[FIELD_device_register_deviceId].str)) {
+		result = rest_error(&s->desk, r, ERROR_invalid_payload, "deviceId",
+		    "this word stands for something else in the address of a request");
 	} else {
 		take_fields(f.field, &d);
 		uuid_format(r->m->fresh_id, fresh);

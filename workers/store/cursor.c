@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/digest.h"
+#include "base/must.h"
 #include "store/desk.h"
 
 #define TIME_ZERO	(INT64_C(1) << 62)
@@ -115,6 +116,41 @@ cursor_get(struct desk *k, struct slice text, enum cursor_kind kind, int64_t ten
 		return false;
 	*place = (int64_t)get_number(block + 8);
 	return *place > 0;
+}
+
+/*
+ * Behind the block, whose second half are the first bytes of the text's SHA-256, comes the text itself: of
+ * a list that is sorted by a name its reader sees anyway.
+ */
+void
+cursor_put_text(struct desk *k, struct buf *b, enum cursor_kind kind, int64_t tenant_pk, struct slice text)
+{
+	uint8_t sealed[BLOCK_LEN + CURSOR_TEXT_MAX], hash[SHA256_LEN];
+
+	must(text.len <= CURSOR_TEXT_MAX);
+	digest_sha256(text, hash);
+	put_number(sealed, whose(kind, tenant_pk));
+	memcpy(sealed + 8, hash, BLOCK_LEN - 8);
+	block_hide(k->cursor_key, sealed, sealed);
+	memcpy(sealed + BLOCK_LEN, text.p, text.len);
+	digest_base64url_put(b, sealed, BLOCK_LEN + text.len);
+}
+
+bool
+cursor_get_text(struct desk *k, struct slice cursor, enum cursor_kind kind, int64_t tenant_pk, struct buf *text)
+{
+	uint8_t sealed[BLOCK_LEN + CURSOR_TEXT_MAX], hash[SHA256_LEN];
+	long n = digest_base64url_decode(cursor, sealed, sizeof(sealed));
+
+	if (n <= BLOCK_LEN)
+		return false;
+	block_show(k->cursor_key, sealed, sealed);
+	digest_sha256(slice_bytes(sealed + BLOCK_LEN, (size_t)n - BLOCK_LEN), hash);
+	if (get_number(sealed) != whose(kind, tenant_pk) || memcmp(sealed + 8, hash, BLOCK_LEN - 8) != 0)
+		return false;
+	buf_clear(text);
+	buf_put(text, sealed + BLOCK_LEN, (size_t)n - BLOCK_LEN);
+	return true;
 }
 
 /* Two blocks, the time and the number.  A time may be below 0, a place may not. */

@@ -118,9 +118,11 @@ void reply_error(struct desk *k, uint64_t request, uint64_t ref, enum error_code
 enum cursor_kind {
 	CURSOR_NONE,
 	CURSOR_OLDER_EVENT,		/* numbers of events before they had places: none is taken */
-	CURSOR_COMMAND, CURSOR_VISITOR, CURSOR_SAMPLE, CURSOR_SAMPLE_AT, CURSOR_EVENT
+	CURSOR_COMMAND, CURSOR_VISITOR, CURSOR_SAMPLE, CURSOR_SAMPLE_AT, CURSOR_EVENT,
+	CURSOR_DEVICE
 };
 #define CURSOR_LEN 22
+#define CURSOR_TEXT_MAX 64		/* bytes */
 /* In records about events that have no place yet: see post_event. */
 #define CURSOR_ROOM SLICE("~~~~~~~~~~~~~~~~~~~~~~")
 /* Reads the store's key; makes it where there is none and the handle may write. */
@@ -131,6 +133,9 @@ void cursor_put(struct desk *k, struct buf *b, enum cursor_kind kind, int64_t te
 /* false: not a cursor of that kind, tenant and store. */
 bool cursor_get(struct desk *k, struct slice text, enum cursor_kind kind, int64_t tenant_pk, int64_t *place);
 /* The place of stored telemetry, which is in the order of two numbers: 44 characters. */
+/* The same of a text of 1 to CURSOR_TEXT_MAX bytes, which is read into *text. */
+void cursor_put_text(struct desk *k, struct buf *b, enum cursor_kind kind, int64_t tenant_pk, struct slice text);
+bool cursor_get_text(struct desk *k, struct slice cursor, enum cursor_kind kind, int64_t tenant_pk, struct buf *text);
 void cursor_put_sample(struct desk *k, struct buf *b, int64_t tenant_pk, int64_t at, int64_t seq);
 bool cursor_get_sample(struct desk *k, struct slice text, int64_t tenant_pk, int64_t *at, int64_t *seq);
 
