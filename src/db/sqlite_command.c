@@ -36,6 +36,7 @@ sqlite_command_insert(struct db *db, struct db_command *c)
 	bind_text(st, 22, c->trace_json);
 	bind_text(st, 23, c->result_json);
 	bind_text(st, 24, c->error_json);
+	bind_i64(st, 25, c->role);
 	return sqlite_insert(s, st, &c->pk);
 }
 
@@ -67,18 +68,21 @@ read_command(sqlite3_stmt *st, struct db_command *c)
 	c->trace_json = col_slice(st, 22);
 	c->result_json = col_slice(st, 23);
 	c->error_json = col_slice(st, 24);
+	c->role = (uint8_t)col_i64(st, 25);
+	c->cancelled_by = col_slice(st, 26);
 }
 
 static enum db_result
 one_command(struct sqlite_db *s, sqlite3_stmt *st, struct db_command *out)
 {
 	struct slice *all[] = { &out->command, &out->requested_by, &out->params_json,
-	    &out->only_if_json, &out->trace_json, &out->result_json, &out->error_json };
+	    &out->only_if_json, &out->trace_json, &out->result_json, &out->error_json,
+	    &out->cancelled_by };
 	enum db_result result = sqlite_row(s, st);
 
 	if (result == DB_OK) {
 		read_command(st, out);
-		db_keep(&out->text, all, 7);
+		db_keep(&out->text, all, 8);
 		sqlite3_reset(st);
 	}
 	return result;
@@ -132,6 +136,7 @@ sqlite_command_update(struct db *db, const struct db_command *c, enum command_st
 	bind_text(st, 12, c->trace_json);
 	bind_text(st, 13, c->result_json);
 	bind_text(st, 14, c->error_json);
+	bind_text(st, 15, c->cancelled_by);
 	return sqlite_change(s, st);
 }
 
@@ -169,7 +174,7 @@ sqlite_command_open(struct db *db, int64_t device_pk, int64_t after_pk, unsigned
 }
 
 enum db_result
-sqlite_command_queued_first(struct db *db, int64_t device_pk, struct db_command *out)
+sqlite_command_queued_first(struct db *db, int64_t device_pk, int64_t from_pk, struct db_command *out)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_queued_first);
@@ -177,23 +182,8 @@ sqlite_command_queued_first(struct db *db, int64_t device_pk, struct db_command 
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, device_pk);
+	bind_i64(st, 2, from_pk);
 	return one_command(s, st, out);
-}
-
-enum db_result
-sqlite_command_queued_count(struct db *db, int64_t device_pk, int64_t *count)
-{
-	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, STMT_command_queued_count);
-
-	if (st == NULL)
-		return DB_FAILED;
-	bind_i64(st, 1, device_pk);
-	if (sqlite_row(s, st) != DB_OK)
-		return DB_FAILED;
-	*count = col_i64(st, 0);
-	sqlite3_reset(st);
-	return DB_OK;
 }
 
 enum db_result

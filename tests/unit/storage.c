@@ -92,6 +92,13 @@ members_may_view(struct test *x)
 		reader_role.reload(&x->t.reader);
 }
 
+static void
+in_flight(struct test *x, int64_t most)
+{
+	x->t.conf->limits_commands_in_flight = most;
+	storage_role.reload(&x->t.w);
+}
+
 /* Without the look at what is too old that a reload brings. */
 static void
 keep_telemetry(struct test *x, int64_t ms)
@@ -1188,7 +1195,7 @@ keeps_traces_short(void **state)
 	assert_in_range(strlen(x->answer.data), len - 100, len + 100);
 	assert_int_equal(times_in(x->answer.data, "\"step\":"), 32);
 	assert_has(x, "\"trace\":[{\"at\":");
-	assert_has(x, "\"step\":\"stored\"},{\"at\":");
+	assert_has(x, "\"step\":\"stored\",\"by\":\"owner\",\"as\":\"owner\"},{\"at\":");
 	assert_has(x, "\"epoch\":1}");
 	assert_has(x, "\"epoch\":4}");
 	assert_false(has(x, "\"epoch\":5}"));
@@ -1512,7 +1519,7 @@ stores_telemetry(void **state)
 	    "{\"deviceId\":\"d1\",\"data\":{\"n\":6},\"at\":\"2026-01-31T12:00:00.006Z\"}]"), 202);
 	world_tick(&x->t);
 	assert_string_equal(measured(x, "limit=5"), "6 5 4 3 2 ");
-	assert_has(x, "\"epoch\":1,\"at\":\"2026-01-31T12:00:00.006Z\"");
+	assert_has(x, "\"epoch\":0,\"at\":\"2026-01-31T12:00:00.006Z\"");
 	assert_string_equal(measured(x, next_page(x, "limit=1&")), "1 ");
 	assert_string_equal(measured(x, next_page(x, "limit=1&")), "0 ");
 	assert_string_equal(measured(x, "since=2026-01-31T12:00:00.003Z&until=2026-01-31T12:00:00.005Z"), "4 3 ");
@@ -2257,6 +2264,7 @@ ends_all_commands(void **state)
 
 	new_device(x, "d1", 0);
 	online(x, 0, "d1");
+	in_flight(x, 5000);
 	x->t.keep_posted = false;
 	for (int n = 0; n < 4400; n++) {
 		struct order o = { .timeout_ms = 300000 };
@@ -2383,6 +2391,7 @@ pumps_in_steps(void **state)
 	unsigned n = 0;
 
 	new_device(x, "d1", 0);
+	in_flight(x, 1000);
 	for (int i = 0; i < 99; i++) {
 		assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
 		memcpy(ids[i], x->last_id, UUID_LEN);

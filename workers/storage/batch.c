@@ -86,6 +86,7 @@ forget_effects(struct batch *b)
 	b->last = NULL;
 	b->event_count = b->claim_count = 0;
 	empty(&b->event_texts);
+	memset(b->counts, 0, sizeof(b->counts));
 }
 
 static void
@@ -124,6 +125,7 @@ roll_back(struct storage *s)
 	if (s->batch.begun)
 		(void)DB(s->desk.db, rollback);
 	s->batch.begun = false;
+	flights_undo(&s->flights);
 	forget_effects(&s->batch);
 }
 
@@ -153,6 +155,7 @@ commit(struct storage *s)
 	worker_observe(s->desk.w, STAT_COMMIT_US, (uint64_t)(clock_mono_us() - began));
 	b->begun = false;
 	b->commits++;
+	flights_keep(&s->flights);
 	storage_count(s, STORE_COMMITS, 1);
 	note_success(s);
 	return DB_OK;
@@ -164,9 +167,12 @@ finish(struct storage *s, struct effects_record *r)
 {
 	struct batch *b = &s->batch;
 
-	if (event_place(s) != DB_OK || b->failed)
+	if (event_place(s) != DB_OK)
 		return false;
 	effect_cursors(s);
+	effect_counts(s);
+	if (b->failed)
+		return false;
 	r->commit = b->begun ? b->commits + 1 : 0;
 	r->len = b->effects_len;
 	r->number = effects_put(s->desk.shm, r);
@@ -256,7 +262,7 @@ batch_end(struct storage *s)
 
 	if (b->mail_count == 0 && b->effects_len == 0 && !b->begun && !b->failed)
 		return true;
-	storage_count(s, STORE_RECORDS, b->mail_count);
+	effect_count(s, STAT_STORE_RECORDS, b->mail_count);
 	r = record_of(s);
 	r.mail_end = b->mail_count > 0 ? s->desk.w->mailbox.cursor : 0;
 	good = !b->failed && finish(s, &r);
@@ -308,8 +314,10 @@ store_works(struct storage *s)
 static bool
 retry_one(struct storage *s, const struct mail *mail, struct effects_record *r)
 {
-	bool good = storage_dispatch(s, mail) != DB_FAILED && finish(s, r);
+	bool good;
 
+	effect_count(s, STAT_STORE_RECORDS, 1);
+	good = storage_dispatch(s, mail) != DB_FAILED && finish(s, r);
 	if (!good)
 		roll_back(s);
 	forget(&s->batch);

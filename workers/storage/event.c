@@ -39,7 +39,7 @@ event_store(struct storage *s, const struct db_device *d, const struct db_event 
 	db_event_copy(&b->event_texts, e);
 	*event = (unsigned)b->event_count;
 	TRY(batch_begin(s));
-	storage_count(s, EVENTS_STORED, 1);
+	effect_count(s, STAT_EVENTS_STORED, 1);
 	effect_tally(s, d->tenant_pk, TALLY_EVENTS, 1);
 	return DB_OK;
 }

@@ -1,6 +1,7 @@
 /*
  * recover.c: what a new storage process does before it reads its mailbox: the
- * pending table is made to agree with the store.  What a predecessor had
+ * pending table is made to agree with the store, and what each device has in flight
+ * is counted.  What a predecessor had
  * committed and not carried out is carried out after that (batch_start).
  */
 #include "base/log.h"
@@ -26,6 +27,8 @@ restore(void *arg, const struct db_command *c)
 
 	p->rows++;
 	p->last_pk = c->pk;
+	flight_move(&s->flights, c, COMMAND_FRESH);
+	flights_keep(&s->flights);
 	if (c->status == COMMAND_QUEUED)
 		p->queued++;
 	if (c->status != COMMAND_SENT && c->status != COMMAND_ACCEPTED)

@@ -229,7 +229,7 @@ note_command(void *arg, const struct db_command *c)
  * step, and there may be others.
  */
 static enum db_result
-end_commands(struct storage *s, const struct db_device *d, bool *more)
+end_commands(struct storage *s, const struct rest *r, const struct db_device *d, bool *more)
 {
 	struct open_commands o = { .count = 0 };
 	struct db_command *c = &s->desk.command;
@@ -240,6 +240,7 @@ end_commands(struct storage *s, const struct db_device *d, bool *more)
 		enum db_result result = DB(s->desk.db, command_get, o.id[n], c);
 
 		c->open = false;	/* nobody is left who could tell its result */
+		c->cancelled_by = c->status == COMMAND_QUEUED ? r->who.user : SLICE_NONE;
 		if (result == DB_OK)
 			result = c->status == COMMAND_QUEUED ?
 			    command_move(s, d, c, COMMAND_CANCELLED, "cancelled") :
@@ -261,7 +262,7 @@ rest_device_delete(struct storage *s, const struct rest *r)
 	if (result != DB_OK)
 		return result;
 	TRY(batch_begin(s));
-	TRY(end_commands(s, d, &more));
+	TRY(end_commands(s, r, d, &more));
 	if (more) {
 		storage_go_on(s);
 		return DB_OK;
