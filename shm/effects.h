@@ -53,10 +53,10 @@ uint64_t effects_put(struct shm *shm, const struct effects_record *r);
 bool effects_get(struct shm *shm, struct effects_record *out);		/* false: none stands there */
 void effects_clear(struct shm *shm);
 /*
- * What the batch of that number adds to counters may be added: true at the first call, also over several processes, so
- * that a successor does not count again what its predecessor did.
+ * May the effect of that tag, which adds to a counter, be carried out?  Tags grow.  True once for each, also over several
+ * processes: a successor does not count again what its predecessor did.
  */
-bool effects_count(struct shm *shm, uint64_t number);
+bool effects_count(struct shm *shm, uint64_t tag);
 
 /* Kept mail: bytes from head to tail; what is behind tail is not there. */
 uint8_t *effects_kept(struct shm *shm);

@@ -25,7 +25,7 @@ DEVICE = {"deviceId", "tenantId", "ownerId", "name", "deviceType", "tags", "meta
 PRESENCE = {"status", "transport", "epoch", "since", "lastSeen", "reason"}
 EVENT = {"eventId", "cursor", "deviceId", "event", "data", "actor", "at", "receivedAt"}
 COMMAND = {"commandId", "deviceId", "command", "params", "status", "late", "outcome", "safeToRetry", "requestedBy", "createdAt",
-           "sentAt", "acceptedAt", "finishedAt", "timeoutMs", "queueMs", "attempt", "result", "error", "trace"}
+           "sentAt", "acceptedAt", "finishedAt", "timeoutMs", "queueMs", "attempt", "result", "error", "cancelledBy", "trace"}
 
 
 def error_of(body, code, field=None):

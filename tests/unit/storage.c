@@ -2314,7 +2314,44 @@ claims_after_the_commit(void **state)
 	/* Nor is it counted: registered and connected, once. */
 	counts_of(x, "t1");
 	assert_has(x, "\"events\":2,\"commands\":{\"created\":0,");
+	assert_int_equal(counted(x, STAT_EVENTS_STORED), 2);
+	assert_int_equal(counted(x, STAT_COMMANDS_CREATED) + counted(x, STAT_COMMANDS_SENT), 0);
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	assert_int_equal(counted(x, STAT_COMMANDS_CREATED), 1);
+	assert_int_equal(counted(x, STAT_COMMANDS_SENT), 1);
 	free(big);
+}
+
+/* A command whose commit failed takes no place in flight, and a successor of the process counts the same. */
+static void
+knows_what_is_in_flight(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	uint8_t first[UUID_LEN], second[UUID_LEN];
+	struct order o = { .timeout_ms = 300000 };
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	in_flight(x, 1);
+	set_page_limit(x, 1);
+	for (int i = 0; i < 40; i++)		/* the first ones fit */
+		post_order(x, &o);
+	world_run(&x->t);
+	set_page_limit(x, 1000000);
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	memcpy(first, x->last_id, UUID_LEN);
+	assert_string_equal(ASK(x, .user = "owner"), "queued");
+	memcpy(second, x->last_id, UUID_LEN);
+	world_kill(&x->t);
+	world_start(&x->t);
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .user = "owner"), "queued");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 0);
+	assert_string_equal(ack_from(x, &w, first, ACK_EXECUTED, NULL, NULL), "ok");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 1);
+	command_now(x, second);
+	assert_has(x, "\"status\":\"sent\"");
 }
 
 /* Until no more goes in.  How many records of what kind does not matter. */
@@ -2534,7 +2571,7 @@ main(void)
 		T(counts_by_tenant), T(ends_all_commands), T(looks_in_steps), T(limits_shares),
 		T(waits_by_the_time_that_passes), T(waits_by_the_wall_clock_from_run_to_run), T(measures_by_the_time_that_passes),
 		T(fails_what_finds_no_room), T(pumps_in_steps),
-		T(survives_a_full_disk), T(survives_a_lock), T(claims_after_the_commit), T(forgets_old_things),
+		T(survives_a_full_disk), T(survives_a_lock), T(claims_after_the_commit), T(knows_what_is_in_flight), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
 	};
 

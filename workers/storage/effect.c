@@ -421,7 +421,8 @@ carry_out_one(struct storage *s, struct effect *e, uint64_t tag, uint32_t entry[
 		tally_add(&s->tallies, e->pk, (enum tally_count)e->record, e->number, s->desk.mono);
 		break;
 	case EFFECT_COUNT:
-		worker_count(s->desk.w, e->record, (uint64_t)e->number);
+		if (effects_count(s->desk.shm, tag))
+			worker_count(s->desk.w, e->record, (uint64_t)e->number);
 		break;
 	}
 	STORAGE_POINT("batch: carried out");
@@ -433,13 +434,10 @@ effect_carry_out(struct storage *s, uint64_t number, size_t len)
 	uint8_t *data = effects_data(s->desk.shm);
 	uint64_t tag = number << TAG_BITS;
 	uint32_t entry[2] = { UINT32_MAX, 0 };
-	bool counting = false;
 
 	for (size_t at = 0; at < len; ) {
 		struct effect *e = (struct effect *)(data + at);
 
-		if (e->kind == EFFECT_COUNT && !counting && !(counting = effects_count(s->desk.shm, number)))
-			break;		/* these are the last ones, and were counted by a predecessor */
 		carry_out_one(s, e, ++tag, entry);
 		at += e->size;
 	}
