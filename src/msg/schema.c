@@ -355,7 +355,10 @@ check_array(struct check *c, struct json_value v, struct field_value *out)
 	return 0;
 }
 
-/* "text" or {"code":…,"message":…}; texts are as long as a message may be: what a device did is not refused for its words. */
+/*
+ * "text" or {"code":…,"message":…}.  The text is as long as a message may be: what a device did is not refused for its
+ * words.
+ */
 static int
 check_fault(struct check *c, struct json_value v, struct field_value *out)
 {

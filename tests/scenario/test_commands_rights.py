@@ -186,7 +186,7 @@ async def test_who_cancelled(door):
     await guest.close()
 
 
-@pytest.mark.parametrize("given", ["jammed " * 7000, {"code": "E7", "message": "jammed " * 7000}])
+@pytest.mark.parametrize("given", ["jammed " * 7000, {"code": "E7", "message": "jammed " * 7000}], ids=["text", "object"])
 async def test_a_long_error_is_an_answer(door, given):
     device = await door.connect()
     c = await door.order()

@@ -2571,7 +2571,8 @@ main(void)
 		T(counts_by_tenant), T(ends_all_commands), T(looks_in_steps), T(limits_shares),
 		T(waits_by_the_time_that_passes), T(waits_by_the_wall_clock_from_run_to_run), T(measures_by_the_time_that_passes),
 		T(fails_what_finds_no_room), T(pumps_in_steps),
-		T(survives_a_full_disk), T(survives_a_lock), T(claims_after_the_commit), T(knows_what_is_in_flight), T(forgets_old_things),
+		T(survives_a_full_disk), T(survives_a_lock), T(claims_after_the_commit),
+		T(knows_what_is_in_flight), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
 	};
 

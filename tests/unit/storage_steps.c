@@ -298,7 +298,8 @@ check_store(const char *name)
 	static const struct {
 		unsigned counter;
 		uint64_t wanted;
-	} counters[] = { { STAT_EVENTS_STORED, 8 }, { STAT_COMMANDS_CREATED, 2 }, { STAT_COMMANDS_SENT, 2 }, { STAT_STORE_RECORDS, 8 } };
+	} counters[] = { { STAT_EVENTS_STORED, 8 }, { STAT_COMMANDS_CREATED, 2 }, { STAT_COMMANDS_SENT, 2 },
+		{ STAT_STORE_RECORDS, 8 } };
 	sqlite3 *db;
 
 	must(sqlite3_open(path, &db) == SQLITE_OK);

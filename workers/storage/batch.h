@@ -113,8 +113,8 @@ void effect_pending_add(struct storage *s, const uint8_t id[16], struct hash128 
     int64_t deadline_mono, enum pending_state state);
 void effect_pending_remove(struct storage *s, const uint8_t id[16]);
 /*
- * Adds to a counter, and a time to a histogram (enum stats_counter), when the batch is committed: what is rolled back or run
- * again counts once.
+ * Adds to a counter, and a time to a histogram (enum stats_counter), when the batch is committed: what is rolled back
+ * or run again counts once.
  */
 void effect_count(struct storage *s, unsigned counter, uint64_t n);
 void effect_observe(struct storage *s, unsigned histogram, uint64_t us);

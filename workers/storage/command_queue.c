@@ -35,8 +35,8 @@ struct why {
 };
 
 static enum db_result
-judge(struct storage *s, const struct db_device *d, struct db_device *whole, const struct db_command *c, int64_t last_seen,
-    struct why *why)
+judge(struct storage *s, const struct db_device *d, struct db_device *whole, const struct db_command *c,
+    int64_t last_seen, struct why *why)
 {
 	struct requester who = { (enum role)c->role, d->tenant, c->requested_by };
 	bool may;
@@ -55,8 +55,8 @@ judge(struct storage *s, const struct db_device *d, struct db_device *whole, con
 }
 
 enum db_result
-command_send_judged(struct storage *s, const struct db_device *d, struct db_device *whole, struct db_command *c,
-    const struct device_route *to)
+command_send_judged(struct storage *s, const struct db_device *d, struct db_device *whole,
+    struct db_command *c, const struct device_route *to)
 {
 	struct buf error = BUF_INIT;
 	enum db_result result;
@@ -80,7 +80,8 @@ has_place(const struct storage *s, const struct flight *f)
 
 /* The oldest one that waits is sent, or has ended. */
 static enum db_result
-pump_one(struct storage *s, const struct db_device *d, struct db_device *whole, const struct flight *f, const struct device_route *to)
+pump_one(struct storage *s, const struct db_device *d, struct db_device *whole, const struct flight *f,
+    const struct device_route *to)
 {
 	struct db_command *c = &s->desk.command;
 	enum db_result result = DB(s->desk.db, command_queued_first, d->pk, f->oldest_pk, c);

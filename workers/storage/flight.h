@@ -1,9 +1,9 @@
 /*
  * flight.h: how many commands each device has in flight (sent, and their result is waited for) and queued.
  *
- * What the store's rows say, in the storage process's own memory: counted from them at its start (recover.c), changed with
- * each of them (command_store()), and taken back with a batch that is rolled back.  So nobody counts rows, and a device with
- * nothing queued costs no look at the store.
+ * What the store's rows say, in the storage process's own memory: counted from them at its start (recover.c), changed
+ * with each of them (command_store()), and taken back with a batch that is rolled back.  So nobody counts rows, and a
+ * device with nothing queued costs no look at the store.
  */
 #ifndef BELAY_STORAGE_FLIGHT_H
 #define BELAY_STORAGE_FLIGHT_H

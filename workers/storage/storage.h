@@ -190,7 +190,10 @@ void sample_start(struct storage *s);
 void sample_fini(struct storage *s);
 
 /* command.c: the state machine */
-/* Adds a step to the trace of a command that is about to be stored; by: who did it; as: by what right; either may be empty. */
+/*
+ * Adds a step to the trace of a command that is about to be stored.  by: who did it, or empty; as: by what right, or
+ * NULL.
+ */
 void command_trace(struct storage *s, struct db_command *c, const char *step, struct slice by, const char *as);
 /* Writes the row; its status was that (COMMAND_FRESH: there is none yet).  As command_insert and command_update. */
 enum db_result command_store(struct storage *s, struct db_command *c, int was);
@@ -252,8 +255,8 @@ enum db_result command_pump(struct storage *s, const struct db_device *d, bool *
  * Sends a stored command, if its requester still may and its condition holds; else it has failed, and was not run.
  * whole: the device read whole, or pk 0: then it is read where that is needed.  The caller's.
  */
-enum db_result command_send_judged(struct storage *s, const struct db_device *d, struct db_device *whole, struct db_command *c,
-    const struct device_route *to);
+enum db_result command_send_judged(struct storage *s, const struct db_device *d, struct db_device *whole,
+    struct db_command *c, const struct device_route *to);
 enum db_result command_pump_on(struct storage *s, const struct msg_command_pump_on *m);
 enum db_result command_queue_tick(struct storage *s);
 enum db_result command_cancel(struct storage *s, const struct msg_command_cancel *m);
