@@ -227,7 +227,8 @@ text(int64_t min, int64_t max)
 
 	if (min > 0)
 		set(s, "minLength", json_integer(min));
-	set(s, "maxLength", json_integer(max));
+	if (max != INT64_MAX)
+		set(s, "maxLength", json_integer(max));
 	return s;
 }
 
@@ -304,8 +305,8 @@ condition(void)
 static json_t *
 fault(void)
 {
-	return json_pack("{s:[o, {s:s, s:{s:o, s:o}, s:[s]}]}", "oneOf", text(0, 4096), "type", "object",
-	    "properties", "code", line(1, 64, NO_CONTROL), "message", text(0, 4096), "required", "code");
+	return json_pack("{s:[o, {s:s, s:{s:o, s:o}, s:[s]}]}", "oneOf", text(0, INT64_MAX), "type", "object",
+	    "properties", "code", line(1, 64, NO_CONTROL), "message", text(0, INT64_MAX), "required", "code");
 }
 
 static json_t *

@@ -26,6 +26,7 @@ struct effects_outbox {
 struct effects_area {
 	_Atomic uint64_t newest;	/* number of the newest record that was put */
 	_Atomic uint64_t stands;	/* number of the record that stands; 0: none */
+	_Atomic uint64_t counted;	/* tag of the newest effect that was counted */
 	struct effects_record record;	/* written before `stands` */
 	_Atomic uint64_t kept_head, kept_tail;
 	struct effects_outbox outbox[SHM_MAX_SLOTS];
@@ -132,6 +133,17 @@ effects_clear(struct shm *shm)
 	SHM_TEST_POINT("effects: before clear");
 	shm_put(&area_of(shm)->stands, 0);
 	SHM_TEST_POINT("effects: cleared");
+}
+
+bool
+effects_count(struct shm *shm, uint64_t tag)
+{
+	struct effects_area *a = area_of(shm);
+
+	if (shm_get(&a->counted) >= tag)
+		return false;
+	shm_put(&a->counted, tag);
+	return true;
 }
 
 uint8_t *

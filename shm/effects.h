@@ -52,6 +52,11 @@ uint8_t *effects_data(struct shm *shm);
 uint64_t effects_put(struct shm *shm, const struct effects_record *r);
 bool effects_get(struct shm *shm, struct effects_record *out);		/* false: none stands there */
 void effects_clear(struct shm *shm);
+/*
+ * May the effect of that tag, which adds to a counter, be carried out?  Tags grow.  True once for each, also over
+ * several processes: a successor does not count again what its predecessor did.
+ */
+bool effects_count(struct shm *shm, uint64_t tag);
 
 /* Kept mail: bytes from head to tail; what is behind tail is not there. */
 uint8_t *effects_kept(struct shm *shm);

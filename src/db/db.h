@@ -91,7 +91,9 @@ struct db_command {
 	int64_t queue_until;		/* wall clock; 0: it may not wait */
 	uint64_t asker;			/* reference of the connection that asked … */
 	int64_t asker_boot;		/* … and of which run of which instance it is; 0: it does not follow */
+	uint8_t role;			/* of who asked: enum role of auth/identity.h */
 	struct slice command, requested_by;
+	struct slice cancelled_by;	/* empty: nobody did */
 	struct slice params_json, only_if_json;	/* only_if empty: no condition */
 	struct slice trace_json;	/* elements, joined by commas */
 	struct slice result_json, error_json;	/* empty: null */

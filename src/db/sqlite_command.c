@@ -37,6 +37,7 @@ sqlite_command_insert(struct db *db, struct db_command *c)
 	bind_text(st, 22, c->trace_json);
 	bind_text(st, 23, c->result_json);
 	bind_text(st, 24, c->error_json);
+	bind_i64(st, 25, c->role);
 	return sqlite_insert(s, st, &c->pk);
 }
 
@@ -68,10 +69,12 @@ read_command(sqlite3_stmt *st, struct db_command *c)
 	c->trace_json = col_slice(st, 22);
 	c->result_json = col_slice(st, 23);
 	c->error_json = col_slice(st, 24);
+	c->role = (uint8_t)col_i64(st, 25);
+	c->cancelled_by = col_slice(st, 26);
 }
 
 #define COMMAND_TEXTS(c) { &(c)->command, &(c)->requested_by, &(c)->params_json, &(c)->only_if_json, \
-	    &(c)->trace_json, &(c)->result_json, &(c)->error_json }
+	    &(c)->trace_json, &(c)->result_json, &(c)->error_json, &(c)->cancelled_by }
 
 static enum db_result
 one_command(struct sqlite_db *s, sqlite3_stmt *st, struct db_command *out)
@@ -81,7 +84,7 @@ one_command(struct sqlite_db *s, sqlite3_stmt *st, struct db_command *out)
 
 	if (result == DB_OK) {
 		read_command(st, out);
-		db_keep(&out->text, all, 7);
+		db_keep(&out->text, all, sizeof(all) / sizeof(all[0]));
 		sqlite3_reset(st);
 	}
 	return result;
@@ -99,7 +102,7 @@ command_page(struct sqlite_db *s, sqlite3_stmt *st, struct db_page *page)
 			return sqlite_enough(st);
 		read_command(st, &c);
 		page_passed(page, c.pk);
-		page_add(page, &c, sizeof(c), all, 7);
+		page_add(page, &c, sizeof(c), all, sizeof(all) / sizeof(all[0]));
 	}
 	return result;
 }
@@ -138,6 +141,7 @@ sqlite_command_update(struct db *db, const struct db_command *c, enum command_st
 	bind_text(st, 12, c->trace_json);
 	bind_text(st, 13, c->result_json);
 	bind_text(st, 14, c->error_json);
+	bind_text(st, 15, c->cancelled_by);
 	return sqlite_change(s, st);
 }
 
@@ -171,7 +175,7 @@ sqlite_command_open(struct db *db, int64_t device_pk, int64_t after_pk, struct d
 }
 
 enum db_result
-sqlite_command_queued_first(struct db *db, int64_t device_pk, struct db_command *out)
+sqlite_command_queued_first(struct db *db, int64_t device_pk, int64_t from_pk, struct db_command *out)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_queued_first);
@@ -179,23 +183,8 @@ sqlite_command_queued_first(struct db *db, int64_t device_pk, struct db_command 
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, device_pk);
+	bind_i64(st, 2, from_pk);
 	return one_command(s, st, out);
-}
-
-enum db_result
-sqlite_command_queued_count(struct db *db, int64_t device_pk, int64_t *count)
-{
-	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, STMT_command_queued_count);
-
-	if (st == NULL)
-		return DB_FAILED;
-	bind_i64(st, 1, device_pk);
-	if (sqlite_row(s, st) != DB_OK)
-		return DB_FAILED;
-	*count = col_i64(st, 0);
-	sqlite3_reset(st);
-	return DB_OK;
 }
 
 enum db_result

@@ -35,8 +35,8 @@ static const struct counted {
 	    "@audience, @device_type, @name, @state_json, @tags_json, @metadata_json, @settings_json) ELSE 0 END",
 	    "deleted_at, audience, name, state_json, tags_json, metadata_json, settings_json" },
 	{ "commands", "@command_pk", "(SELECT tenant_pk FROM devices d WHERE d.device_pk = @device_pk)",
-	    "belay_bytes(@command, @requested_by, @params_json, @only_if_json, @trace_json, @result_json, @error_json)",
-	    "trace_json, result_json, error_json" },
+	    "belay_bytes(@command, @requested_by, @params_json, @only_if_json, @trace_json, @result_json, @error_json, "
+	    "@cancelled_by)", "trace_json, result_json, error_json, cancelled_by" },
 	{ "events", "@event_pk", "@event_pk >> 40",
 	    "belay_bytes(@event, @actor, @type, @user, @data_json, @payload)", NULL },
 	{ "visitors", "@visitor_pk", "@tenant_pk", "belay_bytes(@name, @snapshot_url, @data_json, @decided_by)",

@@ -109,7 +109,7 @@ start_belayd() {
 server: { run_dir = "$dir/$name"; workers = $gateways; echo = true; log_level = "warn"; };
 auth:   { jwt_secret_file = "$dir/secret"; };
 store:  { url = "$store"; };
-limits: { ${limits:-message_rate = 1000000; message_burst = 1000000; requests_per_user = 0;} };
+limits: { commands_in_flight = 10000; ${limits:-message_rate = 1000000; message_burst = 1000000; requests_per_user = 0;} };
 END
 	serve "$name" "${program:-$build/belayd}" -f -c "$dir/$name.conf" -o server.listen=127.0.0.1:PORT "${@:4}"
 }

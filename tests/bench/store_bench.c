@@ -82,6 +82,7 @@ main(int argc, char **argv)
 	must(devices <= 20000 && batch > 0);
 	must(db_arrange(url, (unsigned)-1, (unsigned)-1, err, sizeof(err)) != -1);
 	world_open(&t, url, false);
+	t.conf->limits_commands_in_flight = batch;
 	t.keep_posted = false;
 	world_start(&t);
 	topic = audience_topic_user(shm_hash_key(t.shm), SLICE("t1"), SLICE("owner"));

@@ -397,7 +397,7 @@ async def test_messages(start):
     wanted -= {("toUsers", "charger")}                      # feeds are not in this version
     assert wanted <= asyncapi.came, wanted - asyncapi.came
     never = asyncapi.unseen({"command", "greeting", "refusal", "step"})
-    assert never <= {("refusal", "retryAfterMs"), ("refusal", "field"), ("command", "error")}, never
+    assert never <= {("refusal", "retryAfterMs"), ("refusal", "field"), ("command", "error"), ("command", "cancelledBy")}, never
 
 
 # --- what is taken

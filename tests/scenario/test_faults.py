@@ -22,7 +22,8 @@ import fleet
 from belay import PATIENCE, Refused, Stopwatch, eventually, run_device, token
 from fleet import Fleet, kill, kill_everything, kill_master, stopped, taken_by
 
-FAST = {"limits.message_rate": 100000, "limits.message_burst": 100000, "limits.requests_per_user": 0}
+FAST = {"limits.commands_in_flight": 10000, "limits.message_rate": 100000, "limits.message_burst": 100000,
+        "limits.requests_per_user": 0}
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 
 

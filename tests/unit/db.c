@@ -195,7 +195,7 @@ command(struct db *db, int64_t device_pk, uint8_t n, enum command_status status,
 {
 	struct db_command c = {
 		.device_pk = device_pk, .status = status, .open = status <= COMMAND_ACCEPTED, .created_at = n,
-		.queue_until = queue_until,
+		.queue_until = queue_until, .role = 2,
 		.command = SLICE("go"), .requested_by = SLICE("u"), .params_json = SLICE("{}"), .trace_json = SLICE("T")
 	};
 
@@ -223,20 +223,23 @@ keeps_commands(void **state)
 
 	assert_true(a.pk < b.pk && b.pk < c.pk);
 	assert_int_equal(DB(db, command_insert, &a), DB_EXISTS);
-	assert_int_equal(DB(db, command_queued_first, one.pk, &got), DB_OK);
+	assert_int_equal(DB(db, command_queued_first, one.pk, 0, &got), DB_OK);
 	assert_int_equal(got.id[0], 1);
-	assert_int_equal(DB(db, command_queued_count, one.pk, &n), DB_OK);
-	assert_int_equal(n, 2);
+	assert_int_equal(DB(db, command_queued_first, one.pk, a.pk + 1, &got), DB_OK);
+	assert_int_equal(got.id[0], 3);
+	assert_int_equal(got.role, 2);
 	EACH(struct db_command, note_command, &list, 10, DB(db, command_queue_due, 95, &page, &n));
 	assert_true(slice_is(buf_slice(&list), "3 ") && n == 90);
 	c.status = COMMAND_EXPIRED;
 	c.open = false;
 	c.result_json = SLICE("7");
+	c.cancelled_by = SLICE("them");
 	c.finished_at = 5;
 	assert_int_equal(DB(db, command_update, &c, COMMAND_SENT), DB_NONE);
 	assert_int_equal(DB(db, command_update, &c, COMMAND_QUEUED), DB_OK);
 	assert_int_equal(DB(db, command_get, c.id, &got), DB_OK);
-	assert_true(got.status == COMMAND_EXPIRED && !got.open && slice_is(got.result_json, "7") && got.finished_at == 5);
+	assert_true(got.status == COMMAND_EXPIRED && !got.open && slice_is(got.result_json, "7") && got.finished_at == 5 &&
+	    slice_is(got.cancelled_by, "them"));
 	buf_clear(&list);
 	EACH(struct db_command, note_command, &list, 10, DB(db, command_queue_due, 95, &page, &n));
 	assert_true(list.len == 0 && n == 100);

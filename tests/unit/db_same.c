@@ -231,10 +231,12 @@ tell_command(void *arg, const struct db_command *c)
 	struct world *w = arg;
 	const int64_t numbers[] = {
 		c->device_pk, c->status, c->outcome, c->open, c->late, c->attempt, c->sent_epoch, c->created_at, c->sent_at,
-		c->accepted_at, c->finished_at, c->timeout_ms, c->queue_ms, c->queue_until, (int64_t)c->asker, c->asker_boot
+		c->accepted_at, c->finished_at, c->timeout_ms, c->queue_ms, c->queue_until, (int64_t)c->asker, c->asker_boot,
+		c->role
 	};
 	const struct slice texts[] = {
-		c->command, c->requested_by, c->params_json, c->only_if_json, c->trace_json, c->result_json, c->error_json
+		c->command, c->requested_by, c->params_json, c->only_if_json, c->trace_json, c->result_json, c->error_json,
+		c->cancelled_by
 	};
 
 	buf_put_hex(out(w), c->id, UUID_LEN);
@@ -549,7 +551,8 @@ do_command_insert(struct world *w)
 	struct db_command c = {
 		.device_pk = device_pk(w), .status = (enum command_status)below(w, 4), .open = one_in(w, 2),
 		.outcome = (enum command_outcome)below(w, 3), .created_at = w->now, .timeout_ms = below(w, 10), .asker = draw(w),
-		.asker_boot = below(w, 3), .attempt = below(w, 3), .sent_epoch = below(w, 9)
+		.asker_boot = below(w, 3), .attempt = below(w, 3), .sent_epoch = below(w, 9),
+		.role = (uint8_t)below(w, 3)
 	};
 	enum db_result result;
 
@@ -593,6 +596,7 @@ do_command_update(struct world *w)
 			c.trace_json = json(w);
 		c.result_json = json(w);
 		c.error_json = one_in(w, 2) ? c.params_json : json(w);
+		c.cancelled_by = one_in(w, 2) ? user_name(w) : SLICE_NONE;
 		tell(w, DB(db(w), command_update, &c, was));
 	}
 	if (one_in(w, 8))
@@ -609,9 +613,7 @@ do_command_list(struct world *w)
 
 	LIST(w, struct db_command, tell_command, DB(db(w), command_list, pk, cursor, &page));
 	LIST(w, struct db_command, tell_command, DB(db(w), command_open, one_in(w, 2) ? pk : 0, cursor, &page));
-	tell(w, DB(db(w), command_queued_count, pk, &n));
-	tell_number(w, n);
-	result = DB(db(w), command_queued_first, pk, &c);
+	result = DB(db(w), command_queued_first, pk, cursor, &c);
 	tell(w, result);
 	if (result == DB_OK)
 		tell_command(w, &c);

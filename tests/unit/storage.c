@@ -92,6 +92,13 @@ members_may_view(struct test *x)
 		reader_role.reload(&x->t.reader);
 }
 
+static void
+in_flight(struct test *x, int64_t most)
+{
+	x->t.conf->limits_commands_in_flight = most;
+	storage_role.reload(&x->t.w);
+}
+
 /* Without the look at what is too old that a reload brings. */
 static void
 keep_telemetry(struct test *x, int64_t ms)
@@ -1190,7 +1197,7 @@ keeps_traces_short(void **state)
 	assert_in_range(strlen(x->answer.data), len - 100, len + 100);
 	assert_int_equal(times_in(x->answer.data, "\"step\":"), 32);
 	assert_has(x, "\"trace\":[{\"at\":");
-	assert_has(x, "\"step\":\"stored\"},{\"at\":");
+	assert_has(x, "\"step\":\"stored\",\"by\":\"owner\",\"as\":\"owner\"},{\"at\":");
 	assert_has(x, "\"epoch\":1}");
 	assert_has(x, "\"epoch\":4}");
 	assert_false(has(x, "\"epoch\":5}"));
@@ -1514,7 +1521,7 @@ stores_telemetry(void **state)
 	    "{\"deviceId\":\"d1\",\"data\":{\"n\":6},\"at\":\"2026-01-31T12:00:00.006Z\"}]"), 202);
 	world_tick(&x->t);
 	assert_string_equal(measured(x, "limit=5"), "6 5 4 3 2 ");
-	assert_has(x, "\"epoch\":1,\"at\":\"2026-01-31T12:00:00.006Z\"");
+	assert_has(x, "\"epoch\":0,\"at\":\"2026-01-31T12:00:00.006Z\"");
 	assert_string_equal(measured(x, next_page(x, "limit=1&")), "1 ");
 	assert_string_equal(measured(x, next_page(x, "limit=1&")), "0 ");
 	assert_string_equal(measured(x, "since=2026-01-31T12:00:00.003Z&until=2026-01-31T12:00:00.005Z"), "4 3 ");
@@ -2256,6 +2263,7 @@ ends_all_commands(void **state)
 
 	new_device(x, "d1", 0);
 	online(x, 0, "d1");
+	in_flight(x, 5000);
 	x->t.keep_posted = false;
 	for (int n = 0; n < 4400; n++) {
 		struct order o = { .timeout_ms = 300000 };
@@ -2305,7 +2313,44 @@ claims_after_the_commit(void **state)
 	/* Nor is it counted: registered and connected, once. */
 	counts_of(x, "t1");
 	assert_has(x, "\"events\":2,\"commands\":{\"created\":0,");
+	assert_int_equal(counted(x, STAT_EVENTS_STORED), 2);
+	assert_int_equal(counted(x, STAT_COMMANDS_CREATED) + counted(x, STAT_COMMANDS_SENT), 0);
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	assert_int_equal(counted(x, STAT_COMMANDS_CREATED), 1);
+	assert_int_equal(counted(x, STAT_COMMANDS_SENT), 1);
 	free(big);
+}
+
+/* A command whose commit failed takes no place in flight, and a successor of the process counts the same. */
+static void
+knows_what_is_in_flight(void **state)
+{
+	struct test *x = *state;
+	struct msg_device_welcome w;
+	uint8_t first[UUID_LEN], second[UUID_LEN];
+	struct order o = { .timeout_ms = 300000 };
+
+	new_device(x, "d1", 0);
+	w = online(x, 0, "d1");
+	in_flight(x, 1);
+	set_page_limit(x, 1);
+	for (int i = 0; i < 40; i++)		/* the first ones fit */
+		post_order(x, &o);
+	world_run(&x->t);
+	set_page_limit(x, 1000000);
+	assert_string_equal(ASK(x, .user = "owner"), "sent");
+	memcpy(first, x->last_id, UUID_LEN);
+	assert_string_equal(ASK(x, .user = "owner"), "queued");
+	memcpy(second, x->last_id, UUID_LEN);
+	world_kill(&x->t);
+	world_start(&x->t);
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .user = "owner"), "queued");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 0);
+	assert_string_equal(ack_from(x, &w, first, ACK_EXECUTED, NULL, NULL), "ok");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 1);
+	command_now(x, second);
+	assert_has(x, "\"status\":\"sent\"");
 }
 
 /* Until no more goes in.  How many records of what kind does not matter. */
@@ -2382,6 +2427,7 @@ pumps_in_steps(void **state)
 	unsigned n = 0;
 
 	new_device(x, "d1", 0);
+	in_flight(x, 1000);
 	for (int i = 0; i < 99; i++) {
 		assert_string_equal(ASK(x, .queue_ms = 60000), "queued");
 		memcpy(ids[i], x->last_id, UUID_LEN);
@@ -2524,7 +2570,8 @@ main(void)
 		T(counts_by_tenant), T(ends_all_commands), T(looks_in_steps), T(limits_shares),
 		T(waits_by_the_time_that_passes), T(waits_by_the_wall_clock_from_run_to_run), T(measures_by_the_time_that_passes),
 		T(fails_what_finds_no_room), T(pumps_in_steps),
-		T(survives_a_full_disk), T(survives_a_lock), T(claims_after_the_commit), T(forgets_old_things),
+		T(survives_a_full_disk), T(survives_a_lock), T(claims_after_the_commit),
+		T(knows_what_is_in_flight), T(forgets_old_things),
 		T(takes_back_decisions_of_the_dead), T(skips_torn_records),
 	};
 

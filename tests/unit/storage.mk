@@ -18,6 +18,13 @@ tests_unit_storage_kill_SOURCES = tests/unit/storage_kill.c tests/unit/storage_w
 tests_unit_storage_kill_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
 tests_unit_storage_kill_LDADD = $(STORAGE_TEST_LIBS)
 
+# What devices have in flight.
+check_PROGRAMS += tests/unit/flight
+TESTS += tests/unit/flight
+tests_unit_flight_SOURCES = tests/unit/flight.c
+tests_unit_flight_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
+tests_unit_flight_LDADD = libworkers.a $(LAYER_LIBS) $(EXTERNAL_LIBS) $(UNIT_LIBS)
+
 # What a command costs in the storage process: "make tests/bench/store_bench"; see its head.
 EXTRA_PROGRAMS += tests/bench/store_bench
 CLEANFILES += tests/bench/store_bench

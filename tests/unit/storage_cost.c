@@ -176,6 +176,7 @@ main(void)
 	snprintf(path, sizeof(path), "%s/belay.db", folder);
 	snprintf(url, sizeof(url), "sqlite://%s", path);
 	world_open(&world, url, false);
+	world.conf->limits_commands_in_flight = COMMANDS;
 	world_start(&world);
 	set_up();
 	must(sqlite3_open(path, &explains) == SQLITE_OK);

@@ -22,9 +22,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/stats_names.h"
 #include "http/route.h"
 #include "msg/audience.h"
 #include "msg/error.h"
+#include "shm/stats.h"
 #include "shm/topics.h"
 #include "storage_world.h"
 
@@ -293,6 +295,11 @@ check_store(const char *name)
 		{ "SELECT newest FROM event_seq", 8 }, { "SELECT online FROM devices", 0 },
 		{ "SELECT epoch FROM devices", 2 },
 	};
+	static const struct {
+		unsigned counter;
+		uint64_t wanted;
+	} counters[] = { { STAT_EVENTS_STORED, 8 }, { STAT_COMMANDS_CREATED, 2 }, { STAT_COMMANDS_SENT, 2 },
+		{ STAT_STORE_RECORDS, 8 } };
 	sqlite3 *db;
 
 	must(sqlite3_open(path, &db) == SQLITE_OK);
@@ -302,6 +309,11 @@ check_store(const char *name)
 		EXPECT(n == counts[i].wanted, "%s: %s: %lld", name, counts[i].sql, (long long)n);
 	}
 	sqlite3_close(db);
+	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+		uint64_t n = stats_get(world.shm, STORAGE_SLOT, counters[i].counter);
+
+		EXPECT(n == counters[i].wanted, "%s: counter %u: %llu", name, counters[i].counter, (unsigned long long)n);
+	}
 	EXPECT(pending_count(world.shm) == 2, "%s: %u pending", name, pending_count(world.shm));
 	EXPECT(directory_count(world.shm) == 0, "%s: %u in the directory", name, directory_count(world.shm));
 	EXPECT(mailbox_used(world.shm, STORAGE_SLOT) == 0, "%s: mail is left", name);

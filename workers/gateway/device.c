@@ -65,6 +65,18 @@ device_heard(struct gateway *g, const struct device *d)
 	directory_touch(g->w->shm, d->entry, d->entry_generation, g->w->mono_ms);
 }
 
+void
+device_asked(struct device *d, uint32_t commands)
+{
+	d->owed = commands < (UINT32_MAX - d->owed) / 2 ? d->owed + 2 * commands : UINT32_MAX;
+}
+
+bool
+device_owes(struct device *d)
+{
+	return d->owed > 0 && d->owed-- > 0;
+}
+
 /* Tells storage; where the device gave an id, its answer is passed on, and a refusal always. */
 #define TELL(g, c, name, m) do { \
 	if ((g)->envelope.id.p != NULL) \
@@ -239,6 +251,7 @@ device_deliver(struct gateway *g, const struct msg_device_send *m)
 		must(m->type.len < sizeof(type));
 		memcpy(type, m->type.p, m->type.len);
 		type[m->type.len] = '\0';
+		device_asked(c->device, 1);
 		conn_send(g, c, type, SLICE_NONE, m->payload_json, SLICE_NONE);
 		if (c->phase == CONN_OPEN)
 			return;

@@ -21,6 +21,7 @@ struct device {
 	struct hash128 key;		/* in the directory */
 	uint32_t entry, entry_generation;
 	uint32_t audience_len;
+	uint32_t owed;			/* answers to commands that may still come: see device_owes() */
 	char *audience;			/* owned; audience.h */
 	uint8_t len;
 	char id[];
@@ -35,6 +36,14 @@ void device_set_audience(struct device *d, struct slice audience);
 
 /* Something came from the device: it was seen now. */
 void device_heard(struct gateway *g, const struct device *d);
+
+/*
+ * Commands were sent to the device, or listed for it in reconcile: it owes answers, two for each (accepted, and how it
+ * ended).  These count for nothing in the limits of messages; acknowledgements beyond them are messages like any.
+ */
+void device_asked(struct device *d, uint32_t commands);
+/* An acknowledgement came: does the device owe one?  It is taken off. */
+bool device_owes(struct device *d);
 
 /* The message in g->envelope came from this device. */
 void device_message(struct gateway *g, struct conn *c);

@@ -79,6 +79,7 @@ struct gateway {
 	struct buf payload;		/* a message's payload being written */
 	struct buf record;		/* a record being packed */
 	struct envelope envelope;
+	bool owed;			/* what is in it is the answer to a command: device_owes() */
 	struct fields fields;
 
 	struct ws_limits limits, echo_limits;

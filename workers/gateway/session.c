@@ -217,6 +217,17 @@ session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 		session_start(g, c, 0);
 }
 
+/* Of an array of ids. */
+static uint32_t
+elements(struct slice ids_json)
+{
+	uint32_t n = 1;
+
+	for (size_t i = 0; i < ids_json.len; i++)
+		n += ids_json.p[i] == ',';
+	return n;
+}
+
 void
 session_open_device(struct gateway *g, struct conn *c, const struct msg_device_welcome *m)
 {
@@ -244,6 +255,7 @@ session_open_device(struct gateway *g, struct conn *c, const struct msg_device_w
 	greeting_send(g, c, b, re);
 	buf_fini(&id);
 	if (m->reconcile_json.len > 2) {
+		device_asked(c->device, elements(m->reconcile_json));
 		buf_clear(b);
 		buf_puts(b, "{\"commandIds\":");
 		buf_put_slice(b, m->reconcile_json);
@@ -429,25 +441,22 @@ message(struct gateway *g, struct conn *c, const struct ws_message *m)
 {
 	struct envelope_fault fault;
 	int64_t retry_after_ms;
-	bool device = c->kind == CONN_DEVICE;
+	bool device = c->kind == CONN_DEVICE, valid;
 
 	party_count_in(g, c);
-	if (!limits_message(g, c, &retry_after_ms)) {
+	/* Read first: answers that are owed are not limited, and of what is dropped the sender is told the id. */
+	valid = envelope_parse(&g->envelope, slice_bytes(m->data, m->len),
+	    device ? ENVELOPE_FROM_DEVICE : ENVELOPE_FROM_USER, &fault) == 0;
+	g->owed = device && valid && g->envelope.type == MSG_TYPE_command_ack && device_owes(c->device);
+	if (!g->owed && !limits_message(g, c, &retry_after_ms)) {
 		if (c->phase != CONN_OPEN)
 			return;
-		/*
-		 * Its id is read all the same, so that the sender knows which of its requests was
-		 * dropped.
-		 */
-		(void)envelope_parse(&g->envelope, slice_bytes(m->data, m->len),
-		    device ? ENVELOPE_FROM_DEVICE : ENVELOPE_FROM_USER, &fault);
 		envelope_fault_set(&fault, ERROR_rate_limited, NULL, NULL);
 		fault.retry_after_ms = retry_after_ms;
 		send_fault(g, c, g->envelope.id, &fault);
 		return;
 	}
-	if (envelope_parse(&g->envelope, slice_bytes(m->data, m->len),
-	    device ? ENVELOPE_FROM_DEVICE : ENVELOPE_FROM_USER, &fault) == -1) {
+	if (!valid) {
 		send_fault(g, c, g->envelope.id, &fault);
 		if (fault.code != ERROR_unknown_type)
 			limits_invalid(g, c);

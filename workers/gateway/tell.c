@@ -114,9 +114,9 @@ class_of(const struct gateway *g, uint16_t kind)
 	case MSG_device_gone:
 	case MSG_device_send_failed:
 		return TURN_FIRST;
-	case MSG_command_ack:		/* one for each command that was sent; anything else is just talk */
+	case MSG_command_ack:		/* of commands that were sent; anything else is just talk */
 		must(msg_unpack_command_ack(&ack, p, g->record.len) == 0);
-		return ack.verdict == PENDING_WON ? TURN_FIRST : TURN_FACT;
+		return g->owed || ack.verdict == PENDING_WON ? TURN_FIRST : TURN_FACT;
 	case MSG_device_report:
 	case MSG_visitor_new:
 		return TURN_FACT;

@@ -61,9 +61,7 @@ tell_one(struct desk *k, const struct field_value *f)
 		.type = "telemetry", .conflated = true
 	};
 	struct db_sample v = {
-		.device_pk = d->pk, .tenant = d->tenant, .device = d->id,
-		/* That of the newest connection: viewers drop what has a lower one than they have seen. */
-		.epoch = d->epoch,
+		.device_pk = d->pk, .tenant = d->tenant, .device = d->id,	/* of no connection: epoch 0 */
 		.at = f[FIELD_telemetry_post_at].present ? f[FIELD_telemetry_post_at].i64 : k->now,
 		.data_json = f[FIELD_telemetry_post_data].json.raw
 	};

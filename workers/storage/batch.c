@@ -102,6 +102,7 @@ forget_effects(struct storage *s)
 	b->last = NULL;
 	b->event_count = b->claim_count = 0;
 	empty(&b->event_texts);
+	memset(b->counts, 0, sizeof(b->counts));
 }
 
 static void
@@ -140,6 +141,7 @@ take_back(struct storage *s)
 	if (s->batch.begun)
 		(void)DB(s->desk.db, rollback);
 	s->batch.begun = false;
+	flights_undo(&s->flights);
 	forget_effects(s);
 	(void)db_failure(s->desk.db);
 }
@@ -228,6 +230,7 @@ commit(struct storage *s)
 	worker_observe(s->desk.w, STAT_COMMIT_US, (uint64_t)(clock_mono_us() - began));
 	b->begun = false;
 	b->commits++;
+	flights_keep(&s->flights);
 	storage_count(s, STORE_COMMITS, 1);
 	note_success(s);
 	return DB_OK;
@@ -239,9 +242,12 @@ finish(struct storage *s, struct effects_record *r)
 {
 	struct batch *b = &s->batch;
 
-	if (event_place(s) != DB_OK || b->failed)
+	if (event_place(s) != DB_OK)
 		return false;
 	effect_cursors(s);
+	effect_counts(s);
+	if (b->failed)
+		return false;
 	r->commit = b->begun ? b->commits + 1 : 0;
 	r->len = b->effects_len;
 	r->number = effects_put(s->desk.shm, r);
@@ -331,12 +337,14 @@ batch_end(struct storage *s)
 
 	if (b->mail_count == 0 && b->effects_len == 0 && !b->begun && !b->failed)
 		return true;
-	storage_count(s, STORE_RECORDS, b->mail_count);
+	effect_count(s, STAT_STORE_RECORDS, b->mail_count);
 	r = record_of(s);
 	r.mail_end = b->mail_count > 0 ? s->desk.w->mailbox.cursor : 0;
 	good = !b->failed && finish(s, &r);
-	while (!good && run_again(s))
+	while (!good && run_again(s)) {
+		effect_count(s, STAT_STORE_RECORDS, b->mail_count);
 		good = finish(s, &r);
+	}
 	if (!good && b->again && b->mail_count == 0) {
 		take_back(s);
 	} else if (!good) {
@@ -390,8 +398,13 @@ retry_one(struct storage *s, const struct mail *mail, struct effects_record *r)
 {
 	bool good;
 
-	while (!(good = storage_dispatch(s, mail) != DB_FAILED && finish(s, r)) && given_up(s))
+	for (;;) {
+		effect_count(s, STAT_STORE_RECORDS, 1);
+		good = storage_dispatch(s, mail) != DB_FAILED && finish(s, r);
+		if (good || !given_up(s))
+			break;
 		take_back(s);
+	}
 	if (!good)
 		roll_back(s);
 	forget(s);

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/digest.h"
+#include "base/stats_names.h"
 #include "db/db.h"
 #include "shm/directory.h"
 #include "shm/mailbox.h"
@@ -20,7 +21,8 @@ struct storage;
 
 enum effect_kind {
 	EFFECT_POST, EFFECT_PUBLISH, EFFECT_PENDING_ADD, EFFECT_PENDING_REMOVE, EFFECT_CLAIM, EFFECT_RELEASE,
-	EFFECT_SAMPLE, EFFECT_TALLY
+	EFFECT_SAMPLE, EFFECT_TALLY,
+	EFFECT_COUNT			/* the last ones of a batch */
 };
 
 /* What the end of a record that is posted is room for. */
@@ -40,13 +42,13 @@ struct effect {
 	uint8_t kind;
 	/* POST, PUBLISH: enum effect_room; PENDING_ADD: enum pending_state; CLAIM, RELEASE: transport */
 	uint8_t state;
-	uint16_t record;		/* POST, PUBLISH: its kind; TALLY: enum tally_count */
+	uint16_t record;		/* POST, PUBLISH: its kind; TALLY: enum tally_count; COUNT: which one */
 	uint32_t event;			/* with ROOM_CURSOR: the event's number in the batch */
 	/* POST: bitmap of receivers; PUBLISH: those of them who listen when it is told */
 	uint64_t slots;
 	uint64_t ref;			/* CLAIM, RELEASE */
 	struct hash128 device;
-	int64_t number;			/* PENDING_ADD: deadline, monotonic; CLAIM: epoch; TALLY: how many */
+	int64_t number;			/* PENDING_ADD: deadline, monotonic; CLAIM: epoch; TALLY, COUNT: how many */
 	int64_t pk;			/* CLAIM: device; TALLY: tenant */
 	uint8_t id[16];			/* PENDING_… */
 };
@@ -78,6 +80,7 @@ struct batch {
 	struct buf event_texts;
 	struct claim *claims;		/* owned */
 	size_t claim_count, claim_cap;
+	uint64_t counts[STAT_CELLS];	/* what it adds to each counter */
 };
 
 /* -1: the store failed.  Before anything else is read from it. */
@@ -115,6 +118,12 @@ void effect_claim(struct storage *s, struct hash128 device, int64_t device_pk, u
 void effect_pending_add(struct storage *s, const uint8_t id[16], struct hash128 device,
     int64_t deadline_mono, enum pending_state state);
 void effect_pending_remove(struct storage *s, const uint8_t id[16]);
+/*
+ * Adds to a counter, and a time to a histogram (enum stats_counter), when the batch is committed: what is rolled back
+ * or run again counts once.
+ */
+void effect_count(struct storage *s, unsigned counter, uint64_t n);
+void effect_observe(struct storage *s, unsigned histogram, uint64_t us);
 /* See tally.h. */
 void effect_tally(struct storage *s, int64_t tenant_pk, unsigned what, int64_t n);
 void effect_release(struct storage *s, struct hash128 device, unsigned transport, uint64_t ref);
@@ -123,6 +132,8 @@ void effect_sample(struct storage *s, const struct slice *parts, unsigned n);
 
 /* The events have their places: records about them get their cursors. */
 void effect_cursors(struct storage *s);
+/* The last effects of the batch: what it counted. */
+void effect_counts(struct storage *s);
 /* All of them, of the batch of that number: len bytes of effects_data(). */
 void effect_carry_out(struct storage *s, uint64_t number, size_t len);
 /* What waits for full rings of others is tried again, and who missed something is told. */

@@ -115,12 +115,19 @@ trace_open(struct storage *s, const struct db_command *c)
 }
 
 void
-command_trace(struct storage *s, struct db_command *c, const char *step)
+command_trace(struct storage *s, struct db_command *c, const char *step, struct slice by, const char *as)
 {
 	struct buf *b = trace_open(s, c);
 
 	buf_puts(b, step);
-	buf_puts(b, "\"}");
+	buf_putc(b, '"');
+	if (by.len > 0) {
+		buf_puts(b, ",\"by\":");
+		buf_put_json_string(b, by);
+	}
+	if (as != NULL)
+		buf_printf(b, ",\"as\":\"%s\"", as);
+	buf_putc(b, '}');
 	c->trace_json = buf_slice(b);
 }
 
@@ -221,7 +228,8 @@ command_event(struct storage *s, const struct db_device *d, const struct db_comm
 {
 	struct buf *b = &s->event_json;
 	struct db_event e = {
-		.event = slice_of(name), .epoch = c->sent_epoch, .actor = c->requested_by,
+		.event = slice_of(name), .epoch = c->sent_epoch,
+		.actor = c->status == COMMAND_CANCELLED ? c->cancelled_by : c->requested_by,
 		.type = SLICE("command_status"), .admins = ADMINS_AND_MEMBERS
 	};
 
@@ -244,6 +252,17 @@ command_event(struct storage *s, const struct db_device *d, const struct db_comm
 }
 
 /* Changes */
+
+enum db_result
+command_store(struct storage *s, struct db_command *c, int was)
+{
+	enum db_result result = was == COMMAND_FRESH ? DB(s->desk.db, command_insert, c) :
+	    DB(s->desk.db, command_update, c, (enum command_status)was);
+
+	if (result == DB_OK)
+		flight_move(&s->flights, c, was);
+	return result;
+}
 
 static void
 arrive(struct storage *s, struct db_command *c, enum command_status to)
@@ -270,8 +289,9 @@ arrive(struct storage *s, struct db_command *c, enum command_status to)
 	case COMMAND_FAILED:
 		if (was == COMMAND_TIMEOUT)
 			c->late = true;
-		/* Failed while queued: the condition was not met. */
-		c->outcome = was == COMMAND_QUEUED ? OUTCOME_NOT_SENT : OUTCOME_CONFIRMED;
+		/* Known not to have arrived, though its time was not over: it failed before it was sent (again). */
+		if (was == COMMAND_TIMEOUT || c->outcome != OUTCOME_NOT_SENT)
+			c->outcome = OUTCOME_CONFIRMED;
 		c->finished_at = s->desk.now;
 		c->open = false;
 		break;
@@ -318,18 +338,18 @@ command_move_telling(struct storage *s, const struct db_device *d, struct db_com
 	must(states[was].allowed & 1u << to);
 	TRY(batch_begin(s));
 	arrive(s, c, to);
-	command_trace(s, c, step);
-	result = DB(s->desk.db, command_update, c, was);
+	command_trace(s, c, step, to == COMMAND_CANCELLED ? c->cancelled_by : SLICE_NONE, NULL);
+	result = command_store(s, c, (int)was);
 	if (result != DB_OK)
 		return result;
 	if (command_is_final(to) || to == COMMAND_QUEUED)
 		effect_pending_remove(s, c->id);
 	if (was != to && states[to].counter != STAT_COUNT)
-		worker_count(s->desk.w, states[to].counter, 1);
+		effect_count(s, states[to].counter, 1);
 	if (c->late && was == COMMAND_TIMEOUT)
-		storage_count(s, COMMANDS_LATE, 1);
+		effect_count(s, STAT_COMMANDS_LATE, 1);
 	if (c->outcome == OUTCOME_CONFIRMED && s->desk.now >= c->created_at)
-		worker_observe(s->desk.w, STAT_COMMAND_US, (uint64_t)(s->desk.now - c->created_at) * 1000);
+		effect_observe(s, STAT_COMMAND_US, (uint64_t)(s->desk.now - c->created_at) * 1000);
 	if (d == NULL)
 		return DB_OK;
 	tally_move(s, d, c, was, to);
@@ -383,10 +403,10 @@ command_post(struct storage *s, const struct db_device *d, const struct db_comma
 }
 
 enum db_result
-command_send(struct storage *s, const struct db_device *d, struct db_command *c, bool fresh,
+command_send(struct storage *s, const struct db_device *d, struct db_command *c, int was,
     uint64_t request, uint64_t ref, int64_t epoch)
 {
-	enum command_status was = c->status;
+	bool fresh = was == COMMAND_FRESH;
 	enum db_result result;
 	unsigned event;
 
@@ -398,11 +418,11 @@ command_send(struct storage *s, const struct db_device *d, struct db_command *c,
 		c->sent_at = s->desk.now;
 	c->sent_epoch = epoch;
 	trace_sent(s, c, ref, epoch);
-	result = fresh ? DB(s->desk.db, command_insert, c) : DB(s->desk.db, command_update, c, was);
+	result = command_store(s, c, was);
 	if (result != DB_OK)
 		return result;
-	storage_count(s, COMMANDS_SENT, 1);
-	if (fresh || !is_waited_for(was))
+	effect_count(s, STAT_COMMANDS_SENT, 1);
+	if (fresh || !is_waited_for((enum command_status)was))
 		effect_tally(s, d->tenant_pk, TALLY_WAITING, 1);
 	TRY(command_event(s, d, c, "command_sent", &event));
 	command_post(s, d, c, ref);

@@ -106,11 +106,23 @@ give_up(struct storage *s, const struct db_device *d, struct db_command *c)
 	struct buf error = BUF_INIT;
 	enum db_result result;
 
-	if (is_decided(s, c))
-		return DB_OK;
 	command_set_error(c, &error, "device_error", "the device answered each attempt as if it never got it");
 	result = command_move(s, d, c, COMMAND_FAILED, "failed");
 	buf_fini(&error);
+	return result;
+}
+
+/* By the device's present connection, if it has one; a new one asks for it anew. */
+static enum db_result
+send_again(struct storage *s, const struct db_device *d, struct db_command *c)
+{
+	struct db_device whole = { .text = BUF_INIT };
+	enum db_result result = DB_OK;
+	struct device_route to;
+
+	if (storage_route(s, d, &to))
+		result = command_send_judged(s, d, &whole, c, &to);
+	db_device_fini(&whole);
 	return result;
 }
 
@@ -119,9 +131,6 @@ static enum db_result
 on_unknown(struct storage *s, const struct db_device *d, struct db_command *c,
     const struct msg_command_ack *m)
 {
-	uint64_t ref;
-	int64_t epoch, last_seen;
-
 	if (c->status == COMMAND_TIMEOUT && c->outcome == OUTCOME_NOT_SENT)
 		return ok(s, m);		/* it said so before */
 	if (c->status == COMMAND_TIMEOUT || is_over(s, c)) {
@@ -134,10 +143,12 @@ on_unknown(struct storage *s, const struct db_device *d, struct db_command *c,
 		c->open = false;
 		TRY(command_move(s, d, c, COMMAND_TIMEOUT,
 		    c->status == COMMAND_TIMEOUT ? "not_sent" : "timeout"));
+	} else if (is_decided(s, c)) {
+		return ok(s, m);
 	} else if (c->attempt >= COMMAND_ATTEMPTS) {
 		TRY(give_up(s, d, c));
-	} else if (storage_route(s, d, &ref, &epoch, &last_seen)) {
-		TRY(command_send(s, d, c, false, 0, ref, epoch));
+	} else {
+		TRY(send_again(s, d, c));
 	}
 	return ok(s, m);
 }
@@ -163,8 +174,9 @@ decided_elsewhere(struct storage *s, const struct db_command *c, const struct ms
 	    v.decided_generation);
 }
 
-enum db_result
-command_ack(struct storage *s, const struct msg_command_ack *m)
+/* What it says is stored; its device is in desk.device. */
+static enum db_result
+take_ack(struct storage *s, const struct msg_command_ack *m)
 {
 	struct db_command *c = &s->desk.command;
 	struct db_device *d = &s->desk.device;
@@ -209,6 +221,15 @@ command_ack(struct storage *s, const struct msg_command_ack *m)
 	result = command_move(s, d, c, status_of(m), command_status_name(status_of(m)));
 	buf_fini(&error);
 	return result == DB_OK ? ok(s, m) : result == DB_NONE ? refuse_final(s, m) : result;
+}
+
+enum db_result
+command_ack(struct storage *s, const struct msg_command_ack *m)
+{
+	s->desk.device.pk = 0;
+	TRY(take_ack(s, m));
+	/* A command that ended made a place for the next. */
+	return s->desk.device.pk != 0 ? command_pump(s, &s->desk.device, NULL) : DB_OK;
 }
 
 /* Deadlines */
@@ -265,7 +286,10 @@ time_out(struct storage *s, const uint8_t id[UUID_LEN])
 	result = DB(s->desk.db, device_by_pk, c->device_pk, false, &s->desk.device);
 	if (result == DB_FAILED)
 		return DB_FAILED;
-	return command_move(s, result == DB_OK ? &s->desk.device : NULL, c, COMMAND_TIMEOUT, "timeout");
+	if (result == DB_NONE)
+		return command_move(s, NULL, c, COMMAND_TIMEOUT, "timeout");
+	TRY(command_move(s, &s->desk.device, c, COMMAND_TIMEOUT, "timeout"));
+	return command_pump(s, &s->desk.device, NULL);
 }
 
 /* Commands without an entry in the pending table */

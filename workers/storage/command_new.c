@@ -105,15 +105,14 @@ store_unsent(struct storage *s, const struct db_device *d, struct db_command *c,
 	if (!c->open)
 		c->finished_at = s->desk.now;
 	if (step != NULL)
-		command_trace(s, c, step);
+		command_trace(s, c, step, SLICE_NONE, NULL);
 	TRY(batch_begin(s));
-	result = DB(s->desk.db, command_insert, c);
+	result = command_store(s, c, COMMAND_FRESH);
 	if (result != DB_OK)
 		return result;
 	if (event != NULL) {
 		TRY(command_event(s, d, c, event, &nth));
-		worker_count(s->desk.w, status == COMMAND_FAILED ? STAT_COMMANDS_FAILED :
-		    STAT_COMMANDS_EXPIRED, 1);
+		effect_count(s, status == COMMAND_FAILED ? STAT_COMMANDS_FAILED : STAT_COMMANDS_EXPIRED, 1);
 		effect_tally(s, d->tenant_pk, status == COMMAND_FAILED ? TALLY_FAILED : TALLY_EXPIRED, 1);
 	}
 	command_publish(s, d, c, nth, o->request);
@@ -125,10 +124,7 @@ static enum db_result
 store_waiting(struct storage *s, const struct db_device *d, struct db_command *c, const struct command_order *o,
     int64_t queue_ms)
 {
-	int64_t waiting;
-
-	TRY(DB(s->desk.db, command_queued_count, d->pk, &waiting));
-	if (waiting >= COMMAND_QUEUE_MAX) {
+	if (flight_of(&s->flights, d->pk).queued >= COMMAND_QUEUE_MAX) {
 		reply_error(&s->desk, o->request, o->ref, ERROR_too_many, NULL,
 		    "too many commands wait for this device");
 		return DB_OK;
@@ -152,6 +148,33 @@ store_offline(struct storage *s, const struct db_device *d, struct db_command *c
 	return store_waiting(s, d, c, o, o->queue_ms);
 }
 
+/* By what right it may be sent, as the trace has it. */
+static const char *
+right_name(const struct storage *s, const struct requester *who, const struct db_device *d)
+{
+	if (who->role == ROLE_SERVICE)
+		return "service";
+	switch (access_level(&s->desk, who, d)) {
+	case ACCESS_OWNER:
+		return "owner";
+	case ACCESS_ADMIN:
+		return "admin";
+	case ACCESS_CONTROL:
+		return "control";
+	case ACCESS_VIEW:
+	case ACCESS_NONE:
+		break;
+	}
+	return "member";
+}
+
+static void
+trace_stored(struct storage *s, const struct db_device *d, struct db_command *c, const struct command_order *o)
+{
+	buf_clear(&s->trace);
+	command_trace(s, c, "stored", o->who.user, right_name(s, &o->who, d));
+}
+
 enum db_result
 command_order(struct storage *s, const struct db_device *d, const struct command_order *o)
 {
@@ -160,14 +183,13 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 		.device_pk = d->pk, .created_at = s->desk.now, .timeout_ms = o->timeout_ms,
 		.queue_ms = o->queue_ms,
 		.asker = o->request != 0 ? o->ref : REF_NONE,
-		.asker_boot = o->follows ? s->boot : 0,
+		.asker_boot = o->follows ? s->boot : 0, .role = (uint8_t)o->who.role,
 		.command = o->command, .requested_by = o->who.user, .params_json = o->params_json,
 		.only_if_json = o->only_if_json
 	};
 	uint8_t hash[SHA256_LEN];
-	uint64_t ref;
-	int64_t epoch, last_seen;
-	bool more, room = true;
+	struct device_route to;
+	bool waits, room = true;
 	enum db_result result = check_key(s, d, o, hash);
 
 	if (result != DB_NONE)
@@ -179,24 +201,22 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 	memcpy(c.id, o->id, sizeof(c.id));
 	if (o->queue_ms > 0)
 		c.queue_until = s->desk.now + o->queue_ms;
-	buf_clear(&s->trace);
-	if (!storage_route(s, d, &ref, &epoch, &last_seen)) {
-		command_trace(s, &c, "stored");
+	if (!storage_route(s, d, &to)) {
+		trace_stored(s, d, &c, o);
 		result = store_offline(s, d, &c, o);
 	} else {
-		TRY(command_pump(s, d, &more));		/* what was accepted before goes first */
-		buf_clear(&s->trace);
-		command_trace(s, &c, "stored");
-		if (more)		/* they take their steps; it goes behind them */
+		TRY(command_pump(s, d, &waits));	/* what was accepted before goes first */
+		trace_stored(s, d, &c, o);
+		if (waits)
 			result = store_waiting(s, d, &c, o, o->queue_ms > 0 ? o->queue_ms : o->timeout_ms);
-		else if (o->only_if_json.len > 0 && !condition_met(o->only_if_json, d, last_seen,
+		else if (o->only_if_json.len > 0 && !condition_met(o->only_if_json, d, to.last_seen,
 		    s->desk.now)) {
 			command_set_error(&c, &error, "precondition",
 			    "the condition of onlyIf is not met");
 			result = store_unsent(s, d, &c, o, COMMAND_FAILED, "failed",
 			    "command_failed");
 		} else {
-			result = command_send(s, d, &c, true, o->request, ref, epoch);
+			result = command_send(s, d, &c, COMMAND_FRESH, o->request, to.ref, to.epoch);
 		}
 	}
 	buf_fini(&error);
@@ -204,7 +224,7 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 		return answer_known(s, d, o, o->id);
 	if (result != DB_OK || c.pk == 0)		/* refused: nothing was stored */
 		return result;
-	storage_count(s, COMMANDS_CREATED, 1);
+	effect_count(s, STAT_COMMANDS_CREATED, 1);
 	effect_tally(s, d->tenant_pk, TALLY_CREATED, 1);
 	return remember_key(s, d, o, hash);
 }

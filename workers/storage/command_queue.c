@@ -1,7 +1,10 @@
 /*
- * command_queue.c: commands that wait: for their device, for the end of their
- * time, or because they did not reach the connection they were sent to.  Only
- * the storage process.
+ * command_queue.c: commands that wait: for their device, for a place among those
+ * that it has in flight, for the end of their time, or because they did not
+ * reach the connection they were sent to.  Only the storage process.
+ *
+ * Places are made by results, by timeouts, and by sends that failed; each of
+ * these pumps in its own transaction, so that nothing is left waiting.
  */
 #include "base/must.h"
 #include "storage/storage.h"
@@ -24,48 +27,93 @@ command_pump_on(struct storage *s, const struct msg_command_pump_on *m)
 	return result == DB_OK ? command_pump(s, &s->desk.device, NULL) : result;
 }
 
+/* Why it may not be sent now; code NULL: it may. */
+struct why {
+	const char *code, *message;
+};
+
+static enum db_result
+judge(struct storage *s, const struct db_device *d, struct db_device *whole, const struct db_command *c,
+    int64_t last_seen, struct why *why)
+{
+	struct requester who = { (enum role)c->role, d->tenant, c->requested_by };
+	bool may;
+
+	*why = (struct why){ NULL, NULL };
+	TRY(access_command(&s->desk, &who, d, c->command, &may));
+	if (!may) {
+		*why = (struct why){ "no_access", "its requester's right was withdrawn" };
+	} else if (c->only_if_json.len > 0) {
+		if (whole->pk == 0)
+			TRY(DB(s->desk.db, device_by_pk, d->pk, true, whole));
+		if (!condition_met(c->only_if_json, whole, last_seen, s->desk.now))
+			*why = (struct why){ "precondition", "the condition of onlyIf is not met" };
+	}
+	return DB_OK;
+}
+
 enum db_result
-command_pump(struct storage *s, const struct db_device *d, bool *more)
+command_send_judged(struct storage *s, const struct db_device *d, struct db_device *whole,
+    struct db_command *c, const struct device_route *to)
+{
+	struct buf error = BUF_INIT;
+	enum db_result result;
+	struct why why;
+
+	TRY(judge(s, d, whole, c, to->last_seen, &why));
+	if (why.code == NULL)
+		return command_send(s, d, c, (int)c->status, 0, to->ref, to->epoch);
+	c->outcome = OUTCOME_NOT_SENT;
+	command_set_error(c, &error, why.code, why.message);
+	result = command_move(s, d, c, COMMAND_FAILED, "failed");
+	buf_fini(&error);
+	return result;
+}
+
+static bool
+has_place(const struct storage *s, const struct flight *f)
+{
+	return f->out < s->in_flight;
+}
+
+/* The oldest one that waits is sent, or has ended. */
+static enum db_result
+pump_one(struct storage *s, const struct db_device *d, struct db_device *whole, const struct flight *f,
+    const struct device_route *to)
 {
 	struct db_command *c = &s->desk.command;
+	enum db_result result = DB(s->desk.db, command_queued_first, d->pk, f->oldest_pk, c);
+
+	if (result != DB_OK)
+		return result;
+	flight_found(&s->flights, d->pk, c->pk);
+	if (c->queue_until != 0 && c->queue_until <= s->desk.now)
+		return command_move(s, d, c, COMMAND_EXPIRED, "expired");
+	return command_send_judged(s, d, whole, c, to);
+}
+
+enum db_result
+command_pump(struct storage *s, const struct db_device *d, bool *waits)
+{
+	struct flight f = flight_of(&s->flights, d->pk);
 	struct db_device whole = { .text = BUF_INIT };
-	struct buf error = BUF_INIT;
-	uint64_t ref;
-	int64_t epoch, last_seen;
 	enum db_result result = DB_OK;
+	struct device_route to;
 	unsigned n = 0;
 
-	if (more != NULL)
-		*more = false;
-	if (!storage_route(s, d, &ref, &epoch, &last_seen))
-		return DB_OK;
-	while ((result = DB(s->desk.db, command_queued_first, d->pk, c)) == DB_OK) {
-		bool expired = c->queue_until != 0 && c->queue_until <= s->desk.now;
-
-		if (n++ == COMMAND_STEP || batch_is_large(s)) {
-			pump_on(s, d);
-			if (more != NULL)
-				*more = true;
-			break;
+	if (f.queued > 0 && storage_route(s, d, &to)) {
+		while (f.queued > 0 && has_place(s, &f) && result == DB_OK) {
+			if (n++ == COMMAND_STEP || batch_is_large(s)) {
+				pump_on(s, d);
+				break;
+			}
+			result = pump_one(s, d, &whole, &f, &to);
+			f = flight_of(&s->flights, d->pk);
 		}
-		if (!expired && c->only_if_json.len > 0 && whole.pk == 0 &&
-		    (result = DB(s->desk.db, device_by_pk, d->pk, true, &whole)) != DB_OK)
-			break;
-		if (expired) {
-			result = command_move(s, d, c, COMMAND_EXPIRED, "expired");
-		} else if (c->only_if_json.len > 0 && !condition_met(c->only_if_json, &whole,
-		    last_seen, s->desk.now)) {
-			command_set_error(c, &error, "precondition",
-			    "the condition of onlyIf is not met");
-			result = command_move(s, d, c, COMMAND_FAILED, "failed");
-		} else {
-			result = command_send(s, d, c, false, 0, ref, epoch);
-		}
-		if (result != DB_OK)
-			break;
 	}
+	if (waits != NULL)
+		*waits = f.queued > 0 || !has_place(s, &f);
 	db_device_fini(&whole);
-	buf_fini(&error);
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
@@ -131,6 +179,7 @@ command_cancel(struct storage *s, const struct msg_command_cancel *m)
 		return DB_OK;
 	}
 	if (c->status == COMMAND_QUEUED) {
+		c->cancelled_by = m->user;
 		TRY(command_move_telling(s, d, c, COMMAND_CANCELLED, "cancelled", m->ref, &event));
 	} else {
 		reply_error(&s->desk, m->request, m->ref, ERROR_conflict, NULL,
@@ -147,6 +196,28 @@ command_cancel(struct storage *s, const struct msg_command_cancel *m)
 
 /* It did not reach its connection */
 
+/* It surely did not reach the device: by another connection, or it waits, or that was all. */
+static enum db_result
+not_arrived(struct storage *s, const struct db_device *d, struct db_command *c)
+{
+	struct db_device whole = { .text = BUF_INIT };
+	enum db_result result;
+	struct device_route to;
+
+	if (storage_route(s, d, &to) && to.epoch != c->sent_epoch) {
+		effect_pending_remove(s, c->id);
+		c->sent_at = 0;
+		result = command_send_judged(s, d, &whole, c, &to);
+		db_device_fini(&whole);
+		return result;
+	}
+	if (c->queue_until <= s->desk.now)
+		return command_move(s, d, c, COMMAND_EXPIRED, "expired");
+	if (s->queue_next > c->queue_until || s->queue_next == 0)
+		s->queue_next = c->queue_until;
+	return command_move(s, d, c, COMMAND_QUEUED, "queued");
+}
+
 enum db_result
 command_send_failed(struct storage *s, const struct msg_device_send_failed *m)
 {
@@ -154,8 +225,6 @@ command_send_failed(struct storage *s, const struct msg_device_send_failed *m)
 	struct db_command *c = &s->desk.command;
 	struct db_device *d = &s->desk.device;
 	enum db_result result;
-	uint64_t ref;
-	int64_t epoch, last_seen;
 
 	if (memcmp(m->command, none, UUID_LEN) == 0)
 		return DB_OK;
@@ -186,15 +255,6 @@ command_send_failed(struct storage *s, const struct msg_device_send_failed *m)
 	if (result == DB_NONE)
 		return command_move(s, NULL, c, COMMAND_EXPIRED, "expired");
 	c->attempt--;
-	if (storage_route(s, d, &ref, &epoch, &last_seen) && epoch != c->sent_epoch) {
-		effect_pending_remove(s, c->id);
-		c->sent_at = 0;
-		return command_send(s, d, c, false, 0, ref, epoch);
-	}
-	if (c->queue_until > s->desk.now) {
-		if (s->queue_next > c->queue_until || s->queue_next == 0)
-			s->queue_next = c->queue_until;
-		return command_move(s, d, c, COMMAND_QUEUED, "queued");
-	}
-	return command_move(s, d, c, COMMAND_EXPIRED, "expired");
+	TRY(not_arrived(s, d, c));
+	return command_pump(s, d, NULL);
 }

@@ -24,18 +24,17 @@ storage_device(struct storage *s, int64_t pk, struct slice tenant, struct slice 
 }
 
 bool
-storage_route(const struct storage *s, const struct db_device *d, uint64_t *ref, int64_t *epoch,
-    int64_t *last_seen)
+storage_route(const struct storage *s, const struct db_device *d, struct device_route *to)
 {
 	struct directory_view v;
 
 	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
 		return false;
-	*last_seen = desk_seen_at(&s->desk, &v);
+	to->last_seen = desk_seen_at(&s->desk, &v);
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
 		if (v.ref[t] != REF_NONE) {
-			*ref = v.ref[t];
-			*epoch = v.epoch[t];
+			to->ref = v.ref[t];
+			to->epoch = v.epoch[t];
 			return true;
 		}
 	}

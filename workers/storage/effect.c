@@ -227,6 +227,32 @@ effect_tally(struct storage *s, int64_t tenant_pk, unsigned what, int64_t n)
 	e->number = n;
 }
 
+void
+effect_count(struct storage *s, unsigned counter, uint64_t n)
+{
+	s->batch.counts[counter] += n;
+}
+
+void
+effect_observe(struct storage *s, unsigned histogram, uint64_t us)
+{
+	effect_count(s, histogram + stat_bucket(us), 1);
+	effect_count(s, histogram + STAT_HISTOGRAM_CELLS - 1, us);
+}
+
+void
+effect_counts(struct storage *s)
+{
+	for (unsigned i = 0; i < STAT_CELLS; i++) {
+		struct effect *e = s->batch.counts[i] == 0 ? NULL : effect_new(s, EFFECT_COUNT, 0);
+
+		if (e == NULL)
+			continue;
+		e->record = (uint16_t)i;
+		e->number = (int64_t)s->batch.counts[i];
+	}
+}
+
 /* At the end of a record that has room for it: the cursor, and in what dashboards are told the place, too. */
 static void
 put_place(struct effect *e, const char *cursor, int64_t place)
@@ -393,6 +419,10 @@ carry_out_one(struct storage *s, struct effect *e, uint64_t tag, uint32_t entry[
 		break;
 	case EFFECT_TALLY:
 		tally_add(&s->tallies, e->pk, (enum tally_count)e->record, e->number, s->desk.mono);
+		break;
+	case EFFECT_COUNT:
+		if (effects_count(s->desk.shm, tag))
+			worker_count(s->desk.w, e->record, (uint64_t)e->number);
 		break;
 	}
 	STORAGE_POINT("batch: carried out");

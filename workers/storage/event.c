@@ -42,7 +42,7 @@ event_store(struct storage *s, const struct db_device *d, const struct db_event 
 	quota_note(s, d->tenant_pk, e->event.len + e->actor.len + e->type.len + e->user.len +
 	    (e->payload.len > e->data_json.len ? e->payload.len : e->data_json.len));
 	TRY(batch_begin(s));
-	storage_count(s, EVENTS_STORED, 1);
+	effect_count(s, STAT_EVENTS_STORED, 1);
 	effect_tally(s, d->tenant_pk, TALLY_EVENTS, 1);
 	return DB_OK;
 }

@@ -1,7 +1,8 @@
 /*
  * recover.c: what a new storage process does before it reads its mailbox: the
- * pending table is made to agree with the store.  What a predecessor had
- * committed and not carried out is carried out after that (batch_take_over).
+ * pending table is made to agree with the store, and what each device has in flight
+ * is counted.  What a predecessor had committed and not carried out is carried out
+ * after that (batch_take_over).
  */
 #include "base/log.h"
 #include "shm/shm.h"
@@ -19,6 +20,8 @@ restore(struct storage *s, const struct db_command *c, struct counts *n)
 {
 	struct db_device *d = &s->desk.device;
 
+	flight_move(&s->flights, c, COMMAND_FRESH);
+	flights_keep(&s->flights);
 	if (c->status == COMMAND_QUEUED)
 		n->queued++;
 	if (c->status != COMMAND_SENT && c->status != COMMAND_ACCEPTED)

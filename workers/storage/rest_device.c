@@ -228,7 +228,7 @@ rest_device_update(struct storage *s, const struct rest *r)
 
 /* It is cancelled when it waits, and times out at once when it was sent: whoever waits for an answer has it. */
 static enum db_result
-end_command(struct storage *s, const struct db_device *d, const uint8_t id[UUID_LEN])
+end_command(struct storage *s, const struct rest *r, const struct db_device *d, const uint8_t id[UUID_LEN])
 {
 	struct db_command *c = &s->desk.command;
 	enum db_result result = DB(s->desk.db, command_get, id, c);
@@ -236,6 +236,7 @@ end_command(struct storage *s, const struct db_device *d, const uint8_t id[UUID_
 	if (result != DB_OK)
 		return result;
 	c->open = false;		/* nobody is left who could tell its result */
+	c->cancelled_by = c->status == COMMAND_QUEUED ? r->who.user : SLICE_NONE;
 	return c->status == COMMAND_QUEUED ? command_move(s, d, c, COMMAND_CANCELLED, "cancelled") :
 	    command_move(s, d, c, COMMAND_TIMEOUT, "timeout");
 }
@@ -245,7 +246,7 @@ end_command(struct storage *s, const struct db_device *d, const uint8_t id[UUID_
  * be others.
  */
 static enum db_result
-end_commands(struct storage *s, const struct db_device *d, bool *more)
+end_commands(struct storage *s, const struct rest *r, const struct db_device *d, bool *more)
 {
 	struct db_page page = { .rows = 0 };
 	enum db_result result;
@@ -261,7 +262,7 @@ end_commands(struct storage *s, const struct db_device *d, bool *more)
 		for (unsigned i = 0; result != DB_FAILED && i < page.count && !batch_is_large(s); i++) {
 			if (command_is_final(c[i].status))
 				continue;
-			result = end_command(s, d, c[i].id);
+			result = end_command(s, r, d, c[i].id);
 			n++;
 		}
 		after = page.last;
@@ -281,7 +282,7 @@ rest_device_delete(struct storage *s, const struct rest *r)
 	if (result != DB_OK)
 		return result;
 	TRY(batch_begin(s));
-	TRY(end_commands(s, d, &more));
+	TRY(end_commands(s, r, d, &more));
 	if (more) {
 		storage_go_on(s);
 		return DB_OK;

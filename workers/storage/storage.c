@@ -103,7 +103,7 @@ not_understood(struct storage *s, const struct mail *mail)
 {
 	log_error("a record of kind %s from slot %u is not for storage, or torn",
 	    msg_kind_name(mail->kind), mail->from);
-	storage_count(s, MAIL_SKIPPED, 1);
+	effect_count(s, STAT_MAIL_SKIPPED, 1);
 	return DB_OK;
 }
 
@@ -236,6 +236,7 @@ read_settings(struct storage *s, const struct conf *conf)
 	desk_settings(&s->desk, conf);
 	s->retention_ms = conf->store_event_retention_ms;
 	s->telemetry_retention_ms = conf->store_telemetry_retention_ms;
+	s->in_flight = (uint32_t)conf->limits_commands_in_flight;
 	if (conf->server_instance[0] != '\0')
 		snprintf(s->instance, sizeof(s->instance), "%s", conf->server_instance);
 	else if (gethostname(s->instance, sizeof(s->instance) - 1) == -1)
@@ -262,6 +263,7 @@ stop(struct worker *w)
 	sample_fini(s);
 	tally_fini(&s->tallies);
 	quota_fini(s);
+	flights_fini(&s->flights);
 	batch_fini(&s->batch);
 	desk_fini(&s->desk);
 	buf_fini(&s->event_json);
@@ -332,6 +334,7 @@ start(struct worker *w)
 	s->boot = boot_number(s->desk.key);
 	read_settings(s, w->conf);
 	tally_init(&s->tallies, worker_counts_since(w, s->desk.mono));
+	flights_init(&s->flights);
 	s->desk.db = db_open(w->conf->store_url, 0, err, sizeof(err));
 	if (s->desk.db == NULL) {
 		log_error("store unreachable: %s", err);

@@ -19,6 +19,7 @@
 #include "shm/pending.h"
 #include "storage/batch.h"
 #include "storage/quota.h"
+#include "storage/flight.h"
 #include "storage/tally.h"
 #include "store/desk.h"
 
@@ -50,6 +51,8 @@ struct storage {
 	struct batch batch;
 	struct tallies tallies;
 	struct quota quota;
+	struct flights flights;
+	uint32_t in_flight;		/* limits.commands_in_flight */
 
 	const struct mail *running;	/* the record being run */
 
@@ -104,6 +107,7 @@ storage_of(struct worker *w)
 	return w->data;
 }
 
+/* Of what is done already; what a transaction brings is counted when it is committed: effect_count(). */
 #define storage_count(s, counter, n) worker_count((s)->desk.w, STAT_##counter, (n))
 
 /*
@@ -135,9 +139,13 @@ enum db_result event_tell(struct storage *s, const struct db_device *d, const ch
 enum db_result storage_device(struct storage *s, int64_t pk, struct slice tenant, struct slice id);
 
 /* directory */
+struct device_route {
+	uint64_t ref;
+	int64_t epoch;
+	int64_t last_seen;		/* of the device, wall clock */
+};
 /* Where to send to: the live transport, WebSocket first.  false: offline. */
-bool storage_route(const struct storage *s, const struct db_device *d, uint64_t *ref,
-    int64_t *epoch, int64_t *last_seen);
+bool storage_route(const struct storage *s, const struct db_device *d, struct device_route *to);
 
 /* device_auth.c, presence.c */
 enum db_result device_auth(struct storage *s, const struct msg_device_auth *m);
@@ -184,8 +192,13 @@ void sample_start(struct storage *s);
 void sample_fini(struct storage *s);
 
 /* command.c: the state machine */
-/* Adds a step to the trace of a command that is about to be stored. */
-void command_trace(struct storage *s, struct db_command *c, const char *step);
+/*
+ * Adds a step to the trace of a command that is about to be stored.  by: who did it, or empty; as: by what right, or
+ * NULL.
+ */
+void command_trace(struct storage *s, struct db_command *c, const char *step, struct slice by, const char *as);
+/* Writes the row; its status was that (COMMAND_FRESH: there is none yet).  As command_insert and command_update. */
+enum db_result command_store(struct storage *s, struct db_command *c, int was);
 /*
  * Stores a change of state, its event and its publication.  d may be NULL when the device was
  * deleted.
@@ -195,9 +208,9 @@ enum db_result command_move(struct storage *s, const struct db_device *d, struct
 /* The same; `told` is a connection that is answered otherwise, with the event (0: none). */
 enum db_result command_move_telling(struct storage *s, const struct db_device *d, struct db_command *c,
     enum command_status to, const char *step, uint64_t told, unsigned *event);
-/* A new or queued command goes to the device's connection. `fresh`: it is not stored yet. */
+/* A command goes to the device's connection; was: its status, COMMAND_FRESH when it is not stored yet. */
 enum db_result command_send(struct storage *s, const struct db_device *d, struct db_command *c,
-    bool fresh, uint64_t request, uint64_t ref, int64_t epoch);
+    int was, uint64_t request, uint64_t ref, int64_t epoch);
 /* Posts it (again) as it stands. */
 void command_post(struct storage *s, const struct db_device *d, const struct db_command *c,
     uint64_t ref);
@@ -235,10 +248,17 @@ enum db_result command_order(struct storage *s, const struct db_device *d,
 
 /* command_queue.c */
 /*
- * Sends what waits for the device, in order, if it is connected: COMMAND_STEP of them at most, and the rest in
- * later batches. *more (may be NULL): some wait still.
+ * Sends what waits for the device, in order, if it is connected and has places in flight: COMMAND_STEP of them at most,
+ * and the rest in later batches.  *waits (may be NULL): a new command has to wait, behind others or for a place.  Uses
+ * desk.command.
  */
-enum db_result command_pump(struct storage *s, const struct db_device *d, bool *more);
+enum db_result command_pump(struct storage *s, const struct db_device *d, bool *waits);
+/*
+ * Sends a stored command, if its requester still may and its condition holds; else it has failed, and was not run.
+ * whole: the device read whole, or pk 0: then it is read where that is needed.  The caller's.
+ */
+enum db_result command_send_judged(struct storage *s, const struct db_device *d, struct db_device *whole,
+    struct db_command *c, const struct device_route *to);
 enum db_result command_pump_on(struct storage *s, const struct msg_command_pump_on *m);
 enum db_result command_queue_tick(struct storage *s);
 enum db_result command_cancel(struct storage *s, const struct msg_command_cancel *m);

@@ -89,6 +89,11 @@ json_command(struct buf *b, const struct db_command *c, struct slice device)
 	put_json(b, c->result_json);
 	PUT(",\"error\":");
 	put_json(b, c->error_json);
+	PUT(",\"cancelledBy\":");
+	if (c->cancelled_by.len > 0)
+		buf_put_json_string(b, c->cancelled_by);
+	else
+		PUT("null");
 	PUT(",\"trace\":[");
 	buf_put_slice(b, c->trace_json);
 	PUT("]}");
