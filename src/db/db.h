@@ -40,7 +40,7 @@ struct db_device {
 	/* reference of the holder; means nothing after the instance ended */
 	uint64_t conn[DB_TRANSPORTS];
 	int64_t since, last_seen;
-	struct slice gone_reason;
+	struct slice gone_reason;	/* of one that is online: its connection was lost for this reason */
 	struct slice audience;		/* msg/audience.h */
 	int64_t created_at, updated_at, state_at;
 	struct slice type, name;

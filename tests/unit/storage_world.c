@@ -86,6 +86,7 @@ world_open(struct world *t, const char *url, bool members_view)
 	t->conf->store_event_retention_ms = INT64_C(90) * 24 * 3600 * 1000;
 	t->conf->store_telemetry_retention_ms = INT64_C(24) * 3600 * 1000;
 	t->conf->limits_heartbeat_ms = 30000;
+	t->conf->server_return_time_ms = 30000;
 	for (unsigned slot = 0; slot < 4; slot++) {
 		bool gateway = slot != STORAGE_SLOT && slot != READER_SLOT;
 

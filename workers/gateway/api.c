@@ -566,7 +566,7 @@ on_probe(struct gateway *g, struct conn *c)
 	struct msg_store_probe m = { .ref = conn_ref(g, c) };
 	struct ask *a;
 
-	if (g->w->draining) {
+	if (gateway_leaves(g) && c->http->match.route == ROUTE_health_ready) {
 		api_health_ready(g, c, NULL);
 		return;
 	}

@@ -279,6 +279,8 @@ conn_drop(struct gateway *g, struct conn *c)
 	peer_leave(g, c);
 	if (c->guest)
 		g->guests--;
+	if (c->late)
+		g->lates--;
 	tls_conn_free(g, c);
 	event_del(&c->ev);
 	net_close(fd);

@@ -92,6 +92,7 @@ struct conn {
 	bool hushed : 1;		/* not read from for a while: limits.c */
 	bool guest : 1;			/* beyond a limit: is told so in answer to its request */
 	bool pong_owed : 1;		/* a ping of ours is not answered */
+	bool late : 1;			/* came while this process leaves: drain.c */
 	uint8_t holds;			/* enum limits_place: where it is counted */
 	uint8_t address[16];		/* the client's; v4 mapped into v6, zeros: unix socket */
 };

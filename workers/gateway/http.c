@@ -25,6 +25,7 @@
 #define LOOK_MIN_S	1		/* between looks at a command whose end is waited for, doubled … */
 #define LOOK_MAX_S	8
 #define TOO_MANY_RETRY_MS 5000
+#define LATE_RETRY_MS	1000
 #define HOLD_S		10		/* for a verdict that is waited for; it comes sooner */
 
 static uint32_t
@@ -351,6 +352,10 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 				h->refusal = 0;
 			} else if (c->guest && !is_socket_route(&head, g)) {
 				http_refuse_early(g, c, h->refusal, h->refusal_retry_ms);
+				return n;
+			}
+			if (c->late && !c->admin && !is_health(&head)) {
+				http_refuse_early(g, c, 503, LATE_RETRY_MS);
 				return n;
 			}
 			if (!c->admin && is_socket_route(&head, g)) {

@@ -263,6 +263,14 @@ session_open_echo(struct gateway *g, struct conn *c)
 	buf_fini(&early);
 }
 
+/* It ends since this process leaves, and not by anything that the device, or somebody, did. */
+static bool
+ends_with_us(const struct gateway *g, const char *reason)
+{
+	return (g->w->draining || g->stopping) && (strcmp(reason, "restart") == 0 || strcmp(reason, "closed") == 0 ||
+	    strcmp(reason, "connection_lost") == 0);
+}
+
 void
 session_end(struct gateway *g, struct conn *c, const char *reason)
 {
@@ -285,7 +293,8 @@ session_end(struct gateway *g, struct conn *c, const char *reason)
 			.last_seen = c->closed_by_peer ? g->w->now_ms : 0,
 			.tenant = tenant_name(d->tenant),
 			.device = device_id(d),
-			.reason = slice_of(reason)
+			.returns = ends_with_us(g, reason),
+			.reason = slice_of(ends_with_us(g, reason) ? "restart" : reason)
 		};
 
 		if (gateway_tell_storage(g, device_gone, &m) == -1)

@@ -32,6 +32,8 @@ storage_route(const struct storage *s, const struct db_device *d, uint64_t *ref,
 	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
 		return false;
 	*last_seen = desk_seen_at(&s->desk, &v);
+	if (!desk_is_held(&s->desk, &v))
+		return false;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
 		if (v.ref[t] != REF_NONE) {
 			*ref = v.ref[t];

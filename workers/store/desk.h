@@ -75,6 +75,11 @@ void desk_fini(struct desk *k);			/* closes the handle, too */
 
 /* The key of a device in shared memory. */
 struct hash128 desk_device_key(const struct desk *k, const struct db_device *d);
+/*
+ * Is the device connected?  Leaves out of the view who is there no more, with a process: the device may come back in
+ * the place of that connection, and is suspect.  The view's last_seen_mono_ms stays.
+ */
+bool desk_is_held(const struct desk *k, struct directory_view *v);
 /* When the device was last heard, as the wall clock has it now. */
 int64_t desk_seen_at(const struct desk *k, const struct directory_view *v);
 
