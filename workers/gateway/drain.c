@@ -11,7 +11,7 @@
 #include "gateway/gateway.h"
 #include "gateway/http.h"
 
-#define LATE_S 2			/* that one who came late has for its question */
+#define FIRST_S 2			/* that a connection has for its first request */
 #define TAIL_MS 1000			/* kept free before the deadline: close frames need time to be answered */
 
 static void
@@ -66,9 +66,9 @@ leave(struct gateway *g, struct conn *c)
 		conn_close(g, c, WS_CLOSE_RESTART);
 		break;
 	case CONN_HTTP:
-		if (c->late && g->wheel.now - c->room_s < LATE_S)
+		/* A request in hand, or on its way, is still answered; a connection that only waits is ended. */
+		if (!c->http->answered && g->wheel.now - c->room_s < FIRST_S)
 			break;
-		/* A request in hand is still answered; a connection that only waits is ended. */
 		if (c->http->state == REQUEST_HEAD && c->http->in.len == 0)
 			conn_drop(g, c);
 		break;
