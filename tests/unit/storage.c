@@ -1747,6 +1747,7 @@ missed(struct test *x, const char *user, enum role role, const char *cursor, uin
 		struct slice rest;
 
 		m.request = ++x->t.requests;
+		m.begin = part.until != 0 ? RESUME_ON : RESUME_CURSOR;
 		m.after = part.after;
 		m.until = part.until;
 		m.count = part.count;

@@ -3,8 +3,8 @@
  * closed with 1012 at a bounded rate, so that the others are not overrun.  One gateway process.
  *
  * Where the instance stops, connections are taken all the same until the others have left: who asks how the server
- * is is answered, and all others are refused with 503 (`late`).  Where another binary follows, clients wait for that one in
- * the listeners' queues.
+ * is is answered, and all others are refused with 503 (`late`).  Where another binary follows, clients wait for that
+ * one in the listeners' queues.
  */
 #include "gateway/accept.h"
 #include "gateway/conn.h"

@@ -117,6 +117,23 @@ cursor_get(struct desk *k, struct slice text, enum cursor_kind kind, int64_t ten
 	return *place > 0;
 }
 
+/*
+ * A tenant of which nothing was stored yet has no number.  A dashboard that came then stands at its beginning:
+ * number 0, place 0.  That much of a tenant anybody of the tenant may know.
+ */
+bool
+cursor_get_begin(struct desk *k, struct slice text, int64_t tenant_pk, int64_t *place)
+{
+	uint8_t block[BLOCK_LEN];
+
+	if (digest_base64url_decode(text, block, sizeof(block)) != sizeof(block))
+		return false;
+	block_show(k->cursor_key, block, block);
+	*place = (int64_t)get_number(block + 8);
+	return (get_number(block) == whose(CURSOR_EVENT, tenant_pk) && *place >= 0) ||
+	    (get_number(block) == whose(CURSOR_EVENT, 0) && *place == 0);
+}
+
 /* Two blocks, the time and the number.  A time may be below 0, a place may not. */
 void
 cursor_put_sample(struct desk *k, struct buf *b, int64_t tenant_pk, int64_t at, int64_t seq)

@@ -125,10 +125,12 @@ enum cursor_kind {
 /* Reads the store's key; makes it where there is none and the handle may write. */
 enum db_result cursor_start(struct desk *k);
 void cursor_stop(struct desk *k);
-/* Appends it: 22 characters of base64url.  place: above 0. */
+/* Appends it: 22 characters of base64url.  place: above 0, but for cursor_get_begin(). */
 void cursor_put(struct desk *k, struct buf *b, enum cursor_kind kind, int64_t tenant_pk, int64_t place);
 /* false: not a cursor of that kind, tenant and store. */
 bool cursor_get(struct desk *k, struct slice text, enum cursor_kind kind, int64_t tenant_pk, int64_t *place);
+/* Of an event, or of the beginning: place 0, where nothing had been stored yet. */
+bool cursor_get_begin(struct desk *k, struct slice text, int64_t tenant_pk, int64_t *place);
 /* The place of stored telemetry, which is in the order of two numbers: 44 characters. */
 void cursor_put_sample(struct desk *k, struct buf *b, int64_t tenant_pk, int64_t at, int64_t seq);
 bool cursor_get_sample(struct desk *k, struct slice text, int64_t tenant_pk, int64_t *at, int64_t *seq);
