@@ -209,6 +209,19 @@ sqlite_device_lost(struct db *db, int64_t pk, unsigned transport, int64_t epoch,
 }
 
 enum db_result
+sqlite_device_newest_epoch(struct db *db, int64_t *epoch)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_newest_epoch);
+
+	if (st == NULL || sqlite_row(s, st) != DB_OK)
+		return DB_FAILED;
+	*epoch = col_i64(st, 0);
+	sqlite3_reset(st);
+	return DB_OK;
+}
+
+enum db_result
 sqlite_device_set_state(struct db *db, int64_t pk, int64_t epoch, struct slice state_json,
     int64_t now)
 {

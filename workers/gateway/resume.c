@@ -100,6 +100,8 @@ resume_begin(struct gateway *g, struct conn *c)
 	r->begin = r->fresh ? RESUME_NOW : RESUME_CURSOR;
 	c->http->resuming = r;
 	c->phase = CONN_RESUMING;
+	if (!r->fresh)
+		output_release(g, c);	/* the handshake leaves; with one that begins now it is for the greeting to */
 	ask_part(g, c);
 }
 

@@ -39,6 +39,7 @@ struct storage {
 	int64_t boot;			/* tells runs of an instance apart; never 0 */
 	int64_t retention_ms;
 	int64_t telemetry_retention_ms;	/* 0: none is stored */
+	int64_t epoch_floor;		/* every new epoch is above it: db_restored() */
 	int64_t return_ms;		/* for devices whose connection was lost with a process */
 	/* wall.c: desk.ahead … */
 	struct {

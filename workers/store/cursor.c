@@ -46,14 +46,14 @@ make_key(struct desk *k, int64_t half[2])
 	enum db_result result;
 
 	TRY(DB(k->db, begin));
-	result = DB(k->db, meta_get, "cursor_key_1", &half[1]);
+	result = DB(k->db, meta_get, DB_CURSOR_KEY_1, &half[1]);
 	if (result == DB_OK)
-		result = DB(k->db, meta_get, "cursor_key_0", &half[0]);
+		result = DB(k->db, meta_get, DB_CURSOR_KEY_0, &half[0]);
 	if (result == DB_NONE) {
 		digest_random(half, 2 * sizeof(half[0]));
-		result = DB(k->db, meta_set, "cursor_key_0", half[0]);
+		result = DB(k->db, meta_set, DB_CURSOR_KEY_0, half[0]);
 		if (result == DB_OK)
-			result = DB(k->db, meta_set, "cursor_key_1", half[1]);
+			result = DB(k->db, meta_set, DB_CURSOR_KEY_1, half[1]);
 	}
 	if (result == DB_OK)
 		return DB(k->db, commit);
@@ -66,10 +66,10 @@ cursor_start(struct desk *k)
 {
 	uint8_t key[BLOCK_LEN];
 	int64_t half[2];
-	enum db_result result = DB(k->db, meta_get, "cursor_key_0", &half[0]);
+	enum db_result result = DB(k->db, meta_get, DB_CURSOR_KEY_0, &half[0]);
 
 	if (result == DB_OK)
-		result = DB(k->db, meta_get, "cursor_key_1", &half[1]);
+		result = DB(k->db, meta_get, DB_CURSOR_KEY_1, &half[1]);
 	if (result == DB_NONE)
 		result = make_key(k, half);
 	if (result != DB_OK)
