@@ -101,6 +101,14 @@ conn_input(struct gateway *g, struct conn *c, size_t n)
 	}
 }
 
+void
+conn_ended(struct gateway *g, struct conn *c, bool orderly)
+{
+	c->closed_by_peer = true;
+	if (!orderly || c->phase != CONN_HTTP || !http_ended(g, c))
+		conn_drop(g, c);
+}
+
 static void
 on_readable(struct gateway *g, struct conn *c)
 {
@@ -109,8 +117,7 @@ on_readable(struct gateway *g, struct conn *c)
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n <= 0) {
-		c->closed_by_peer = true;
-		conn_drop(g, c);
+		conn_ended(g, c, n == 0);
 		return;
 	}
 	conn_input(g, c, (size_t)n);

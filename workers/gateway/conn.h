@@ -126,6 +126,8 @@ int conn_fd(const struct conn *c);
  */
 void conn_close(struct gateway *g, struct conn *c, enum ws_close why);
 void conn_close_code(struct gateway *g, struct conn *c, uint16_t code, struct slice reason);
+/* The peer sends no more; orderly: it said so, and may wait for an answer. */
+void conn_ended(struct gateway *g, struct conn *c, bool orderly);
 /* Ends the TCP connection without a word.  The struct is freed at the end of the turn. */
 void conn_drop(struct gateway *g, struct conn *c);
 /*

@@ -90,6 +90,7 @@ response_frame(struct gateway *g, struct http *h, int status)
 	return (struct http_response){
 		.status = status,
 		.date = http_date(&date, g->w->now_ms),
+		.keep_alive_s = IDLE_S,
 		.close = !h->keep_alive || g->w->draining,
 		.http10 = h->http10,
 		.head_only = h->head_only,
@@ -443,6 +444,29 @@ http_input(struct gateway *g, struct conn *c, const char *p, size_t n)
 		return;
 	}
 	run(g, c, p, n);
+}
+
+bool
+http_ended(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+
+	switch (h->state) {
+	case REQUEST_HELD:
+	case REQUEST_RESTING:
+	case REQUEST_ASKED:
+		break;			/* its end is read again when the request was answered */
+	case REQUEST_HEAD:
+	case REQUEST_BODY:
+	case REQUEST_OVER:
+		if (c->out == NULL)
+			return false;
+		if (h->in.len == 0)
+			conn_drop_when_sent(g, c);
+		break;
+	}
+	conn_pause_reading(g, c, true);
+	return true;
 }
 
 /* An answer left outside of parse(): on with what was pipelined. */
