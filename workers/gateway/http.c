@@ -25,6 +25,7 @@
 #define LOOK_MIN_S	1		/* between looks at a command whose end is waited for, doubled … */
 #define LOOK_MAX_S	8
 #define TOO_MANY_RETRY_MS 5000
+#define ENDED_READ_S	2		/* that a reader has to answer somebody who sends no more */
 #define LATE_RETRY_MS	1000
 #define HOLD_S		10		/* for a verdict that is waited for; it comes sooner */
 
@@ -454,8 +455,11 @@ http_ended(struct gateway *g, struct conn *c)
 	switch (h->state) {
 	case REQUEST_HELD:
 	case REQUEST_RESTING:
-	case REQUEST_ASKED:
-		break;			/* its end is read again when the request was answered */
+	case REQUEST_ASKED:		/* its end is read again when the request was answered */
+		/* One that left altogether looks the same: it is not read for much longer. */
+		if (c->reads && !h->waiting)
+			set_due(g, c, ENDED_READ_S);
+		break;
 	case REQUEST_HEAD:
 	case REQUEST_BODY:
 	case REQUEST_OVER:

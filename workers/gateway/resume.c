@@ -287,7 +287,7 @@ resume_part(struct gateway *g, const struct msg_resume_part *m)
 		return;
 	}
 	/* A client that reads slowly may outlive its token over this. */
-	if (c->expires_ms != 0 && g->w->now_ms >= c->expires_ms) {
+	if (r->greeted && c->expires_ms != 0 && g->w->now_ms >= c->expires_ms) {
 		conn_close(g, c, WS_CLOSE_TOKEN_EXPIRED);
 		return;
 	}
