@@ -192,6 +192,18 @@ shm_hash_key(const struct shm *shm)
 	return shm->segment->hash_key;
 }
 
+void
+shm_set_course(struct shm *shm, enum shm_course course)
+{
+	shm_put(&shm->segment->course, (uint32_t)course);
+}
+
+enum shm_course
+shm_course(const struct shm *shm)
+{
+	return (enum shm_course)shm_get(&shm->segment->course);
+}
+
 int
 shm_fd(const struct shm *shm)
 {

@@ -5,7 +5,7 @@
  *	who writes	the master, once, before it forks
  *	who reads	every process
  *	lock		none
- *	fixed		everything but `deaths`, and `master_pid`, noted with each slot_take()
+ *	fixed		everything but `deaths`, `course`, and `master_pid`, noted with each slot_take()
  *	writer dies	before forking: there is no one else; afterwards it is single words
  *
  * The segment begins with struct segment; the parts follow, each on its own
@@ -49,6 +49,7 @@ struct segment {
 	uint8_t hash_key[16];
 	_Atomic int32_t master_pid;
 	_Atomic uint32_t deaths;
+	_Atomic uint32_t course;	/* enum shm_course */
 	int64_t started_mono_ms;
 	struct shm_sizes sizes;
 	struct segment_part part[SEGMENT_PARTS];

@@ -52,6 +52,15 @@ const uint8_t *shm_hash_key(const struct shm *shm);
 int64_t shm_started_mono_ms(const struct shm *shm);	/* when it was created */
 int shm_fd(const struct shm *shm);
 
+/* What becomes of the instance.  The master says so, any process looks. */
+enum shm_course {
+	SHM_STAYS,
+	SHM_LEAVES,			/* it stops, soon or now */
+	SHM_RENEWS			/* it leaves its listeners to another binary, now */
+};
+void shm_set_course(struct shm *shm, enum shm_course course);
+enum shm_course shm_course(const struct shm *shm);
+
 /*
  * Which slot is this process?  Set once after fork, when the slot was taken
  * for it; this is the owner that its locks name and the sender that its mail names.

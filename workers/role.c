@@ -561,18 +561,14 @@ reload(struct process *p)
 	conf_free(&old);
 }
 
-/*
- * They are closed so that clients are refused, not kept waiting, once all processes have let go of
- * them.
- */
-static void
-close_listeners(struct process *p)
+void
+worker_close_listeners(struct worker *w)
 {
-	unsigned n = p->w.listener_count;
+	unsigned n = w->listener_count;
 
-	p->w.listener_count = 0;	/* first: the descriptors may name something else soon */
+	w->listener_count = 0;	/* first: the descriptors may name something else soon */
 	for (unsigned i = 0; i < n; i++)
-		(void)close(p->w.listeners[i]);
+		(void)close(w->listeners[i]);
 }
 
 static void
@@ -585,7 +581,8 @@ begin_drain(struct process *p, int64_t time_ms)
 		p->w.role->drain(&p->w, p->deadline_ms);
 	else
 		p->done = true;
-	close_listeners(p);
+	if (shm_course(p->w.shm) == SHM_STAYS)
+		worker_close_listeners(&p->w);
 }
 
 /* Without the master: leave in the drain order, with little time for each rank. */
@@ -753,7 +750,7 @@ clean_up(struct process *p)
 	}
 	if (p->signal_fd != -1)
 		(void)close(p->signal_fd);
-	close_listeners(p);
+	worker_close_listeners(&p->w);
 	conf_free(&p->conf_own);
 	free(p);
 }

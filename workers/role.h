@@ -86,9 +86,9 @@ struct worker_role {
 	void (*reload)(struct worker *w);
 	/*
 	 * Stop taking on work and finish what there is by deadline_mono_ms; call worker_done() when
-	 * finished; what has come into the mailbox by then is still handled.  Events on the
-	 * listeners must be gone when this returns: they are closed then. NULL: ends when the
-	 * mailbox is empty.
+	 * finished; what has come into the mailbox by then is still handled.  Where shm_course() is
+	 * SHM_STAYS the master is gone: events on the listeners must be gone, too, when this returns, since
+	 * they are closed then.  NULL: ends when the mailbox is empty.
 	 */
 	void (*drain)(struct worker *w, int64_t deadline_mono_ms);
 	/* last call before exit: frees all, so that leak checkers see the truth */
@@ -144,7 +144,7 @@ struct worker_start {
 	const struct conf *conf;	/* read by the master; valid all the time */
 	int conf_fd;			/* conf_share.h: where a reload finds the new ones */
 	const uint8_t *secret;		/* of struct worker */
-	const int *listeners;		/* closed by the process when it leaves */
+	const int *listeners;		/* closed by the process when it leaves, or earlier: worker_close_listeners() */
 	unsigned listener_count;
 	int master_pid;
 	unsigned uid, gid;		/* to run as; (unsigned)-1: as the master does */
@@ -225,6 +225,11 @@ void worker_soon(struct worker *w);
 
 /* Draining is finished: leave the loop after this turn. */
 void worker_done(struct worker *w);
+/*
+ * Lets go of the listeners; there must be no events on them.  Clients are refused once all processes have, and do not
+ * wait.
+ */
+void worker_close_listeners(struct worker *w);
 
 /* Counts one time in a histogram of stats.def (its first cell: STAT_NAME). */
 void worker_observe(struct worker *w, unsigned histogram, uint64_t us);

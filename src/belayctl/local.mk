@@ -9,6 +9,7 @@ libctl_a_SOURCES = \
 	src/belayctl/ctl_send.c \
 	src/belayctl/ctl_sim.c \
 	src/belayctl/ctl_stats.c \
+	src/belayctl/ctl_store.c \
 	src/belayctl/ctl_tail.c \
 	src/belayctl/ctl_token.c \
 	src/belayctl/line.c src/belayctl/line.h \

@@ -2,7 +2,7 @@
  * main.c: belayctl, the operator's and the developer's tool.  It is a client
  * of belayd like any other: it speaks HTTP and WebSocket to it and opens none
  * of its files but the settings, for the address and, where no token is given,
- * the secret to make one with.
+ * the secret to make one with; and, where told to, a store that no server has open.
  */
 #include <getopt.h>
 #include <poll.h>

@@ -116,6 +116,33 @@ db_space(const char *url, struct db_space *out)
 	return 0;
 }
 
+/* More connections than any device makes between a backup and its return. */
+#define EPOCHS_AHEAD (INT64_C(1) << 30)
+
+static enum db_result
+forget_what_came_later(struct db *db)
+{
+	int64_t key[2], newest, floor = 0;
+
+	if (DB(db, device_newest_epoch, &newest) != DB_OK || DB(db, meta_get, DB_EPOCH_FLOOR, &floor) == DB_FAILED)
+		return DB_FAILED;
+	digest_random(key, sizeof(key));
+	if (DB(db, meta_set, DB_CURSOR_KEY_0, key[0]) != DB_OK || DB(db, meta_set, DB_CURSOR_KEY_1, key[1]) != DB_OK)
+		return DB_FAILED;
+	return DB(db, meta_set, DB_EPOCH_FLOOR, (newest > floor ? newest : floor) + EPOCHS_AHEAD);
+}
+
+enum db_result
+db_restored(struct db *db)
+{
+	if (DB(db, begin) != DB_OK)
+		return DB_FAILED;
+	if (forget_what_came_later(db) == DB_OK)
+		return DB(db, commit);
+	(void)DB(db, rollback);
+	return DB_FAILED;
+}
+
 void
 db_close(struct db **db)
 {

@@ -45,7 +45,7 @@ struct db_device {
 	/* reference of the holder; means nothing after the instance ended */
 	uint64_t conn[DB_TRANSPORTS];
 	int64_t since, last_seen;
-	struct slice gone_reason;
+	struct slice gone_reason;	/* of one that is online: its connection was lost for this reason */
 	struct slice audience;		/* msg/audience.h */
 	int64_t created_at, updated_at, state_at;
 	struct slice type, name;
@@ -314,6 +314,17 @@ enum {
  */
 struct db *db_open(const char *url, unsigned flags, char *err, size_t errlen);
 void db_close(struct db **db);
+/*
+ * The store is as it was at an earlier time: from a backup.  Cursors of what came after that are to be none, and
+ * epochs to go on above all that were given: makes a new key of cursors, and a floor under epochs, in a transaction of
+ * its own.
+ */
+enum db_result db_restored(struct db *db);
+/* Numbers in the store: the key of cursors, made where it is missing; no epoch is given at or below the floor. */
+#define DB_CURSOR_KEY_0	"cursor_key_0"
+#define DB_CURSOR_KEY_1	"cursor_key_1"
+#define DB_EPOCH_FLOOR	"epoch_floor"
+
 /* The disk, or memory, under a store's file. -1: it has no bound, or can't be asked. */
 struct db_space {
 	const char *path;		/* of the store's file; borrowed */

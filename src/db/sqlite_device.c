@@ -194,6 +194,35 @@ sqlite_device_gone(struct db *db, int64_t pk, unsigned transport, int64_t epoch,
 }
 
 enum db_result
+sqlite_device_lost(struct db *db, int64_t pk, unsigned transport, int64_t epoch, int64_t last_seen, struct slice reason)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, transport == 0 ? STMT_device_lost_ws : STMT_device_lost_mqtt);
+
+	must(transport < DB_TRANSPORTS);
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	bind_i64(st, 2, epoch);
+	bind_i64(st, 3, last_seen);
+	bind_text(st, 4, reason);
+	return sqlite_change(s, st);
+}
+
+enum db_result
+sqlite_device_newest_epoch(struct db *db, int64_t *epoch)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_newest_epoch);
+
+	if (st == NULL || sqlite_row(s, st) != DB_OK)
+		return DB_FAILED;
+	*epoch = col_i64(st, 0);
+	sqlite3_reset(st);
+	return DB_OK;
+}
+
+enum db_result
 sqlite_device_set_state(struct db *db, int64_t pk, int64_t epoch, struct slice state_json,
     int64_t now)
 {

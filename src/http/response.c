@@ -119,6 +119,8 @@ http_response_put(struct buf *out, const struct http_response *r)
 		buf_puts(out, "Connection: close\r\n");
 	else if (r->http10)
 		buf_puts(out, "Connection: keep-alive\r\n");
+	if (!r->close && r->keep_alive_s > 0)
+		buf_printf(out, "Keep-Alive: timeout=%u\r\n", r->keep_alive_s);
 	buf_put_slice(out, r->extra);
 	buf_puts(out, "\r\n");
 	if (!bodiless && !r->head_only)

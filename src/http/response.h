@@ -32,6 +32,7 @@ struct http_response {
 	struct slice extra;		/* further header lines, each with its CRLF */
 	struct slice allow;		/* Allow of a 405 */
 	int64_t retry_after_ms;		/* >0: Retry-After, in seconds rounded up */
+	unsigned keep_alive_s;		/* >0, and not close: Keep-Alive, how long the connection may be idle */
 	bool close;			/* Connection: close; else keep-alive is told to HTTP/1.0 */
 	bool http10;			/* the request was HTTP/1.0 */
 	bool head_only;			/* answer to HEAD: Content-Length, no body */

@@ -12,6 +12,8 @@
  *	START ──► RUN ──► DRAIN ──► END
  *	  └──────────────────┘ (a start that can't succeed)
  *
+ * Told to stop, RUN goes on for server.drain_delay; only /health/ready says what is to come (shm_course()).
+ *
  * Another binary (USR2; upgrade.h) is a drain with open listeners, at whose END this process becomes
  * that one.  There are never two of them at work: the store has one writer.
  */
@@ -60,7 +62,9 @@ struct master {
 	int rank;			/* that is being started, or drained */
 	int status;			/* to exit with */
 	bool want_reload, want_upgrade;
-	bool upgrading;			/* DRAIN: for another binary, not for good */
+	bool upgrading;			/* for another binary, not for good */
+	bool leaving;			/* RUN: told to, and server.drain_delay is not over */
+	int64_t leave_ms;		/* … then */
 	bool perishable;		/* a role keeps what another binary would not find */
 	struct upgrade given;		/* by the binary before this one */
 	pid_t trial;			/* the process that tries another binary; 0: none */
@@ -256,6 +260,8 @@ begin_drain(struct master *m, int status)
 {
 	m->phase = PHASE_DRAIN;
 	m->status = status;
+	m->leaving = false;
+	shm_set_course(m->children.shm, m->upgrading ? SHM_RENEWS : SHM_LEAVES);
 	if (!m->upgrading) {
 		notify_stopping(&m->notify);
 		listeners_close(&m->children.listeners);
@@ -267,13 +273,31 @@ begin_drain(struct master *m, int status)
 		m->phase = PHASE_END;
 }
 
+/* Load balancers see it first. */
+static void
+leave(struct master *m)
+{
+	int64_t delay_ms = m->conf->server_drain_delay_ms;
+
+	if (delay_ms == 0 || m->phase != PHASE_RUN) {
+		begin_drain(m, MASTER_OK);
+		return;
+	}
+	log_info("going on for %lld ms, not ready any more", (long long)delay_ms);
+	m->leaving = true;
+	m->leave_ms = m->now_ms + delay_ms;
+	shm_set_course(m->children.shm, m->upgrading ? SHM_RENEWS : SHM_LEAVES);
+	if (!m->upgrading)
+		notify_stopping(&m->notify);
+}
+
 /* --- another binary */
 
 static void
 try_upgrade(struct master *m)
 {
 	m->want_upgrade = false;
-	if (m->trial != 0)
+	if (m->trial != 0 || m->leaving)
 		return;
 	if (m->perishable) {
 		log_error("the binary is not replaced: the store ends with this instance and would be lost");
@@ -312,7 +336,7 @@ end_trial(struct master *m, int status)
 	} else if (m->phase == PHASE_RUN) {
 		log_info("replacing the binary");
 		m->upgrading = true;
-		begin_drain(m, MASTER_OK);
+		leave(m);
 	}
 	(void)close(m->trial_fd);
 	m->trial = 0;
@@ -325,7 +349,9 @@ forget_upgrade(struct master *m)
 	if (!m->upgrading)
 		return;
 	m->upgrading = false;
-	listeners_close(&m->children.listeners);
+	shm_set_course(m->children.shm, SHM_LEAVES);
+	if (m->phase == PHASE_DRAIN)
+		listeners_close(&m->children.listeners);
 	notify_stopping(&m->notify);
 }
 
@@ -492,9 +518,12 @@ on_signal(struct master *m, uint32_t sig)
 		} else if (m->phase == PHASE_DRAIN) {
 			log_info("told to stop again: stopping at once");
 			hasten(m, MASTER_OK);
+		} else if (m->leaving) {
+			log_info("told to stop again: stopping now");
+			begin_drain(m, MASTER_OK);
 		} else {
 			log_info("stopping");
-			begin_drain(m, MASTER_OK);
+			leave(m);
 		}
 		break;
 	case SIGQUIT:
@@ -533,6 +562,8 @@ pause_ms(const struct master *m)
 		until = m->now_ms + START_LOOK_MS;
 	if (m->phase == PHASE_DRAIN && until > m->kill_ms)
 		until = m->kill_ms;
+	if (m->leaving && until > m->leave_ms)
+		until = m->leave_ms;
 	if (m->notify.watchdog_ms > 0 && until > m->watchdog_ms)
 		until = m->watchdog_ms;
 	for (unsigned i = 0; i < m->children.count; i++) {
@@ -618,6 +649,8 @@ loop(struct master *m)
 			reload(m);
 		if (m->phase == PHASE_RUN && m->want_upgrade)
 			try_upgrade(m);
+		if (m->leaving && m->now_ms >= m->leave_ms)
+			begin_drain(m, MASTER_OK);
 		continue_start(m);
 		continue_drain(m);
 	}

@@ -66,6 +66,13 @@ struct msg_whose {
 /* "device_auth"; never NULL. */
 const char *msg_kind_name(unsigned kind);
 
+/* Where a dashboard begins, or goes on. */
+enum resume_from {
+	RESUME_CURSOR,		/* behind the cursor */
+	RESUME_NOW,		/* behind the newest event there is: it misses nothing */
+	RESUME_ON		/* behind the place `after`: a later part */
+};
+
 /* What a publication means for the connection `ref`. */
 enum publish_to {
 	PUBLISH_ALL,		/* nothing special; ref is REF_NONE */

@@ -174,8 +174,8 @@ async def test_sent_command_and_the_death_of_the_instance(start):
 
 
 async def test_device_that_does_not_come_back_is_lost(start):
-    """Its gateway dies: those that come back within 5 s were never gone, the others are told to be lost, once."""
-    daemon = start(workers=2)
+    """Its gateway dies: those that come back within server.return_time were never gone, the others are told to be lost, once."""
+    daemon = start({"server.return_time": "5s"}, workers=2)
     names = [f"d{n}" for n in range(10)]
     tokens = {n: await daemon.register(n) for n in names}
     devices = {n: await daemon.device(n, tokens[n]) for n in names}
@@ -224,7 +224,7 @@ async def is_offline(daemon, name):
 
 
 async def test_devices_that_do_not_come_back_after_a_restart(start):
-    daemon = start()
+    daemon = start({"server.return_time": "5s"})
     tokens = {n: await daemon.register(n) for n in ("d1", "d2")}
     clients = [await daemon.device(n, tokens[n]) for n in tokens]
     await kill_everything(daemon)

@@ -713,10 +713,8 @@ async def test_drain(make):
     writer.write(request)
     assert b" 503 " in (await reader.readuntil(b"\r\n"))
     assert all(0 < d < 6000 for d in delays) and len(set(delays)) >= 10
-    with pytest.raises(OSError):
-        for _ in range(50):				# the other gateway may still be letting go of the socket
-            socket.create_connection(("127.0.0.1", daemon.port), 1).close()
-            await asyncio.sleep(0.02)
+    status, body = await daemon.rest("GET", "/api/device/d1")		# who comes now is refused, and does not wait
+    assert (status, body["error"]["code"]) == (503, "unavailable")
     ends = await asyncio.gather(*(end_of(c) for c in clients))
     assert {(code, reason) for code, reason, _ in ends} == {(1012, ends[0][1])}
     times = sorted(t for *_, t in ends)
@@ -741,7 +739,7 @@ async def test_drain_with_idle_requests(make):
         await reader.readuntil(b"}")
     watch = Stopwatch(daemon)
     assert daemon.stop() == 0
-    assert watch.stop()[1] < 2.5
+    assert watch.stop()[1] < 2.9
     for reader, writer in idle:
         assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()
@@ -763,7 +761,7 @@ async def test_commands_are_finished_while_it_drains(make):
     status, body = await daemon.rest("GET", f"/api/command/{id}")
     assert status == 200 and body["command"]["status"] == "executed"
     _, body = await daemon.rest("GET", "/api/device/d1")
-    assert body["device"]["presence"]["status"] == "offline"
+    assert body["device"]["presence"]["status"] == "suspect"
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGUSR2])

@@ -109,8 +109,13 @@ finds_devices(void **state)
 	assert_int_equal(DB(db, device_set_state, a.pk, 3, SLICE("{\"x\":2}"), 5), DB_NONE);
 	assert_int_equal(DB(db, device_connected, a.pk, 1, 5, 78, 7), DB_OK);
 	assert_int_equal(DB(db, device_gone, a.pk, 0, 3, 8, 8, SLICE("r")), DB_NONE);
+	assert_int_equal(DB(db, device_lost, a.pk, 0, 3, 9, SLICE("l")), DB_NONE);
+	assert_int_equal(DB(db, device_lost, a.pk, 0, 4, 9, SLICE("l")), DB_OK);
+	assert_int_equal(DB(db, device_by_pk, a.pk, false, &got), DB_OK);
+	assert_true(got.online == 3 && got.last_seen == 9 && slice_is(got.gone_reason, "l"));
 	assert_int_equal(DB(db, device_gone, a.pk, 0, 4, 8, 8, SLICE("r")), DB_OK);
 	assert_int_equal(DB(db, device_gone, a.pk, 0, 4, 8, 8, SLICE("r")), DB_NONE);
+	assert_int_equal(DB(db, device_lost, a.pk, 0, 4, 9, SLICE("l")), DB_NONE);
 	assert_int_equal(DB(db, device_by_pk, a.pk, true, &got), DB_OK);
 	assert_true(got.online == 2 && got.epoch == 5 && got.epoch_of[0] == 4 && got.epoch_of[1] == 5 && got.conn[1] == 78);
 	assert_true(slice_is(got.state_json, "{\"x\":1}") && slice_is(got.gone_reason, "r"));

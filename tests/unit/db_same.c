@@ -448,6 +448,8 @@ do_device_presence(struct world *w)
 
 	if (one_in(w, 2))
 		tell(w, DB(db(w), device_connected, pk, transport, epoch, ref, at));
+	else if (one_in(w, 3))
+		tell(w, DB(db(w), device_lost, pk, transport, epoch, at, word(w)));
 	else
 		tell(w, DB(db(w), device_gone, pk, transport, epoch, at, moment(w), word(w)));
 }

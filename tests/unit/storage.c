@@ -417,6 +417,14 @@ inside(struct test *x)
 	return x->t.w.data;
 }
 
+/* Gateways that are gone have been so for that much longer. */
+static void
+gone_earlier(struct test *x, int64_t ms)
+{
+	for (unsigned i = 0; i < PRESENCE_GENERATIONS; i++)
+		inside(x)->sweep.lost_mono[GATEWAY_SLOT][i] -= ms;
+}
+
 /* ---------------------------------------------------------------- devices */
 
 static void
@@ -619,9 +627,17 @@ knows_lost_processes(void **state)
 	world_tick(&x->t);
 	world_tick(&x->t);
 	assert_int_equal(events(x, "device_disconnected"), 0);
+	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d2", NULL, NULL), 200);
+	assert_has(x, "\"presence\":{\"status\":\"suspect\",\"transport\":\"ws\",\"epoch\":1,");
+	assert_int_equal(rest_(x, "owner", ROUTE_device_stats, NULL, NULL, NULL), 200);
+	assert_has(x, "\"online\":2,\"offline\":0");
+	/* A command for it has nowhere to go. */
+	world_forget(&x->t);
+	assert_string_equal(ASK(x, .device = "d2"), "device_offline");
+	assert_int_equal(world_count(&x->t, MSG_device_send), 0);
 	/* d1 comes back in time, by the new process. */
 	assert_int_equal(connect_ref(x, 0, "d1", device_ref(x, 0), &w), ERROR_NONE);
-	inside(x)->sweep.lost_mono[GATEWAY_SLOT] -= PRESENCE_GRACE_MS;
+	gone_earlier(x, inside(x)->return_ms);
 	inside(x)->sweep.directory_due = 1;
 	for (int i = 0; i < 300; i++)
 		world_tick(&x->t);
@@ -1737,6 +1753,7 @@ missed(struct test *x, const char *user, enum role role, const char *cursor, uin
 		struct slice rest;
 
 		m.request = ++x->t.requests;
+		m.begin = part.until != 0 ? RESUME_ON : RESUME_CURSOR;
 		m.after = part.after;
 		m.until = part.until;
 		m.count = part.count;
@@ -2529,7 +2546,7 @@ takes_back_decisions_of_the_dead(void **state)
 	world_tick(&x->t);
 	command_now(x, x->last_id);
 	assert_has(x, "\"status\":\"sent\"");
-	inside(x)->sweep.lost_mono[GATEWAY_SLOT] -= 3000;
+	gone_earlier(x, 3000);
 	world_tick(&x->t);
 	world_tick(&x->t);
 	command_now(x, x->last_id);

@@ -87,6 +87,7 @@ world_open(struct world *t, const char *url, bool members_view)
 	t->conf->store_telemetry_retention_ms = INT64_C(24) * 3600 * 1000;
 	t->conf->limits_heartbeat_ms = 30000;
 	t->conf->limits_commands_in_flight = 32;
+	t->conf->server_return_time_ms = 30000;
 	for (unsigned slot = 0; slot < 4; slot++) {
 		bool gateway = slot != STORAGE_SLOT && slot != READER_SLOT;
 

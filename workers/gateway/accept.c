@@ -84,6 +84,8 @@ static void
 begin(struct conn *c, struct gateway *g, const uint8_t ip[16])
 {
 	memcpy(c->address, ip, sizeof(c->address));
+	c->late = g->w->draining;
+	g->lates += c->late;
 	http_begin(g, c);
 	memcpy(c->http->peer, ip, sizeof(c->http->peer));
 	room_begin(g, c, c->admin ? ROOM_ADMIN : c->guest ? ROOM_GUESTS : ROOM_STRANGERS);
@@ -257,6 +259,8 @@ on_acceptable(evutil_socket_t listen_fd, short what, void *arg)
 			continue;
 		}
 		error = errno;
+		if (error == EINVAL)
+			event_del(&l->ev);	/* it was shut: the master is gone */
 		if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
 			return;
 		if (!room_end_one(g)) {
@@ -270,7 +274,7 @@ static int
 listen_on_all(struct gateway *g)
 {
 	for (unsigned i = 0; i < g->w->listener_count; i++)
-		if (event_add(&g->listeners[i].ev, NULL) == -1)
+		if ((!g->accept_over || g->listeners[i].admin) && event_add(&g->listeners[i].ev, NULL) == -1)
 			return -1;
 	g->accept_again_ms = 0;
 	return 0;
@@ -304,13 +308,23 @@ accept_stop(struct gateway *g)
 	for (unsigned i = 0; i < g->w->listener_count; i++)
 		event_del(&g->listeners[i].ev);
 	g->accept_again_ms = 0;
+	g->accept_over = true;
+}
+
+void
+accept_stop_clients(struct gateway *g)
+{
+	for (unsigned i = 0; i < g->w->listener_count; i++)
+		if (!g->listeners[i].admin)
+			event_del(&g->listeners[i].ev);
+	g->accept_again_ms = 0;
+	g->accept_over = true;
 }
 
 void
 accept_tick(struct gateway *g)
 {
-	if (g->accept_again_ms != 0 && g->w->mono_ms >= g->accept_again_ms && !g->w->draining &&
-	    listen_on_all(g) == -1)
+	if (g->accept_again_ms != 0 && g->w->mono_ms >= g->accept_again_ms && listen_on_all(g) == -1)
 		g->accept_again_ms = g->w->mono_ms + REST_MS;
 	for (unsigned i = 0; i < g->w->listener_count; i++) {
 		struct listener *l = &g->listeners[i];
@@ -318,7 +332,7 @@ accept_tick(struct gateway *g)
 		if (!l->resting || tls_conn_full(g))
 			continue;
 		l->resting = false;
-		if (g->accept_again_ms == 0 && !g->w->draining && event_add(&l->ev, NULL) == -1)
+		if (g->accept_again_ms == 0 && !g->accept_over && event_add(&l->ev, NULL) == -1)
 			l->resting = true;
 	}
 }

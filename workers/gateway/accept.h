@@ -12,6 +12,7 @@ struct gateway;
 /* Listens on the worker's descriptors.  -1: out of memory. */
 int accept_start(struct gateway *g);
 void accept_stop(struct gateway *g);		/* takes no more; harmless when stopped */
+void accept_stop_clients(struct gateway *g);	/* the same, but for server.admin_listen */
 void accept_tick(struct gateway *g);		/* after a rest because descriptors ran out */
 /*
  * A connection that was taken may not stay after all (503, or 429 for coming too often): its request,

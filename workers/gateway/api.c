@@ -18,6 +18,7 @@
 #include "gateway/keysets.h"
 #include "gateway/limits.h"
 #include "gateway/refusals.h"
+#include "gateway/resume.h"
 #include "gateway/session.h"
 #include "gateway/ticket.h"
 #include "gateway/upgrade.h"
@@ -581,7 +582,7 @@ on_probe(struct gateway *g, struct conn *c)
 	struct msg_store_probe m = { .ref = conn_ref(g, c) };
 	struct ask *a;
 
-	if (g->w->draining) {
+	if (gateway_leaves(g) && c->http->match.route == ROUTE_health_ready) {
 		api_health_ready(g, c, NULL);
 		return;
 	}
@@ -723,7 +724,9 @@ answer_failed(struct gateway *g, struct ask *a, enum error_code code)
 		http_respond_retry(g, c, code, READS_RETRY_MS);
 	else if (is_http(a))
 		http_respond_error(g, c, code, NULL, NULL);
-	else if (a->kind == ASK_WELCOME || a->kind == ASK_TICKET_TAKE || a->kind == ASK_RESUME)
+	else if (a->kind == ASK_RESUME)
+		resume_failed(g, c);
+	else if (a->kind == ASK_WELCOME || a->kind == ASK_TICKET_TAKE)
 		conn_close(g, c, WS_CLOSE_OVERLOADED);
 	else if (code == ERROR_too_many)
 		session_error_later(g, c, ask_re(a), code, READS_RETRY_MS);

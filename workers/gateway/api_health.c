@@ -34,7 +34,7 @@ api_health(struct gateway *g, struct conn *c)
 void
 api_health_ready(struct gateway *g, struct conn *c, const char *fault)
 {
-	if (g->w->draining)
+	if (gateway_leaves(g))
 		http_respond_error(g, c, ERROR_unavailable, "the server is stopping", NULL);
 	else if (fault != NULL)
 		http_respond_error(g, c, ERROR_unavailable, fault, NULL);

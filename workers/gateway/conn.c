@@ -102,6 +102,14 @@ conn_input(struct gateway *g, struct conn *c, size_t n)
 	}
 }
 
+void
+conn_ended(struct gateway *g, struct conn *c, bool orderly)
+{
+	c->closed_by_peer = true;
+	if (!orderly || c->phase != CONN_HTTP || !http_ended(g, c))
+		conn_drop(g, c);
+}
+
 static void
 on_readable(struct gateway *g, struct conn *c)
 {
@@ -110,8 +118,7 @@ on_readable(struct gateway *g, struct conn *c)
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n <= 0) {
-		c->closed_by_peer = true;
-		conn_drop(g, c);
+		conn_ended(g, c, n == 0);
 		return;
 	}
 	conn_input(g, c, (size_t)n);
@@ -280,6 +287,8 @@ conn_drop(struct gateway *g, struct conn *c)
 	peer_leave(g, c);
 	if (c->guest)
 		g->guests--;
+	if (c->late)
+		g->lates--;
 	tls_conn_free(g, c);
 	event_del(&c->ev);
 	net_close(fd);

@@ -92,6 +92,7 @@ struct conn {
 	bool hushed : 1;		/* not read from for a while: limits.c */
 	bool guest : 1;			/* beyond a limit: is told so in answer to its request */
 	bool pong_owed : 1;		/* a ping of ours is not answered */
+	bool late : 1;			/* came while this process leaves: drain.c */
 	uint8_t holds;			/* enum limits_place: where it is counted */
 	uint8_t address[16];		/* the client's; v4 mapped into v6, zeros: unix socket */
 };
@@ -125,6 +126,8 @@ int conn_fd(const struct conn *c);
  */
 void conn_close(struct gateway *g, struct conn *c, enum ws_close why);
 void conn_close_code(struct gateway *g, struct conn *c, uint16_t code, struct slice reason);
+/* The peer sends no more; orderly: it said so, and may wait for an answer. */
+void conn_ended(struct gateway *g, struct conn *c, bool orderly);
 /* Ends the TCP connection without a word.  The struct is freed at the end of the turn. */
 void conn_drop(struct gateway *g, struct conn *c);
 /*

@@ -1,12 +1,17 @@
 /*
  * drain.c: a gateway leaves.  Clients are told to come back, each after a delay of its own, and are
  * closed with 1012 at a bounded rate, so that the others are not overrun.  One gateway process.
+ *
+ * Where the instance stops, connections are taken all the same until the others have left: who asks how the server
+ * is is answered, and all others are refused with 503 (`late`).  Where another binary follows, clients wait for that
+ * one in the listeners' queues.
  */
 #include "gateway/accept.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
 
+#define FIRST_S 2			/* that a connection has for its first request */
 #define TAIL_MS 1000			/* kept free before the deadline: close frames need time to be answered */
 
 static void
@@ -33,7 +38,16 @@ tell_all(struct gateway *g)
 void
 drain_start(struct gateway *g, int64_t deadline_mono_ms)
 {
-	accept_stop(g);
+	switch (shm_course(g->w->shm)) {
+	case SHM_LEAVES:
+		break;
+	case SHM_RENEWS:
+		accept_stop_clients(g);
+		break;
+	case SHM_STAYS:			/* the master is gone */
+		accept_stop(g);
+		break;
+	}
 	g->drain.deadline_ms = deadline_mono_ms;
 	g->drain.last_ms = g->w->mono_ms;
 	g->drain.position = 0;
@@ -52,7 +66,9 @@ leave(struct gateway *g, struct conn *c)
 		conn_close(g, c, WS_CLOSE_RESTART);
 		break;
 	case CONN_HTTP:
-		/* A request in hand is still answered; a connection that only waits is ended. */
+		/* A request in hand, or on its way, is still answered; a connection that only waits is ended. */
+		if (!c->http->answered && g->wheel.now - c->room_s < FIRST_S)
+			break;
 		if (c->http->state == REQUEST_HEAD && c->http->in.len == 0)
 			conn_drop(g, c);
 		break;
@@ -78,10 +94,10 @@ end_waiting(struct gateway *g)
 	struct conn *c;
 
 	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++)
-		if (c->phase != CONN_FREE && !c->doomed && !waits_for_a_command(c))
+		if (c->phase != CONN_FREE && !c->doomed && !c->late && !waits_for_a_command(c))
 			return;
 	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++)
-		if (c->phase != CONN_FREE && !c->doomed && !c->http->as_it_is)
+		if (c->phase != CONN_FREE && !c->doomed && !c->late && !c->http->as_it_is)
 			http_wait_no_more(g, c);
 }
 
@@ -95,6 +111,11 @@ drain_tick(struct gateway *g)
 		return;
 	if (left <= 0)
 		tell_flush(g);
+	/* Those that come late would never end. */
+	if (g->conns.open == g->lates && g->w->listener_count > 0 && shm_course(g->w->shm) == SHM_LEAVES) {
+		accept_stop(g);
+		worker_close_listeners(g->w);
+	}
 	if ((g->conns.open == 0 && turns_waiting(&g->to_storage) == 0) || left <= 0) {
 		worker_done(g->w);
 		return;

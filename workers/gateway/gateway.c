@@ -353,6 +353,7 @@ gateway_stop(struct worker *w)
 
 	if (g == NULL)
 		return;
+	g->stopping = true;
 	accept_stop(g);
 	refusals_end(g);
 	free(g->listeners);

@@ -71,6 +71,8 @@ struct gateway {
 	int64_t uncounted_ms;		/* monotonic: when a full table of limits was last logged */
 	uint32_t guests;		/* connections that are only to be told why not */
 	int64_t accept_again_ms;	/* monotonic; 0: accepting */
+	bool accept_over;		/* no connection is taken any more, but by the admin listener */
+	uint32_t lates;			/* connections that came while this process leaves */
 	int64_t no_room_ms;		/* monotonic: when it was last logged that none can be taken */
 
 	/* One of each for the whole process: used up within a call. */
@@ -87,12 +89,12 @@ struct gateway {
 	struct ws_deflate *deflate;
 
 	int64_t since_ms;		/* monotonic: when this process began to count */
+	bool stopping;			/* stop() ends what is left */
 	struct {			/* drain.c */
 		int64_t deadline_ms;	/* monotonic */
 		double allowance;
 		uint32_t position;
 		int64_t last_ms;
-		bool told;
 	} drain;
 };
 
@@ -107,6 +109,12 @@ struct gateway {
 	(buf_clear(&(g)->record), msg_pack_##name(&(g)->record, (m)), \
 	    tell_storage((g), MSG_##name, msg_whose_##name(m)))
 int gateway_storage_slot(const struct gateway *g);	/* -1: there is none */
+/* Does this process leave, or will the instance soon?  It is not ready then. */
+static inline bool
+gateway_leaves(const struct gateway *g)
+{
+	return g->w->draining || shm_course(g->w->shm) != SHM_STAYS;
+}
 int gateway_post(struct gateway *g, int slot, uint16_t kind);	/* posts g->record */
 
 extern const struct worker_role gateway_role;

@@ -25,6 +25,8 @@
 #define LOOK_MIN_S	1		/* between looks at a command whose end is waited for, doubled … */
 #define LOOK_MAX_S	8
 #define TOO_MANY_RETRY_MS 5000
+#define ENDED_READ_S	2		/* that a reader has to answer somebody who sends no more */
+#define LATE_RETRY_MS	1000
 #define HOLD_S		10		/* for a verdict that is waited for; it comes sooner */
 
 uint32_t
@@ -89,6 +91,7 @@ response_frame(struct gateway *g, struct http *h, int status)
 	return (struct http_response){
 		.status = status,
 		.date = http_date(&date, g->w->now_ms),
+		.keep_alive_s = IDLE_S,
 		.close = !h->keep_alive || g->w->draining,
 		.http10 = h->http10,
 		.head_only = h->head_only,
@@ -354,6 +357,10 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 				http_refuse_early(g, c, h->refusal, h->refusal_retry_ms);
 				return n;
 			}
+			if (c->late && !c->admin && !is_health(&head)) {
+				http_refuse_early(g, c, 503, LATE_RETRY_MS);
+				return n;
+			}
 			if (!c->admin && is_socket_route(&head, g)) {
 				upgrade_request(g, c, &head, (struct slice){ p + used, n - used });
 				if (c->doomed || c->phase != CONN_HTTP)
@@ -439,6 +446,32 @@ http_input(struct gateway *g, struct conn *c, const char *p, size_t n)
 		return;
 	}
 	run(g, c, p, n);
+}
+
+bool
+http_ended(struct gateway *g, struct conn *c)
+{
+	struct http *h = c->http;
+
+	switch (h->state) {
+	case REQUEST_HELD:
+	case REQUEST_RESTING:
+	case REQUEST_ASKED:		/* its end is read again when the request was answered */
+		/* One that left altogether looks the same: it is not read for much longer. */
+		if (c->reads && !h->waiting)
+			set_due(g, c, ENDED_READ_S);
+		break;
+	case REQUEST_HEAD:
+	case REQUEST_BODY:
+	case REQUEST_OVER:
+		if (c->out == NULL)
+			return false;
+		if (h->in.len == 0)
+			conn_drop_when_sent(g, c);
+		break;
+	}
+	conn_pause_reading(g, c, true);
+	return true;
 }
 
 /* An answer left outside of parse(): on with what was pipelined. */

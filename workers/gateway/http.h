@@ -71,6 +71,11 @@ void http_begin(struct gateway *g, struct conn *c);
 void http_end(struct gateway *g, struct conn *c);
 
 void http_input(struct gateway *g, struct conn *c, const char *p, size_t n);
+/*
+ * The client sends no more (a FIN).  true: something that it asked for is still to be answered; false: nothing, or not
+ * all of it came.
+ */
+bool http_ended(struct gateway *g, struct conn *c);
 /* Keeps bytes that came after an upgrade until the session is open; bounded. */
 void http_hold_input(struct gateway *g, struct conn *c, const char *p, size_t n);
 void http_timer(struct gateway *g, struct conn *c);

@@ -1,8 +1,8 @@
 /*
- * resume.c: what a dashboard missed; see resume.h.  One gateway process.
+ * resume.c: where a dashboard begins, and what it missed; see resume.h.  One gateway process.
  *
  *	1. a part is asked for: behind which place, up to which (the newest one when it began)
- *	2. the part is sent; when it has left, 1 again
+ *	2. before the first part the greeting is sent, with the place; the part is sent; when it has left, 1 again
  *	3. the last part: `resumed` or `gap`, then what was held and comes behind it
  *	   or, where something held was forgotten: 1, up to the place that is the newest now
  */
@@ -21,6 +21,7 @@
 #define HELD_MAX	1024		/* publications */
 #define HELD_SHARE	4		/* of limits.send_buffer: bytes held */
 #define DEATHS_MAX	3
+#define GREET_S		2		/* one that resumes nothing waits for its place no longer */
 #define ROUNDS_MAX	100		/* times that the log is read on; then it is a gap */
 
 struct held {
@@ -30,7 +31,10 @@ struct held {
 };
 
 struct resuming {
-	int64_t after, until;		/* places; until 0: the cursor says */
+	int64_t after, until;		/* places */
+	enum resume_from begin;	/* of the part that is asked for */
+	bool fresh;			/* it resumes nothing: it begins now */
+	bool greeted;
 	uint32_t count;			/* events given */
 	unsigned rounds;
 	unsigned deaths;		/* of readers over this part */
@@ -74,23 +78,57 @@ ask_part(struct gateway *g, struct conn *c)
 	struct resuming *r = c->http->resuming;
 	struct ask *a = ask_new(g, c, ASK_RESUME, SLICE_NONE);
 	struct msg_resume m = {
-		.ref = conn_ref(g, c), .role = c->role, .limit = g->conf->limits_replay, .count = r->count,
+		.ref = conn_ref(g, c), .role = c->role, .begin = (uint8_t)r->begin,
+		.limit = g->conf->limits_replay, .count = r->count,
 		.after = r->after, .until = r->until,
 		.tenant = tenant_name(c->user->tenant), .user = user_name(c->user), .cursor = slice_of(c->http->resume)
 	};
 
 	r->due = false;
-	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + ASK_TIMEOUT_MS / 1000);
+	/* The second in hand is nearly over, maybe. */
+	wheel_set(&g->wheel, &g->conns, c, g->wheel.now +
+	    (r->fresh && !r->greeted ? GREET_S + 1 : ASK_TIMEOUT_MS / 1000));
 	reads_ask(g, a, resume, &m, true);
 }
 
 void
 resume_begin(struct gateway *g, struct conn *c)
 {
-	c->http->resuming = must_alloc(sizeof(*c->http->resuming));
+	struct resuming *r = must_alloc(sizeof(*r));
+
+	r->fresh = !c->http->resumes;
+	r->begin = r->fresh ? RESUME_NOW : RESUME_CURSOR;
+	c->http->resuming = r;
 	c->phase = CONN_RESUMING;
-	output_release(g, c);		/* the greeting leaves */
+	if (!r->fresh)
+		output_release(g, c);	/* the handshake leaves; with one that begins now it is for the greeting to */
 	ask_part(g, c);
+}
+
+static void finish(struct gateway *g, struct conn *c, const struct msg_resume_part *m);
+
+static void
+greet(struct gateway *g, struct conn *c, struct slice cursor)
+{
+	c->http->resuming->greeted = true;
+	session_greet(g, c, cursor);
+	if (resuming_of(c) != NULL)
+		output_release(g, c);
+}
+
+void
+resume_failed(struct gateway *g, struct conn *c)
+{
+	struct resuming *r = resuming_of(c);
+	struct msg_resume_part nothing = { .last = 1 };
+
+	if (r == NULL || !r->fresh || r->greeted) {
+		conn_close(g, c, WS_CLOSE_OVERLOADED);
+		return;
+	}
+	greet(g, c, SLICE_NONE);
+	if (resuming_of(c) != NULL)
+		finish(g, c, &nothing);
 }
 
 void
@@ -104,7 +142,7 @@ resume_again(struct gateway *g, struct ask *a)
 	if (++c->http->resuming->deaths < DEATHS_MAX)
 		ask_part(g, c);
 	else
-		conn_close(g, c, WS_CLOSE_OVERLOADED);
+		resume_failed(g, c);
 }
 
 /* ------------------------------------------------------------------ what is published meanwhile */
@@ -217,13 +255,13 @@ finish(struct gateway *g, struct conn *c, const struct msg_resume_part *m)
 		session_gap(g, c, m->dropped, m->since);
 	else if (r->forgotten)
 		session_gap(g, c, 1, g->w->now_ms);
-	else
+	else if (!r->fresh)
 		send_resumed(g, c, r->count);
 	if (resuming_of(c) == NULL)
 		return;
 	c->http->resuming = NULL;	/* what is sent now is no longer held */
 	news = give_held(g, c, r);
-	until = r->until;
+	until = r->fresh ? 0 : r->until;	/* what it stood behind, and is told all the same, does no harm */
 	resume_free(&r);
 	if (c->phase != CONN_RESUMING || c->doomed)
 		return;
@@ -245,11 +283,11 @@ resume_part(struct gateway *g, const struct msg_resume_part *m)
 	if (c == NULL || (r = resuming_of(c)) == NULL)
 		return;
 	if (m->code == ERROR_unavailable) {
-		conn_close(g, c, WS_CLOSE_OVERLOADED);
+		resume_failed(g, c);
 		return;
 	}
 	/* A client that reads slowly may outlive its token over this. */
-	if (c->expires_ms != 0 && g->w->now_ms >= c->expires_ms) {
+	if (r->greeted && c->expires_ms != 0 && g->w->now_ms >= c->expires_ms) {
 		conn_close(g, c, WS_CLOSE_TOKEN_EXPIRED);
 		return;
 	}
@@ -257,6 +295,12 @@ resume_part(struct gateway *g, const struct msg_resume_part *m)
 	r->until = m->until;
 	r->count = m->count;
 	r->deaths = 0;
+	r->begin = RESUME_ON;
+	if (!r->greeted) {
+		greet(g, c, m->cursor);
+		if (resuming_of(c) == NULL)
+			return;
+	}
 	send_messages(g, c, m->messages);
 	if (resuming_of(c) == NULL)
 		return;

@@ -1,5 +1,6 @@
 /*
- * resume.h: a dashboard that comes back is given what it missed, before it hears what happens.
+ * resume.h: a dashboard is greeted with the place where it begins; one that comes back is given what it missed, before
+ * it hears what happens.
  *
  * It listens from the moment on when its token was accepted (party_join()).  Readers replay the log for it, a part at a
  * time, and the next part is asked for when the one before has left, so that a slow client costs no more memory than
@@ -21,9 +22,14 @@ struct gateway;
 struct msg_resume_part;
 struct resuming;
 
-/* Phase RESUMING begins; c->http->resume is the cursor. */
+/* Phase RESUMING begins; where c->http->resumes, c->http->resume is the cursor. */
 void resume_begin(struct gateway *g, struct conn *c);
 void resume_part(struct gateway *g, const struct msg_resume_part *m);
+/*
+ * Nobody answers: one that comes back is closed, to try again; one that resumes nothing begins all the same, without
+ * knowing its place.
+ */
+void resume_failed(struct gateway *g, struct conn *c);
 /* The reader that was asked is gone: from where the connection has got. */
 void resume_again(struct gateway *g, struct ask *a);
 /*

@@ -122,7 +122,7 @@ greeting_begin(struct buf *b)
 }
 
 static void
-greeting_send(struct gateway *g, struct conn *c, struct buf *b, struct slice re)
+greeting_send(struct gateway *g, struct conn *c, struct buf *b, struct slice cursor, struct slice re)
 {
 	put_member(b, ",\"instance\":", slice_of(g->instance));
 	put_member(b, ",\"version\":", slice_of(BELAY_VERSION));
@@ -130,6 +130,8 @@ greeting_send(struct gateway *g, struct conn *c, struct buf *b, struct slice re)
 	buf_put_i64(b, g->conf->limits_heartbeat_ms);
 	buf_puts(b, ",\"expiresAt\":");
 	buf_put_json_time(b, c->expires_ms);
+	if (cursor.len > 0)
+		put_member(b, ",\"cursor\":", cursor);
 	buf_putc(b, '}');
 	conn_send(g, c, "connected", re, buf_slice(b), SLICE_NONE);
 }
@@ -173,16 +175,18 @@ session_start(struct gateway *g, struct conn *c, int64_t replayed)
 	take_early(g, c, &early);
 }
 
-static void
-greet_user(struct gateway *g, struct conn *c, const char *role_name)
+void
+session_greet(struct gateway *g, struct conn *c, struct slice cursor)
 {
+	const struct identity *who = &c->http->who;
+	const char *role_name = who->role_name[0] != '\0' ? who->role_name : role_text(who->role);
 	struct buf *b = &g->payload;
 
 	greeting_begin(b);
 	put_member(b, ",\"userId\":", user_name(c->user));
 	put_member(b, ",\"tenantId\":", tenant_name(c->user->tenant));
 	put_member(b, ",\"role\":", slice_of(role_name));
-	greeting_send(g, c, b, greeting_re(c->http));
+	greeting_send(g, c, b, cursor, greeting_re(c->http));
 }
 
 void
@@ -210,11 +214,8 @@ session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 	gateway_count(g, AUTH_OK, 1);
 	gateway_count(g, WS_USERS, 1);
 	traffic_count(g, c->user->tenant, TRAFFIC_ACCEPTED);
-	greet_user(g, c, who->role_name[0] != '\0' ? who->role_name : role_text(who->role));
-	if (c->http->resumes)
-		resume_begin(g, c);
-	else
-		session_start(g, c, 0);
+	c->http->who = *who;
+	resume_begin(g, c);
 }
 
 /* Of an array of ids. */
@@ -252,7 +253,7 @@ session_open_device(struct gateway *g, struct conn *c, const struct msg_device_w
 	put_member(b, ",\"tenantId\":", m->tenant);
 	buf_puts(b, ",\"epoch\":");
 	buf_put_i64(b, m->epoch);
-	greeting_send(g, c, b, re);
+	greeting_send(g, c, b, SLICE_NONE, re);
 	buf_fini(&id);
 	if (m->reconcile_json.len > 2) {
 		device_asked(c->device, elements(m->reconcile_json));
@@ -273,6 +274,14 @@ session_open_echo(struct gateway *g, struct conn *c)
 
 	open_session(g, c, CONN_ECHO, &early);
 	buf_fini(&early);
+}
+
+/* It ends since this process leaves, and not by anything that the device, or somebody, did. */
+static bool
+ends_with_us(const struct gateway *g, const char *reason)
+{
+	return (g->w->draining || g->stopping) && (strcmp(reason, "restart") == 0 || strcmp(reason, "closed") == 0 ||
+	    strcmp(reason, "connection_lost") == 0);
 }
 
 void
@@ -297,7 +306,8 @@ session_end(struct gateway *g, struct conn *c, const char *reason)
 			.last_seen = c->closed_by_peer ? g->w->now_ms : 0,
 			.tenant = tenant_name(d->tenant),
 			.device = device_id(d),
-			.reason = slice_of(reason)
+			.returns = ends_with_us(g, reason),
+			.reason = slice_of(ends_with_us(g, reason) ? "restart" : reason)
 		};
 
 		if (gateway_tell_storage(g, device_gone, &m) == -1)
@@ -615,8 +625,10 @@ session_timer(struct gateway *g, struct conn *c)
 		http_timer(g, c);
 		break;
 	case CONN_AUTH:
-	case CONN_RESUMING:
 		conn_close(g, c, WS_CLOSE_OVERLOADED);
+		break;
+	case CONN_RESUMING:
+		resume_failed(g, c);
 		break;
 	case CONN_SILENT:
 		upgrade_refuse(g, c, REFUSE_MISSING, "no token came");

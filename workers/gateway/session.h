@@ -19,6 +19,8 @@ struct msg_device_welcome;
 /* Greets a user and has it hear what it may; closes it when that can't be had. */
 void session_open_user(struct gateway *g, struct conn *c, const struct identity *who);
 void session_open_device(struct gateway *g, struct conn *c, const struct msg_device_welcome *m);
+/* The greeting; the connection is a user's in phase RESUMING.  cursor: where it stands; empty: nobody knows. */
+void session_greet(struct gateway *g, struct conn *c, struct slice cursor);
 /* An accepted user's connection takes and gives from now on.  replayed: up to this place; 0: nothing was. */
 void session_start(struct gateway *g, struct conn *c, int64_t replayed);
 void session_open_echo(struct gateway *g, struct conn *c);

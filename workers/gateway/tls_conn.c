@@ -327,11 +327,12 @@ on_readable(struct gateway *g, struct conn *c)
 		if (conn_is_read(c))
 			tls_conn_resume(g, c);
 	} else if (got == 0 || error != EAGAIN) {
-		c->closed_by_peer = true;
-		if (t->handshake)
+		if (t->handshake) {
+			c->closed_by_peer = true;
 			handshake_failed(g, c);
-		else
-			conn_drop(g, c);
+		} else {
+			conn_ended(g, c, got == 0);
+		}
 	}
 }
 

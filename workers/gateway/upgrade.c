@@ -350,7 +350,8 @@ upgrade_welcome(struct gateway *g, const struct msg_device_welcome *m)
 				.ref = m->ref, .device_pk = m->device_pk, .epoch = m->epoch,
 				.at = g->w->now_ms,
 				.last_seen = g->w->now_ms, .tenant = m->tenant, .device = m->device,
-				.reason = SLICE("connection_lost")
+				.returns = g->w->draining,
+				.reason = g->w->draining ? SLICE("restart") : SLICE("connection_lost")
 			};
 
 			gateway_tell_storage(g, device_gone, &gone);

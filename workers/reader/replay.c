@@ -10,6 +10,7 @@
  *	COUNTING   how many there are, unless there can't be too many; then
  *	SENDING    a page: one part.  Later parts begin here; or
  *	GAP        more than limits.replay, or what the cursor names is not there (any more)
+ *	NOTHING    it begins now, or nothing was ever stored
  */
 #include <stdlib.h>
 
@@ -80,12 +81,21 @@ is_theirs(struct desk *k, struct replay *r, const struct db_event *e, bool *thei
 static void
 post_part(struct desk *k, const struct replay *r, struct slice messages, bool last)
 {
+	struct buf *here = &k->cursor;
 	struct msg_resume_part part = {
 		.request = r->request, .ref = r->ref, .last = last, .messages = messages,
 		.code = r->gap ? ERROR_too_many : ERROR_NONE, .count = r->count, .dropped = r->dropped,
 		.since = r->since, .after = r->after, .until = r->until
 	};
 
+	/* Whoever misses nothing, or can't be told what, goes on from the newest. */
+	if (r->begin == RESUME_NOW || (r->begin == RESUME_CURSOR && r->gap)) {
+		buf_clear(here);
+		cursor_put(k, here, CURSOR_EVENT, r->scope.tenant_pk, r->until);
+		part.cursor = buf_slice(here);
+	} else if (r->begin == RESUME_CURSOR) {
+		part.cursor = r->cursor;
+	}
 	post_to_ref(k, resume_part, &part);
 }
 
@@ -225,6 +235,8 @@ send_gap(struct desk *k, struct replay *r)
 enum replay_step
 replay_step(struct desk *k, struct replay *r, unsigned looks, unsigned us)
 {
+	if (r->phase == REPLAY_NOTHING)
+		return over(k, r);
 	if (r->phase == REPLAY_COUNTING && r->looked > COUNT_ROWS_MAX)
 		r->phase = REPLAY_GAP;	/* too little among too much: what was counted so far is the gap */
 	r->looks = looks;
@@ -238,35 +250,52 @@ replay_step(struct desk *k, struct replay *r, unsigned looks, unsigned us)
 
 /* ------------------------------------------------------------------ begin and end */
 
+/* Where does it begin?  false: the cursor is of another tenant or store, or of none. */
+static bool
+find_begin(struct desk *k, struct replay *r, const struct msg_resume *m)
+{
+	switch ((enum resume_from)m->begin) {
+	case RESUME_CURSOR:
+		return cursor_get_begin(k, m->cursor, r->scope.tenant_pk, &r->from) && r->from <= r->until;
+	case RESUME_NOW:
+		r->from = r->until;
+		break;
+	case RESUME_ON:
+		r->from = m->after;
+		break;
+	}
+	return true;
+}
+
 enum db_result
 replay_open(struct desk *k, struct replay *r, const struct msg_resume *m)
 {
-	int64_t newest, removed;
+	int64_t newest = 0, removed = 0;
 	enum db_result result;
 
 	*r = (struct replay){
 		.request = m->request, .ref = m->ref, .limit = m->limit, .count = m->count,
-		.who = { (enum role)m->role, m->tenant, m->user }, .from = m->after, .until = m->until
+		.who = { (enum role)m->role, m->tenant, m->user }, .until = m->until,
+		.begin = (enum resume_from)m->begin, .cursor = m->cursor
 	};
 	result = access_scope(k, &r->who, &r->scope);
 	if (result == DB_FAILED)
 		return DB_FAILED;
-	if (result == DB_NONE) {
-		r->scope.tenant_pk = 0;
-		r->phase = REPLAY_GAP;
-		return DB_OK;
-	}
-	TRY(DB(k->db, event_places, r->scope.tenant_pk, &newest, &removed));
+	if (result == DB_NONE)
+		r->scope.tenant_pk = 0;		/* nothing ever happened there */
+	else
+		TRY(DB(k->db, event_places, r->scope.tenant_pk, &newest, &removed));
 	if (r->until == 0)
 		r->until = newest;
-	if (r->from == 0 && (!cursor_get(k, m->cursor, CURSOR_EVENT, r->scope.tenant_pk, &r->from) ||
-	    r->from > r->until)) {
-		r->phase = REPLAY_GAP;		/* of another tenant or store, or of none */
+	if (!find_begin(k, r, m)) {
+		r->phase = REPLAY_GAP;
 		return DB_OK;
 	}
 	r->after = r->from;
 	r->gap = r->from < removed;
-	if (!r->gap && (m->after != 0 || r->until - r->from <= r->limit))
+	if (r->scope.tenant_pk == 0 || r->begin == RESUME_NOW)
+		r->phase = REPLAY_NOTHING;
+	else if (!r->gap && (r->begin == RESUME_ON || r->until - r->from <= r->limit))
 		r->phase = REPLAY_SENDING;
 	return DB_OK;
 }

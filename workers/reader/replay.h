@@ -6,7 +6,7 @@
 
 #include "store/desk.h"
 
-enum replay_phase { REPLAY_COUNTING, REPLAY_SENDING, REPLAY_GAP };
+enum replay_phase { REPLAY_COUNTING, REPLAY_SENDING, REPLAY_GAP, REPLAY_NOTHING };
 enum replay_step { REPLAY_MORE, REPLAY_DONE, REPLAY_FAILED };
 
 /* One part.  The texts are those of its record, which must stay. */
@@ -16,6 +16,8 @@ struct replay {
 	struct requester who;
 	struct db_scope scope;		/* tenant_pk 0: nothing ever happened in that tenant */
 	enum replay_phase phase;
+	enum resume_from begin;
+	struct slice cursor;		/* with RESUME_CURSOR: as it was given */
 	bool gap;			/* it is one, whatever is counted */
 	int64_t from;			/* the place behind which it begins */
 	int64_t after;			/* the last place looked at */

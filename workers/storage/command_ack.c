@@ -254,7 +254,7 @@ look(void *arg, const struct pending_view *v)
 		/* A live decider's record is on its way; a dead one's may be in the mailbox. */
 		bool live = slot_is_live(s->desk.shm, v->decided_by, v->decided_generation);
 		int64_t lost = v->decided_by < SHM_MAX_SLOTS ?
-		    s->desk.mono - s->sweep.lost_mono[v->decided_by] : DEAD_DECIDER_MS;
+		    presence_lost_ms(s, v->decided_by, v->decided_generation) : DEAD_DECIDER_MS;
 
 		if (mailbox_used(s->desk.shm, s->desk.w->slot) > 0 || batch_has_kept(s))
 			return;

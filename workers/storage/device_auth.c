@@ -31,6 +31,8 @@ storage_route(const struct storage *s, const struct db_device *d, struct device_
 	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
 		return false;
 	to->last_seen = desk_seen_at(&s->desk, &v);
+	if (!desk_is_held(&s->desk, &v))
+		return false;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
 		if (v.ref[t] != REF_NONE) {
 			to->ref = v.ref[t];
@@ -153,7 +155,7 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 		return DB_FAILED;
 	if (result == DB_NONE)
 		return refuse(s, m, ERROR_invalid_token);
-	epoch = d->epoch + 1;
+	epoch = (d->epoch > s->epoch_floor ? d->epoch : s->epoch_floor) + 1;
 	if (find_old(s, d, transport, m->ref, &epoch, &old_ref) == -1) {
 		log_error("the directory of devices is full: a device is refused");
 		return refuse(s, m, ERROR_too_many);

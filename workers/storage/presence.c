@@ -4,6 +4,15 @@
  *
  * The store's row (epoch and the transport's bit) decides that an end is told
  * once; the directory entry is given back only by the reference that holds it.
+ *
+ * A connection that ends with a process of ours is lost, and its device has server.return_time to come back; until then
+ * it is suspect:
+ *
+ *	a process was killed	the entry of the directory names a process that is not there; walk_directory()
+ *	the instance leaves	the row says online, and why it is not; nobody holds it; walk_rows() of the next run
+ *	the instance was killed	the row says online and nobody holds it; the same
+ *
+ * While the instance leaves nothing is ended for that: nobody could come back.
  */
 #include "base/clock.h"
 #include "shm/shm.h"
@@ -37,6 +46,17 @@ presence_end(struct storage *s, const struct db_device *d, unsigned transport, i
 	return event_publish(s, d, "device_disconnected", &e);
 }
 
+/* Nobody is told: the device is expected back. */
+static enum db_result
+lose(struct storage *s, const struct db_device *d, unsigned transport, int64_t epoch, uint64_t ref, int64_t last_seen,
+    struct slice reason)
+{
+	TRY(batch_begin(s));
+	TRY(DB(s->desk.db, device_lost, d->pk, transport, epoch, last_seen, reason));
+	effect_release(s, desk_device_key(&s->desk, d), transport, ref);
+	return DB_OK;
+}
+
 enum db_result
 device_gone(struct storage *s, const struct msg_device_gone *m)
 {
@@ -50,7 +70,10 @@ device_gone(struct storage *s, const struct msg_device_gone *m)
 		if (last_seen == 0 && batch_find(s, desk_device_key(&s->desk, d), &v) == 1 &&
 		    v.ref[transport] == m->ref)
 			last_seen = desk_seen_at(&s->desk, &v);
-		TRY(presence_end(s, d, transport, m->epoch, m->ref, at, last_seen, m->reason));
+		if (m->returns)
+			TRY(lose(s, d, transport, m->epoch, m->ref, last_seen, m->reason));
+		else
+			TRY(presence_end(s, d, transport, m->epoch, m->ref, at, last_seen, m->reason));
 	} else if (result == DB_NONE) {		/* deleted meanwhile */
 		effect_release(s, audience_device_key(s->desk.key, m->tenant, m->device), transport,
 		    m->ref);
@@ -64,6 +87,9 @@ presence_stale(struct storage *s, const struct db_device *d, uint64_t ref)
 	struct directory_view v;
 
 	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
+		return DB_OK;
+	/* With its process: the device may come back. */
+	if (!slot_is_live(s->desk.shm, ref_slot(ref), (uint16_t)ref_slot_gen(ref)))
 		return DB_OK;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++)
 		if (v.ref[t] == ref)
@@ -101,16 +127,37 @@ struct lost {
 	unsigned ended;
 };
 
-/* Has the process that holds it been gone for long enough? */
+static void
+walk_by(struct presence_sweep *p, int64_t mono)
+{
+	if (p->directory_due == 0 || mono < p->directory_due)
+		p->directory_due = mono;
+}
+
+int64_t
+presence_lost_ms(const struct storage *s, unsigned slot, uint16_t generation)
+{
+	const struct presence_sweep *p = &s->sweep;
+
+	/* One whose end was not noted yet has just ended. */
+	return (int16_t)(generation - p->generation[slot]) < 0 ?
+	    s->desk.mono - p->lost_mono[slot][generation % PRESENCE_GENERATIONS] : 0;
+}
+
+/* Has the process that holds it been gone for long enough?  When it will have been, there is another walk. */
 static bool
-is_lost(const struct storage *s, uint64_t ref)
+is_lost(struct storage *s, uint64_t ref)
 {
 	unsigned slot = ref_slot(ref);
+	uint16_t generation = (uint16_t)ref_slot_gen(ref);
+	int64_t left;
 
-	if (ref == REF_NONE || slot >= SHM_MAX_SLOTS || slot_is_live(s->desk.shm, slot,
-	    (uint16_t)ref_slot_gen(ref)))
+	if (ref == REF_NONE || slot >= SHM_MAX_SLOTS || slot_is_live(s->desk.shm, slot, generation))
 		return false;
-	return s->desk.mono - s->sweep.lost_mono[slot] >= PRESENCE_GRACE_MS;
+	left = s->return_ms - presence_lost_ms(s, slot, generation);
+	if (left > 0)
+		walk_by(&s->sweep, s->desk.mono + left);
+	return left <= 0;
 }
 
 static void
@@ -132,7 +179,21 @@ look_at_entry(void *arg, struct hash128 key, const struct directory_view *v)
 	}
 }
 
-/* Notes which slots have another process than before, or none. */
+/* Notes since when processes are gone: all before the generation that is there now, and that one if its process is. */
+static void
+note_ends(struct storage *s, unsigned slot)
+{
+	struct presence_sweep *p = &s->sweep;
+	struct slot_view v;
+	uint16_t first;
+
+	slot_get(s->desk.shm, slot, &v);
+	first = (uint16_t)(v.generation + (v.pid == 0));
+	for (unsigned n = 0; p->generation[slot] != first && n < PRESENCE_GENERATIONS; n++)
+		p->lost_mono[slot][p->generation[slot]++ % PRESENCE_GENERATIONS] = s->desk.mono;
+	p->generation[slot] = first;
+}
+
 static void
 note_deaths(struct storage *s)
 {
@@ -143,15 +204,9 @@ note_deaths(struct storage *s)
 	if (deaths == p->deaths_seen)
 		return;
 	p->deaths_seen = deaths;
-	for (unsigned slot = 0; slot < slots; slot++) {
-		struct slot_view v;
-
-		slot_get(s->desk.shm, slot, &v);
-		if (v.generation != p->generation[slot] || v.pid == 0)
-			p->lost_mono[slot] = s->desk.mono;
-		p->generation[slot] = v.generation;
-	}
-	p->directory_due = s->desk.mono + PRESENCE_GRACE_MS;
+	for (unsigned slot = 0; slot < slots; slot++)
+		note_ends(s, slot);
+	walk_by(p, s->desk.mono + s->return_ms);
 }
 
 static enum db_result
@@ -160,10 +215,10 @@ walk_directory(struct storage *s)
 	struct presence_sweep *p = &s->sweep;
 	struct lost l = { s, DB_OK, 0 };
 
+	if (!p->walking)
+		p->directory_due = 0;	/* until something is found that is due later */
 	directory_walk(s->desk.shm, &p->directory_at, WALK_STEP, look_at_entry, &l);
 	p->walking = s->more = p->directory_at != 0;
-	if (!p->walking && p->directory_due != 0 && p->directory_due <= s->desk.mono)
-		p->directory_due = 0;
 	return l.result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
@@ -197,7 +252,7 @@ end_row(struct storage *s, int64_t pk)
 	for (unsigned t = 0; t < DB_TRANSPORTS; t++)
 		if ((d->online & 1u << t) && !(held && v.ref[t] != REF_NONE))
 			TRY(presence_end(s, d, t, d->epoch_of[t], d->conn[t], s->desk.now, d->last_seen,
-			    slice_of(s->sweep.rows_reason)));
+			    d->gone_reason.len > 0 ? d->gone_reason : slice_of(s->sweep.rows_reason)));
 	return DB_OK;
 }
 
@@ -236,14 +291,24 @@ presence_start(struct storage *s, bool instance_began)
 
 	p->deaths_seen = slot_deaths(s->desk.shm);
 	for (unsigned slot = 0; slot < slots; slot++) {
-		struct slot_view v;
-
-		slot_get(s->desk.shm, slot, &v);
-		p->generation[slot] = v.generation;
-		p->lost_mono[slot] = s->desk.mono;
+		for (unsigned i = 0; i < PRESENCE_GENERATIONS; i++)
+			p->lost_mono[slot][i] = s->desk.mono;
+		note_ends(s, slot);
 	}
-	p->directory_due = p->rows_due = s->desk.mono + PRESENCE_GRACE_MS;
+	p->directory_due = p->rows_due = s->desk.mono + s->return_ms;
 	p->rows_reason = instance_began ? "instance_lost" : "worker_lost";
+}
+
+void
+presence_reload(struct storage *s, int64_t old_return_ms)
+{
+	struct presence_sweep *p = &s->sweep;
+
+	if (s->return_ms == old_return_ms)
+		return;
+	walk_by(p, s->desk.mono);
+	if (p->rows_due != 0)
+		p->rows_due += s->return_ms - old_return_ms;
 }
 
 enum db_result
@@ -252,6 +317,8 @@ presence_tick(struct storage *s)
 	struct presence_sweep *p = &s->sweep;
 
 	note_deaths(s);
+	if (shm_course(s->desk.shm) != SHM_STAYS)
+		return DB_OK;
 	if (p->walking || (p->directory_due != 0 && p->directory_due <= s->desk.mono))
 		TRY(walk_directory(s));
 	if (!s->more && p->rows_due != 0 && p->rows_due <= s->desk.mono)

@@ -84,7 +84,8 @@ recover(struct storage *s)
 	int64_t boot = 0, newest;
 	bool began;
 
-	if (DB(s->desk.db, meta_get, "boot", &boot) == DB_FAILED)
+	if (DB(s->desk.db, meta_get, "boot", &boot) == DB_FAILED ||
+	    DB(s->desk.db, meta_get, DB_EPOCH_FLOOR, &s->epoch_floor) == DB_FAILED)
 		return -1;
 	began = boot != s->boot;
 	if (began && (DB(s->desk.db, begin) != DB_OK || DB(s->desk.db, meta_set, "boot", s->boot) != DB_OK ||

@@ -237,6 +237,7 @@ read_settings(struct storage *s, const struct conf *conf)
 	s->retention_ms = conf->store_event_retention_ms;
 	s->telemetry_retention_ms = conf->store_telemetry_retention_ms;
 	s->in_flight = (uint32_t)conf->limits_commands_in_flight;
+	s->return_ms = conf->server_return_time_ms;
 	if (conf->server_instance[0] != '\0')
 		snprintf(s->instance, sizeof(s->instance), "%s", conf->server_instance);
 	else if (gethostname(s->instance, sizeof(s->instance) - 1) == -1)
@@ -453,8 +454,12 @@ tick(struct worker *w)
 static void
 reload(struct worker *w)
 {
-	read_settings(storage_of(w), w->conf);
-	retention_soon(storage_of(w));
+	struct storage *s = storage_of(w);
+	int64_t return_ms = s->return_ms;
+
+	read_settings(s, w->conf);
+	presence_reload(s, return_ms);
+	retention_soon(s);
 }
 
 static void

@@ -33,7 +33,7 @@
 #define COMMAND_TIMEOUT_DEFAULT_MS 30000
 /* What a store that failed must take to be believed again: more than a record. */
 #define PROBE_BYTES		131072
-#define PRESENCE_GRACE_MS	5000		/* for devices whose process died */
+#define PRESENCE_GENERATIONS	8		/* of a slot, whose ends are told apart */
 
 struct storage {
 	struct desk desk;
@@ -41,6 +41,8 @@ struct storage {
 	int64_t boot;			/* tells runs of an instance apart; never 0 */
 	int64_t retention_ms;
 	int64_t telemetry_retention_ms;	/* 0: none is stored */
+	int64_t epoch_floor;		/* every new epoch is above it: db_restored() */
+	int64_t return_ms;		/* for devices whose connection was lost with a process */
 	/* wall.c: desk.ahead … */
 	struct {
 		int64_t followed;	/* … when the store was last moved along … */
@@ -82,15 +84,16 @@ struct storage {
 
 	struct presence_sweep {
 		uint32_t deaths_seen;
+		/* Of each slot: processes before this generation are known to be gone … */
 		uint16_t generation[SHM_MAX_SLOTS];
-		/* when a slot's process was seen to be another */
-		int64_t lost_mono[SHM_MAX_SLOTS];
-		int64_t directory_due;	/* monotonic; 0: no walk wanted */
+		/* … each since then, monotonic, by its generation modulo PRESENCE_GENERATIONS */
+		int64_t lost_mono[SHM_MAX_SLOTS][PRESENCE_GENERATIONS];
+		int64_t directory_due;	/* monotonic: when the next walk is; 0: none is wanted */
 		uint32_t directory_at;
 		bool walking;
 		int64_t rows_due;	/* monotonic; 0: done */
 		int64_t rows_at;	/* last device looked at */
-		const char *rows_reason;
+		const char *rows_reason;	/* where the row has none */
 	} sweep;
 	struct retention {
 		int64_t next_mono;
@@ -169,7 +172,11 @@ enum db_result presence_revoke(struct storage *s, const struct db_device *d, con
  */
 enum db_result presence_stale(struct storage *s, const struct db_device *d, uint64_t ref);
 enum db_result presence_tick(struct storage *s);
+/* For how long the process has been known to be gone; slot: below SHM_MAX_SLOTS. */
+int64_t presence_lost_ms(const struct storage *s, unsigned slot, uint16_t generation);
 void presence_start(struct storage *s, bool instance_began);
+/* server.return_time was another one before. */
+void presence_reload(struct storage *s, int64_t old_return_ms);
 
 /* report.c */
 enum db_result device_report(struct storage *s, const struct msg_device_report *m);

@@ -47,14 +47,14 @@ make_key(struct desk *k, int64_t half[2])
 	enum db_result result;
 
 	TRY(DB(k->db, begin));
-	result = DB(k->db, meta_get, "cursor_key_1", &half[1]);
+	result = DB(k->db, meta_get, DB_CURSOR_KEY_1, &half[1]);
 	if (result == DB_OK)
-		result = DB(k->db, meta_get, "cursor_key_0", &half[0]);
+		result = DB(k->db, meta_get, DB_CURSOR_KEY_0, &half[0]);
 	if (result == DB_NONE) {
 		digest_random(half, 2 * sizeof(half[0]));
-		result = DB(k->db, meta_set, "cursor_key_0", half[0]);
+		result = DB(k->db, meta_set, DB_CURSOR_KEY_0, half[0]);
 		if (result == DB_OK)
-			result = DB(k->db, meta_set, "cursor_key_1", half[1]);
+			result = DB(k->db, meta_set, DB_CURSOR_KEY_1, half[1]);
 	}
 	if (result == DB_OK)
 		return DB(k->db, commit);
@@ -67,10 +67,10 @@ cursor_start(struct desk *k)
 {
 	uint8_t key[BLOCK_LEN];
 	int64_t half[2];
-	enum db_result result = DB(k->db, meta_get, "cursor_key_0", &half[0]);
+	enum db_result result = DB(k->db, meta_get, DB_CURSOR_KEY_0, &half[0]);
 
 	if (result == DB_OK)
-		result = DB(k->db, meta_get, "cursor_key_1", &half[1]);
+		result = DB(k->db, meta_get, DB_CURSOR_KEY_1, &half[1]);
 	if (result == DB_NONE)
 		result = make_key(k, half);
 	if (result != DB_OK)
@@ -151,6 +151,23 @@ cursor_get_text(struct desk *k, struct slice cursor, enum cursor_kind kind, int6
 	buf_clear(text);
 	buf_put(text, sealed + BLOCK_LEN, (size_t)n - BLOCK_LEN);
 	return true;
+}
+
+/*
+ * A tenant of which nothing was stored yet has no number.  A dashboard that came then stands at its beginning:
+ * number 0, place 0.  That much of a tenant anybody of the tenant may know.
+ */
+bool
+cursor_get_begin(struct desk *k, struct slice text, int64_t tenant_pk, int64_t *place)
+{
+	uint8_t block[BLOCK_LEN];
+
+	if (digest_base64url_decode(text, block, sizeof(block)) != sizeof(block))
+		return false;
+	block_show(k->cursor_key, block, block);
+	*place = (int64_t)get_number(block + 8);
+	return (get_number(block) == whose(CURSOR_EVENT, tenant_pk) && *place >= 0) ||
+	    (get_number(block) == whose(CURSOR_EVENT, 0) && *place == 0);
 }
 
 /* Two blocks, the time and the number.  A time may be below 0, a place may not. */

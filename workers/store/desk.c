@@ -66,6 +66,23 @@ desk_device_key(const struct desk *k, const struct db_device *d)
 	return audience_device_key(k->key, d->tenant, d->id);
 }
 
+bool
+desk_is_held(const struct desk *k, struct directory_view *v)
+{
+	bool held = false;
+
+	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
+		uint64_t ref = v->ref[t];
+
+		if (ref != REF_NONE && !slot_is_live(k->shm, ref_slot(ref), (uint16_t)ref_slot_gen(ref))) {
+			v->ref[t] = REF_NONE;
+			v->epoch[t] = v->since_ms[t] = 0;
+		}
+		held = held || v->ref[t] != REF_NONE;
+	}
+	return held;
+}
+
 int64_t
 desk_seen_at(const struct desk *k, const struct directory_view *v)
 {

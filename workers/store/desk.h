@@ -79,6 +79,11 @@ void desk_fini(struct desk *k);			/* closes the handle, too */
 
 /* The key of a device in shared memory. */
 struct hash128 desk_device_key(const struct desk *k, const struct db_device *d);
+/*
+ * Is the device connected?  Leaves out of the view who is there no more, with a process: the device may come back in
+ * the place of that connection, and is suspect.  The view's last_seen_mono_ms stays.
+ */
+bool desk_is_held(const struct desk *k, struct directory_view *v);
 /* When the device was last heard, as the wall clock has it now. */
 int64_t desk_seen_at(const struct desk *k, const struct directory_view *v);
 
@@ -128,10 +133,12 @@ enum cursor_kind {
 /* Reads the store's key; makes it where there is none and the handle may write. */
 enum db_result cursor_start(struct desk *k);
 void cursor_stop(struct desk *k);
-/* Appends it: 22 characters of base64url.  place: above 0. */
+/* Appends it: 22 characters of base64url.  place: above 0, but for cursor_get_begin(). */
 void cursor_put(struct desk *k, struct buf *b, enum cursor_kind kind, int64_t tenant_pk, int64_t place);
 /* false: not a cursor of that kind, tenant and store. */
 bool cursor_get(struct desk *k, struct slice text, enum cursor_kind kind, int64_t tenant_pk, int64_t *place);
+/* Of an event, or of the beginning: place 0, where nothing had been stored yet. */
+bool cursor_get_begin(struct desk *k, struct slice text, int64_t tenant_pk, int64_t *place);
 /* The place of stored telemetry, which is in the order of two numbers: 44 characters. */
 /* The same of a text of 1 to CURSOR_TEXT_MAX bytes, which is read into *text. */
 void cursor_put_text(struct desk *k, struct buf *b, enum cursor_kind kind, int64_t tenant_pk, struct slice text);

@@ -99,22 +99,23 @@ json_command(struct buf *b, const struct db_command *c, struct slice device)
 	PUT("]}");
 }
 
-/* Is it connected, as far as anybody knows?  What changes is in the row before it is in the directory. */
+/*
+ * Is it connected, as far as anybody knows?  What changes is in the row before it is in the directory.  *seen_at: when
+ * it was heard.
+ */
 static bool
-is_held(const struct desk *k, const struct db_device *d, struct directory_view *v)
+is_held(const struct desk *k, const struct db_device *d, struct directory_view *v, int64_t *seen_at)
 {
-	return d->online != 0 && directory_find(k->shm, desk_device_key(k, d), v) == 1;
-}
-
-static int64_t
-last_heard(const struct desk *k, const struct db_device *d, const struct directory_view *v)
-{
-	return v != NULL ? desk_seen_at(k, v) : d->last_seen;
+	*seen_at = d->last_seen;
+	if (d->online == 0 || directory_find(k->shm, desk_device_key(k, d), v) != 1)
+		return false;
+	*seen_at = desk_seen_at(k, v);
+	return desk_is_held(k, v);
 }
 
 /*
  * unknown: it never connected.  suspect: it is taken for connected, but nothing was heard of it for one and a half
- * heartbeats, or its connection was lost with a process or instance and it has a moment to come back.
+ * heartbeats, or its connection was lost with a process or instance and it has server.return_time to come back.
  * v: its entry in the directory; NULL: it is not held.
  */
 static const char *
@@ -129,8 +130,9 @@ const char *
 json_presence_status(const struct desk *k, const struct db_device *d)
 {
 	struct directory_view v;
+	int64_t seen_at;
 
-	return status_of(k, d, is_held(k, d, &v) ? &v : NULL);
+	return status_of(k, d, is_held(k, d, &v, &seen_at) ? &v : NULL);
 }
 
 static unsigned
@@ -146,7 +148,8 @@ static bool
 put_presence(struct desk *k, struct buf *b, const struct db_device *d)
 {
 	struct directory_view v;
-	bool here = is_held(k, d, &v);
+	int64_t seen_at;
+	bool here = is_held(k, d, &v, &seen_at);
 	unsigned transport = transport_of(d, here ? &v : NULL);
 
 	PUT("{\"status\":\"");
@@ -161,7 +164,7 @@ put_presence(struct desk *k, struct buf *b, const struct db_device *d)
 	PUT(",\"since\":");
 	buf_put_json_time(b, here ? v.since_ms[transport] : d->since);
 	PUT(",\"lastSeen\":");
-	buf_put_json_time(b, last_heard(k, d, here ? &v : NULL));
+	buf_put_json_time(b, seen_at);
 	PUT(",\"reason\":");
 	if (d->online == 0 && d->gone_reason.len > 0)
 		buf_put_json_string(b, d->gone_reason);
