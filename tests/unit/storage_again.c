@@ -485,7 +485,8 @@ duties_are_done_again(void **state)
 	slot_died(world.shm, GATEWAY_SLOT);
 	world_tick(&world);			/* its death is noted … */
 	s = inside();
-	s->sweep.lost_mono[GATEWAY_SLOT] -= 2 * PRESENCE_GRACE_MS;	/* … a while ago */
+	for (unsigned i = 0; i < PRESENCE_GENERATIONS; i++)		/* … a while ago */
+		s->sweep.lost_mono[GATEWAY_SLOT][i] -= 2 * s->return_ms;
 	s->sweep.directory_due = s->sweep.rows_due = clock_mono_ms();
 	thin.name = "commit";
 	thin.times = 1;
