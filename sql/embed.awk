@@ -1,5 +1,5 @@
 # embed.awk: writes the migrations given as arguments as a C table; engine is set with -v.
-# The files' names are NNNN_name.sql and come sorted; a gap or a number twice is a fault.
+# The files' names are NNNN_name.sql and come sorted; a number twice is a fault.
 
 function fail(why) {
 	print "embed.awk: " why >"/dev/stderr"
@@ -25,8 +25,8 @@ FNR == 1 {
 	if (base !~ /^[0-9]+_[a-z0-9_]+\.sql$/)
 		fail(base ": not named NNNN_name.sql")
 	split(base, part, "_")
-	if (part[1] + 0 != number + 1)
-		fail(base ": expected number " number + 1)
+	if (part[1] + 0 <= number)
+		fail(base ": expected a number above " number)
 	number = part[1] + 0
 	name = base
 	sub(/^[0-9]+_/, "", name)

@@ -390,6 +390,8 @@ body_of(enum http_route route)
 		return BODY_device_register;
 	case ROUTE_device_update:
 		return BODY_device_update;
+	case ROUTE_device_token:
+		return BODY_device_token;
 	case ROUTE_share_add:
 		return BODY_device_share;
 	default:
@@ -884,6 +886,8 @@ answer_reply(struct gateway *g, const struct msg_store_reply *m)
 		dashboard_unsubscribed(g, c, ask_re(a), member(m->body_json, "devices"));
 	else if (a->kind == ASK_CANCEL)
 		conn_send(g, c, "command_status", ask_re(a), member(m->body_json, "command"), cursor_of(m));
+	else if (a->kind == ASK_ROTATE)
+		conn_send(g, c, "ok", ask_re(a), m->body_json, SLICE_NONE);
 	else if (a->kind == ASK_OK)
 		conn_send(g, c, "ok", ask_re(a), SLICE_NONE, SLICE_NONE);
 	ask_free(g, a);

@@ -37,11 +37,20 @@ read_device_get(struct desk *k, struct reading *x)
 	return READ_DONE;
 }
 
+struct shown_shares {
+	struct buf body;
+	int64_t now;
+};
+
+/* One that has run out is not shown, also before storage takes it away. */
 static bool
 show_share(void *arg, const struct db_share *share)
 {
-	struct buf *b = arg;
+	struct shown_shares *shown = arg;
+	struct buf *b = &shown->body;
 
+	if (share->expires_at != 0 && share->expires_at <= shown->now)
+		return true;
 	if (b->data[b->len - 1] != '[')
 		buf_putc(b, ',');
 	json_share(b, share);
@@ -52,17 +61,17 @@ show_share(void *arg, const struct db_share *share)
 enum read_end
 read_share_list(struct desk *k, struct reading *x)
 {
-	struct buf body = BUF_INIT;
+	struct shown_shares shown = { .body = BUF_INIT, .now = k->now };
 	enum db_result result = rest_device(k, &x->r, false, ACCESS_ADMIN);
 
 	if (result != DB_OK)
 		return result == DB_FAILED ? READ_FAILED : READ_DONE;
-	buf_puts(&body, "{\"shares\":[");
-	result = DB(k->db, share_list, k->device.pk, show_share, &body);
-	buf_puts(&body, "]}");
+	buf_puts(&shown.body, "{\"shares\":[");
+	result = DB(k->db, share_list, k->device.pk, show_share, &shown);
+	buf_puts(&shown.body, "]}");
 	if (result == DB_OK)
-		rest_ok(k, &x->r, 200, &body);
-	buf_fini(&body);
+		rest_ok(k, &x->r, 200, &shown.body);
+	buf_fini(&shown.body);
 	return result == DB_OK ? READ_DONE : READ_FAILED;
 }
 
