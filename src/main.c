@@ -109,7 +109,7 @@ parse(struct command *c, int argc, char **argv)
 static int
 run(struct command *c)
 {
-	struct conf *conf = master_load(&c->sources);
+	struct conf *conf = master_load(&c->sources, !c->print);
 	char *absolute;
 	int status;
 

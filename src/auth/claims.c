@@ -262,7 +262,8 @@ claims_check_ids(json_t *claims, const struct claims_rules *rules, struct identi
 	}
 	if ((user = claims_find_first(claims, &rules->user)) == NULL)
 		return CLAIMS_NO_USER;
-	if (claims_id(user, out->user, ID_USER_MAX) < 0)
+	if (claims_id(user, out->user, ID_USER_MAX) < 0 ||
+	    strncmp(out->user, ID_KEY_PREFIX, sizeof(ID_KEY_PREFIX) - 1) == 0)
 		return CLAIMS_BAD_USER;
 	claims_role(rules->no_roles ? NULL : claims_find_first(claims, &rules->role), out);
 	return CLAIMS_OK;

@@ -63,6 +63,7 @@ auth_new_from_conf(const struct conf *conf, bool (*unknown_kid)(void *arg, const
 
 		blocks[i] = (struct auth_issuer_config){
 			.issuer = from->issuer,
+			.whole = true,		/* what it does not set itself was filled in with the settings */
 			.audience = from->audience,
 			.azp = strings(&from->azp),
 			.jwt_secret = first_set(from->jwt_secret, from->jwt_secret_file_text),

@@ -17,6 +17,7 @@
 #define ID_TENANT_MAX 64
 #define ID_DEVICE_MAX 64
 #define ID_USER_MAX 128
+#define ID_KEY_PREFIX "key:"		/* user ids of service keys, and of nobody else */
 
 /* The values travel between processes: new ones go to the end. */
 enum role {
@@ -30,13 +31,14 @@ struct identity {
 	enum role role;
 	bool any_tenant;			/* a service key for "*"; tenant is then empty */
 	char tenant[ID_TENANT_MAX + 1];
-	/* user's id; ROLE_DEVICE: device's id; service key: its name */
+	/* user's id; ROLE_DEVICE: device's id; service key: key:NAME, which no token's user is */
 	char user[ID_USER_MAX + 1];
 	/* as in the token, without "org:"; "user" when there is none to show */
 	char role_name[33];
 	int64_t expires_ms;			/* the token's exp; 0: never */
 	/* Which key of the settings let it in (auth_allows()); 0: none, as for a device's own token. */
 	uint32_t key;
+	uint32_t token;				/* tells tokens apart: of its hash; 0: a service key, or unknown */
 };
 
 /*

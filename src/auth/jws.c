@@ -11,7 +11,7 @@
 #include "auth/jws.h"
 #include "base/digest.h"
 
-/* token = header . payload . signature; 0 unless there are exactly three, none of them empty */
+/* token = header . payload . signature; 0 unless there are exactly three, of which only the signature may be empty */
 static int
 jws_split(struct slice token, struct slice part[3])
 {
@@ -22,7 +22,7 @@ jws_split(struct slice token, struct slice part[3])
 		if ((dot == NULL) != (i == 2))
 			return 0;
 		part[i] = slice_bytes(p, (size_t)((dot != NULL ? dot : end) - p));
-		if (part[i].len == 0)
+		if (part[i].len == 0 && i < 2)
 			return 0;
 		p = dot != NULL ? dot + 1 : end;
 	}
@@ -102,5 +102,6 @@ jws_parse(struct slice token, struct jws *jws, char alg_name[16])
 	    sizeof(jws->payload))) < 0)
 		return JWS_BASE64;
 	jws->payload_len = (size_t)n;
-	return fault;
+	/* Unsigned, which `none` says (RFC 7515 section 6); with any other algorithm a part is missing. */
+	return jws->signature_len == 0 && fault != JWS_ALG ? JWS_SEGMENTS : fault;
 }

@@ -68,7 +68,8 @@ void
 rules_init(struct claims_rules *rules, const struct auth_issuer_config *own,
     const struct auth_config *config)
 {
-	const struct auth_issuer_config *flat = &config->flat;
+	static const struct auth_issuer_config none;
+	const struct auth_issuer_config *flat = own->whole ? &none : &config->flat;
 
 	rules->issuer = copy_set(own->issuer);
 	rules->audience = copy_set(either(own->audience, flat->audience));

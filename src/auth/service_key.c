@@ -41,7 +41,8 @@ service_key_parse(struct slice text, struct service_key *out, char *err, size_t 
 	}
 	out->identity.role = ROLE_SERVICE;
 	strcpy(out->identity.role_name, "service");
-	memcpy(out->identity.user, name.p, name.len);
+	strcpy(out->identity.user, ID_KEY_PREFIX);
+	memcpy(out->identity.user + sizeof(ID_KEY_PREFIX) - 1, name.p, name.len);
 	/* The same key for another tenant is another key. */
 	out->identity.key = identity_key(slice_bytes(text.p, (size_t)(last - text.p)), out->hash);
 	return 0;

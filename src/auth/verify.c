@@ -591,6 +591,7 @@ auth_verify(struct auth *auth, struct slice token, int64_t now_ms, struct identi
 		return AUTH_OK;
 	}
 	if ((verdict = verify_jwt(auth, token, now_ms, &fresh, why)) == AUTH_OK) {
+		memcpy(&fresh.token, hash, sizeof(fresh.token));
 		cache_put(&auth->cache, hash, &fresh);
 		*out = fresh;
 	}

@@ -45,6 +45,7 @@ struct auth_issuer_config {
 	struct auth_strings tenant_claim;
 	struct auth_strings role_claim;
 	struct auth_strings tenants;		/* which it may name, `*` at the end; empty: all */
+	bool whole;				/* a block that inherits nothing: what is empty in it is not checked */
 	bool no_roles;				/* whom it names are plain users, whatever else it says */
 	/* between two looks at jwks_file because of an unknown key; 0: 30,000 */
 	int64_t jwks_cooldown_ms;

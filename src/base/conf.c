@@ -294,3 +294,12 @@ conf_keep_fixed(struct conf *fresh, const struct conf *old, struct conf_list *ke
 		conf_value_copy(fresh, o, old, o);
 	}
 }
+
+bool
+conf_has_key(const struct conf *conf)
+{
+	/* A block of auth.issuers without any key is a fault of its own. */
+	return conf->auth_jwt_secret[0] != '\0' || conf->auth_jwt_secret_file[0] != '\0' ||
+	    conf->auth_jwt_public_key_file[0] != '\0' || conf->auth_jwks_file[0] != '\0' ||
+	    conf->auth_jwks_url[0] != '\0' || conf->auth_service_keys.n > 0 || conf->auth_issuers_n > 0;
+}

@@ -118,6 +118,8 @@ struct conf_findings {
 struct conf *conf_load(const struct conf_sources *sources, struct conf_findings *findings);
 void conf_free(struct conf **conf);
 void conf_findings_fini(struct conf_findings *findings);
+/* Is there a key of any kind, by which somebody could log in?  Devices are registered by those who can. */
+bool conf_has_key(const struct conf *conf);
 /* Where the option was set that a sentence begins with; NULL: it was not, or there is none. */
 const char *conf_place(const struct conf_findings *findings, const char *sentence);
 

@@ -270,6 +270,92 @@ sqlite_device_set_token(struct db *db, int64_t pk, const uint8_t hash[SHA256_LEN
 	return sqlite_change(s, st);
 }
 
+/* One of those with a device's number, and a moment or nothing. */
+static enum db_result
+old_token_run(struct sqlite_db *s, enum sqlite_statement which, int64_t device_pk, int64_t moment)
+{
+	sqlite3_stmt *st = sqlite_use(s, which);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, device_pk);
+	if (sqlite3_bind_parameter_count(st) > 1)
+		bind_i64(st, 2, moment);
+	return sqlite_change(s, st);
+}
+
+enum db_result
+sqlite_old_token_keep(struct db *db, int64_t device_pk, int64_t until)
+{
+	struct sqlite_db *s = sqlite_self(db);
+
+	if (old_token_run(s, STMT_old_token_give_way, device_pk, 0) == DB_FAILED ||
+	    old_token_run(s, STMT_old_token_keep, device_pk, until) == DB_FAILED)
+		return DB_FAILED;
+	return old_token_run(s, STMT_old_token_sooner, device_pk, until) == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
+enum db_result
+sqlite_old_token_used(struct db *db, int64_t device_pk, const uint8_t hash[SHA256_LEN])
+{
+	static const enum sqlite_statement both[] = { STMT_old_token_older, STMT_old_token_used };
+	struct sqlite_db *s = sqlite_self(db);
+
+	for (size_t i = 0; i < 2; i++) {
+		sqlite3_stmt *st = sqlite_use(s, both[i]);
+
+		if (st == NULL)
+			return DB_FAILED;
+		bind_i64(st, 1, device_pk);
+		bind_blob(st, 2, hash, SHA256_LEN);
+		if (sqlite_change(s, st) == DB_FAILED)
+			return DB_FAILED;
+	}
+	return DB_OK;
+}
+
+enum db_result
+sqlite_old_token_done(struct db *db, int64_t device_pk)
+{
+	return old_token_run(sqlite_self(db), STMT_old_token_done, device_pk, 0);
+}
+
+enum db_result
+sqlite_old_token_end(struct db *db, int64_t device_pk, int64_t now)
+{
+	return old_token_run(sqlite_self(db), STMT_old_token_end, device_pk, now);
+}
+
+enum db_result
+sqlite_old_token_first_end(struct db *db, int64_t *device_pk, int64_t *until)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_old_token_first_end);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	if ((result = sqlite_row(s, st)) != DB_OK)
+		return result;
+	*device_pk = col_i64(st, 0);
+	*until = col_i64(st, 1);
+	sqlite3_reset(st);
+	return DB_OK;
+}
+
+enum db_result
+sqlite_device_by_old_token(struct db *db, const uint8_t hash[SHA256_LEN], int64_t now, struct db_device *out)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_by_old_token);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_blob(st, 1, hash, SHA256_LEN);
+	bind_i64(st, 2, now);
+	return one_device(s, st, false, out);
+}
+
 enum db_result
 sqlite_device_set_audience(struct db *db, int64_t pk, struct slice audience)
 {
@@ -500,4 +586,23 @@ sqlite_share_list(struct db *db, int64_t device_pk, struct slice after, struct d
 		page_add(page, &share, sizeof(share), all, 2);
 	}
 	return result;
+}
+
+enum db_result
+sqlite_share_first_end(struct db *db, int64_t *device_pk, struct db_share *out)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_share_first_end);
+	struct slice *all[] = { &out->user, &out->commands_json };
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	if ((result = sqlite_row(s, st)) != DB_OK)
+		return result;
+	read_share(st, out);
+	*device_pk = col_i64(st, 5);
+	db_keep(&out->text, all, 2);
+	sqlite3_reset(st);
+	return DB_OK;
 }

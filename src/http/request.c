@@ -301,7 +301,7 @@ parse_transfer_encoding(struct slice v)
 
 /* What the framing and the connection depend on, seen so far. */
 struct seen {
-	bool host, content_length, transfer_encoding, close, keep_alive;
+	bool host, content_length, transfer_encoding, authorization, close, keep_alive;
 };
 
 static bool
@@ -354,6 +354,13 @@ note_header(struct http_head *h, struct seen *seen, struct slice name, struct sl
 				h->upgrade = true;
 		}
 		return 0;
+	case 13:		/* which of two counts is nobody's to guess */
+		if (!name_eq_n(name, "authorization", 13))
+			return 0;
+		if (seen->authorization)
+			return -400;
+		seen->authorization = true;
+		return 0;
 	case 14:
 		if (!name_eq_n(name, "content-length", 14))
 			return 0;
@@ -378,7 +385,7 @@ note_header(struct http_head *h, struct seen *seen, struct slice name, struct sl
 static int
 parse_headers(const char *p, const char *end, struct http_head *h)
 {
-	struct seen seen = { false, false, false, false, false };
+	struct seen seen = { false, false, false, false, false, false };
 	int status = 0;
 
 	while (p < end) {

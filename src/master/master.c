@@ -103,8 +103,11 @@ report_log(void *arg, const char *line)
 	log_error("%s%s%s", place != NULL ? place : "", place != NULL ? ": " : "", line);
 }
 
+static const char no_key[] = "nobody could ever log in: no key is set in section auth (jwt_secret, jwt_secret_file, "
+    "jwt_public_key_file, jwks_file, jwks_url, issuers or service_keys)";
+
 struct conf *
-master_load(const struct conf_sources *sources)
+master_load(const struct conf_sources *sources, bool to_run)
 {
 	struct conf_findings findings;
 	struct conf *conf = conf_load(sources, &findings);
@@ -113,6 +116,10 @@ master_load(const struct conf_sources *sources)
 	print_lines(&findings.warnings);
 	if (conf != NULL && setup_check_roles(conf, report_print, &findings) > 0)
 		conf_free(&conf);
+	if (conf != NULL && to_run && !conf_has_key(conf)) {
+		report_print(&findings, no_key);
+		conf_free(&conf);
+	}
 	conf_findings_fini(&findings);
 	return conf;
 }
@@ -144,6 +151,9 @@ load_again(const struct master *m)
 	if (setup_check_roles(fresh, report_log, &findings) > 0 || missing != NULL)
 		conf_free(&fresh);
 	conf_findings_fini(&findings);
+	/* No fault here: to take the last key away is the way to let nobody in any more. */
+	if (fresh != NULL && !conf_has_key(fresh))
+		log_warn("%s", no_key);
 	return fresh;
 }
 

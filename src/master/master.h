@@ -14,9 +14,9 @@ enum { MASTER_OK = 0, MASTER_BAD_SETTINGS = 1, MASTER_NOT_STARTED = 2, MASTER_LO
 
 /*
  * Reads and checks the settings as a start would; each fault and warning is a line on standard
- * error.  NULL: there are faults.
+ * error.  to_run: settings under which nobody could ever log in are a fault, too.  NULL: there are faults.
  */
-struct conf *master_load(const struct conf_sources *sources);
+struct conf *master_load(const struct conf_sources *sources, bool to_run);
 
 /*
  * Runs the daemon with these settings, which it takes over; sources is where a reload reads them

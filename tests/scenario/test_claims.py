@@ -127,7 +127,7 @@ async def test_provider(start, tmp_path, name):
     keys = Keys("k1", "RS256")
     belayd = start({"auth.jwks_file": keys.jwks(tmp_path / "jwks.json"), "auth.default_tenant": "", **{f"auth.{k}": v for k, v in settings.items()}})
     assert await who(belayd, keys.sign(payload())) == (user, tenant, role)
-    status, body = await belayd.rest("POST", "/api/device/register", {"deviceId": "d", "name": "d", "ownerId": "x", "tenantId": "x"}, keys.sign(payload()))
+    status, body = await belayd.rest("POST", "/api/device/register", {"deviceId": "d", "name": "d", "ownerId": "x", "tenantId": tenant}, keys.sign(payload()))
     assert status == 201 and (body["device"]["ownerId"], body["device"]["tenantId"]) == (user, tenant)
     another = keys.sign(payload(sub="another"))
     status, body = await belayd.rest("GET", "/api/device/d", bearer=another)

@@ -162,7 +162,10 @@ async def test_every_route(two, belayd):
                     if canary("share") in full:
                         text = text.replace(canary("share"), "")        # told back to who said it
                     clean(text + str(headers), f"{method} {full + query} as {user}")
-                    if "/command/:id" in path:
+                    if query == f"?tenantId={a.name}":
+                        # Nothing of either tenant: that of another is not one's to name.
+                        assert status == (200 if who == "ANYONE" or "ready" in path else 403), (method, full)
+                    elif "/command/:id" in path:
                         assert status == 404, (method, full)
                         _, _, nothing = await belayd.rest(method, path.replace(":id", str(uuid.uuid4())), made, bearer, raw=True)
                         assert raw == nothing, "in other words than what does not exist"
@@ -175,7 +178,7 @@ async def test_every_route(two, belayd):
                     assert status == 404, (method, path, raw)
                     answers.append(raw)
                 assert answers[0] == answers[1], (method, path, answers)
-    # The tenant in a body does not change whose request it is, but for keys of all tenants.
+    # A tenant in a body that is another's is refused, but for keys of all tenants.
     for path, body in (("/api/command", {"deviceId": "lock-1", "command": "c", "tenantId": "acme"}),
                        ("/api/telemetry", {"deviceId": "lock-1", "data": {"x": 1}, "tenantId": "acme"}),
                        ("/api/device/register", {"name": "n", "tenantId": "acme", "deviceId": "smuggled"}),
@@ -184,19 +187,20 @@ async def test_every_route(two, belayd):
             await c.ask("ping")
             c.kept.clear()
         status, answer = await belayd.rest("POST", path, body, b.token("boss" if "v1" in path else "u1", "admin" if "v1" in path else None))
+        assert status == 403 and answer["error"]["field"] == "tenantId", answer
         for c in a.clients.values():
             await c.ask("ping")
             assert c.kept == [], (path, c.kept)
     assert (await a.rest("GET", "/api/device/smuggled"))[0] == 404
-    assert (await b.rest("GET", "/api/device/smuggled"))[0] == 200
+    assert (await b.rest("GET", "/api/device/smuggled"))[0] == 404
 
 
 async def test_every_message(two):
     """All message types with all ids of A."""
     a, b = two
     payloads = {"auth": {"token": "x"}, "ping": {}, "subscribe": {"devices": ["only-in-acme"]}, "unsubscribe": {"devices": ["only-in-acme"]},
-                "command": {"deviceId": "only-in-acme", "command": "c", "tenantId": "acme"}, "cancel": {"commandId": a.ids["commandId"], "tenantId": "acme"},
-                "visitor_decide": {"visitorId": VISIT, "decision": "deny", "tenantId": "acme"}}
+                "command": {"deviceId": "only-in-acme", "command": "c"}, "cancel": {"commandId": a.ids["commandId"]},
+                "visitor_decide": {"visitorId": VISIT, "decision": "deny"}}
     assert set(messages()) == set(payloads), "a message that is not in this walk"
     await a.rest("POST", "/api/device/register", {"deviceId": "only-in-acme", "name": canary("only")})
     status, body = await a.rest("POST", "/api/command", {"deviceId": "only-in-acme", "command": "c", "queueMs": 600000, "params": {"p": canary("queued")}})
@@ -216,6 +220,9 @@ async def test_every_message(two):
             clean(json.dumps(answer).replace("only-in-acme", ""), f"{type} as {user}")
             if type in nothing:
                 same = await c.ask(type, nothing[type])
+                if type != "subscribe":
+                    named = await c.ask(type, {**payload, "tenantId": "acme"})
+                    assert named["payload"]["code"] == "no_access" and named["payload"]["field"] == "payload.tenantId", named
                 assert answer["type"] == "error" and answer["payload"] == same["payload"], (type, answer, same)
                 assert answer["payload"]["code"] == "not_found"
         await c.ask("subscribe", {"devices": None})

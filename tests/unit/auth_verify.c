@@ -191,6 +191,9 @@ test_text(void **state)
 	/* alg none, with nothing and with something behind the last dot */
 	t = token_hmac("{\"alg\":\"none\"}", GOOD, SLICE_NONE, "SHA256");
 	strrchr(t, '.')[1] = '\0';
+	expect(auth, t, AUTH_INVALID, "wrong algorithm");
+	t = token_hs256(GOOD);
+	strrchr(t, '.')[1] = '\0';
 	expect(auth, t, AUTH_INVALID, "malformed");
 	/* signed with nothing */
 	expect(auth, token_hmac(HS, GOOD, SLICE_NONE, "SHA256"), AUTH_INVALID, "invalid signature");
@@ -739,10 +742,11 @@ test_issuers(void **state)
 		{ .issuer = "https://a", .audience = "a-aud" },		/* the flat secret */
 		{ .issuer = "https://b", .jwt_secret = SECRET_B, .tenant_claim = STRINGS("org") },
 		{ .issuer = "https://c", .jwks_by_url = true },
+		{ .issuer = "https://d", .jwt_secret = SECRET, .audience = "", .whole = true },	/* lifts the flat audience */
 	};
 	struct auth *auth = auth_or_fail(&(struct auth_config){ .flat = { .jwt_secret = SECRET, .audience =
 	    "flat-aud" },
-	    .issuers = blocks, .issuers_n = 3, .default_tenant = "d" });
+	    .issuers = blocks, .issuers_n = 4, .default_tenant = "d" });
 	const char *a = "{\"sub\":\"u\",\"iss\":\"https://a\",\"aud\":\"a-aud\"," EXP "}";
 	const char *b =
 	    "{\"sub\":\"u\",\"iss\":\"https://b\",\"aud\":\"flat-aud\",\"org\":\"o1\",\"tenant_id\":\"no\"," EXP
@@ -761,6 +765,7 @@ test_issuers(void **state)
 	    "unknown key id");
 	expect(auth, token_hs256("{\"sub\":\"u\",\"iss\":\"https://a\",\"aud\":\"flat-aud\"," EXP "}"), AUTH_INVALID,
 	    "audience");
+	expect(auth, token_hs256("{\"sub\":\"u\",\"iss\":\"https://d\"," EXP "}"), AUTH_OK, "");
 	expect(auth, token_hs256("{\"sub\":\"u\",\"iss\":\"https://x\"," EXP "}"), AUTH_INVALID, "issuer");
 	expect(auth, token_hs256("{\"sub\":\"u\",\"iss\":7," EXP "}"), AUTH_INVALID, "issuer");
 	expect(auth, token_hs256("{\"sub\":\"u\"," EXP "}"), AUTH_INVALID, "issuer");

@@ -295,7 +295,7 @@ run(bool foreground)
 		(void)prctl(PR_SET_PDEATHSIG, foreground ? SIGTERM : 0);
 		if (freopen(log_path, "a", stderr) == NULL || setvbuf(stderr, NULL, _IONBF, 0) != 0)
 			_exit(99);
-		conf = master_load(sources());
+		conf = master_load(sources(), true);
 		_exit(conf == NULL ? MASTER_BAD_SETTINGS : master_run(sources(), conf, foreground));
 	}
 	assert_true(pid > 0);

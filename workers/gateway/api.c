@@ -205,6 +205,9 @@ tenant_in_body(struct slice text, struct buf *scratch, struct slice *tenant)
 	struct json_value body, element;
 	struct json_iter it;
 
+	/* The name may be written with escapes. */
+	if (memmem(text.p, text.len, "tenantId", 8) == NULL && memchr(text.p, '\\', text.len) == NULL)
+		return NAMED_NOWHERE;
 	if (json_parse(text, JSON_DEPTH_MAX, &body) == -1)
 		return NAMED_NOWHERE;
 	if (body.kind != JSON_KIND_ARRAY)
@@ -237,6 +240,34 @@ tenant_in_request(struct gateway *g, const struct http *h, struct slice *tenant)
 	return body == NAMED_NOWHERE && got == 1 ? NAMED_ONCE : body;
 }
 
+static void
+bad_tenant(struct gateway *g, struct conn *c, enum named named)
+{
+	http_respond_error(g, c, ERROR_invalid_payload, named == NAMED_TWICE ?
+	    "more than one tenant is named, or none that can be read" : "required for a service key of all tenants",
+	    "tenantId");
+}
+
+/* A tenantId that is another's is refused, whatever the request is; but a service key of all tenants names any. */
+static bool
+names_no_other(struct gateway *g, struct conn *c)
+{
+	const struct http *h = c->http;
+	struct slice tenant;
+	enum named named;
+
+	if (h->who.any_tenant || h->who.tenant[0] == '\0')
+		return true;
+	named = tenant_in_request(g, h, &tenant);
+	if (named == NAMED_TWICE)
+		bad_tenant(g, c, named);
+	else if (tenant.p != NULL && !slice_is(tenant, h->who.tenant))
+		http_respond_error(g, c, ERROR_no_access, "another tenant", "tenantId");
+	else
+		return true;
+	return false;
+}
+
 /* The tenant that the request is for; a service key of all tenants names it in the query or the body. */
 static bool
 request_tenant(struct gateway *g, struct conn *c, struct slice *out)
@@ -254,8 +285,7 @@ request_tenant(struct gateway *g, struct conn *c, struct slice *out)
 		*out = slice_of(h->tenant);
 		return true;
 	}
-	http_respond_error(g, c, ERROR_invalid_payload, named == NAMED_TWICE ?
-	    "more than one tenant is named" : "required for a service key of all tenants", "tenantId");
+	bad_tenant(g, c, named);
 	return false;
 }
 
@@ -361,6 +391,8 @@ body_of(enum http_route route)
 		return BODY_device_register;
 	case ROUTE_device_update:
 		return BODY_device_update;
+	case ROUTE_device_token:
+		return BODY_device_token;
 	case ROUTE_share_add:
 		return BODY_device_share;
 	default:
@@ -597,6 +629,8 @@ on_probe(struct gateway *g, struct conn *c)
 void
 api_request(struct gateway *g, struct conn *c)
 {
+	if (!names_no_other(g, c))
+		return;
 	switch (c->http->match.route) {
 	case ROUTE_health:
 	case ROUTE_api_health:
@@ -870,6 +904,8 @@ answer_reply(struct gateway *g, const struct msg_store_reply *m)
 		dashboard_unsubscribed(g, c, ask_re(a), member(m->body_json, "devices"));
 	else if (a->kind == ASK_CANCEL)
 		conn_send(g, c, "command_status", ask_re(a), member(m->body_json, "command"), cursor_of(m));
+	else if (a->kind == ASK_ROTATE)
+		conn_send(g, c, "ok", ask_re(a), m->body_json, SLICE_NONE);
 	else if (a->kind == ASK_OK)
 		conn_send(g, c, "ok", ask_re(a), SLICE_NONE, SLICE_NONE);
 	ask_free(g, a);

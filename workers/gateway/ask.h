@@ -40,7 +40,8 @@ enum ask_kind {
 	ASK_GATHER,			/* HTTP: all gateways are asked (users.c) */
 	ASK_METRICS,			/* HTTP: counts of storage, and then those of all gateways */
 	ASK_TICKET_TAKE,		/* an upgrade's ticket: whose is it? */
-	ASK_REFRESH			/* a device's own token, once more: answered by ok */
+	ASK_REFRESH,			/* a device's own token, once more: answered by ok */
+	ASK_ROTATE			/* a device's new token: answered by ok with the token */
 };
 
 struct ask {

@@ -58,7 +58,7 @@ struct conn {
 		struct device *device;	/* owned; kind DEVICE */
 	};
 	int64_t expires_ms;		/* wall clock; 0: never */
-	uint32_t key;			/* by which it came: identity.h; 0: none */
+	uint32_t key, token;		/* by which it came: identity.h; 0: none */
 
 	uint32_t index, generation;	/* what a reference names */
 	uint32_t wheel_next, wheel_prev, due_s;
@@ -74,9 +74,12 @@ struct conn {
 	uint32_t abuse_ms;		/* since when messages were dropped; 0: not */
 	uint32_t invalid_s;		/* start of the minute in which bad messages are counted */
 	float tokens;
+	float auths;			/* limits.c: how often it may refresh its token now … */
+	uint32_t auth_ms;		/* … as of then */
 	uint32_t invalid_count;
 	uint32_t refused_ms;		/* limits.c: when one was last refused for its rate */
 	uint16_t refused_count;
+	uint16_t warn_ms;		/* token_expiring comes so long before the end */
 
 	uint8_t phase, kind;
 	bool sees_all : 1, heard : 1, pinged : 1, warned : 1, deflate : 1, writing : 1,
@@ -91,6 +94,7 @@ struct conn {
 	bool by_proxy : 1;		/* a trusted proxy speaks: peer.c */
 	bool hushed : 1;		/* not read from for a while: limits.c */
 	bool guest : 1;			/* beyond a limit: is told so in answer to its request */
+	bool charger : 1;		/* asked for a feed of chargers */
 	bool pong_owed : 1;		/* a ping of ours is not answered */
 	bool late : 1;			/* came while this process leaves: drain.c */
 	uint8_t holds;			/* enum limits_place: where it is counted */

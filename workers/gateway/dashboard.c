@@ -263,23 +263,16 @@ on_unsubscribe(struct gateway *g, struct conn *c)
 	    g->envelope.field[FIELD_unsubscribe_devices].json.raw);
 }
 
-/*
- * The tenant that a request is for: one's own, or for a service key of all tenants the one that it
- * names.
- */
+/* The tenant that a request is for: one's own; a service key of all tenants may name another. */
 static bool
 tenant_for(struct gateway *g, struct conn *c, unsigned field, struct slice *tenant)
 {
 	const struct field_value *f = &g->envelope.field[field];
 
-	*tenant = tenant_name(c->user->tenant);
-	if (!c->any_tenant)
+	*tenant = f->present ? f->str : tenant_name(c->user->tenant);
+	if (c->any_tenant || slice_eq(*tenant, tenant_name(c->user->tenant)))
 		return true;
-	if (f->present)
-		*tenant = f->str;
-	if (!slice_is(*tenant, "*"))
-		return true;
-	session_error(g, c, g->envelope.id, ERROR_invalid_payload, "payload.tenantId", "required");
+	session_error(g, c, g->envelope.id, ERROR_no_access, "payload.tenantId", "another tenant");
 	return false;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "auth/device_token.h"
 #include "base/must.h"
 #include "gateway/api.h"
 #include "gateway/conn.h"
@@ -208,6 +209,22 @@ on_visitor(struct gateway *g, struct conn *c)
 	TELL(g, c, visitor_new, &m);
 }
 
+static void
+on_token_rotate(struct gateway *g, struct conn *c)
+{
+	const struct device *d = c->device;
+	char token[DEVICE_TOKEN_LEN + 1];
+	uint8_t hash[SHA256_LEN];
+	struct msg_token_rotate m = {
+		.ref = conn_ref(g, c), .device_pk = d->pk, .asked_ms = g->w->mono_ms,
+		.tenant = tenant_name(d->tenant), .device = device_id(d)
+	};
+
+	auth_device_token_new(token, hash);
+	m.token = slice_of(token);
+	SESSION_ASK(g, c, ASK_ROTATE, token_rotate, &m);
+}
+
 void
 device_message(struct gateway *g, struct conn *c)
 {
@@ -216,6 +233,9 @@ device_message(struct gateway *g, struct conn *c)
 	switch (e->type) {
 	case MSG_TYPE_heartbeat:
 		session_answer_at(g, c, "heartbeat_ack");
+		break;
+	case MSG_TYPE_token_rotate:
+		on_token_rotate(g, c);
 		break;
 	case MSG_TYPE_telemetry:
 		on_telemetry(g, c);

@@ -57,7 +57,6 @@ struct http {
 	bool resumes;				/* ?resume= was there … */
 	char resume[HTTP_RESUME_MAX + 1];	/* … and named this */
 	struct resuming *resuming;		/* owned; in phase RESUMING: resume.c */
-	bool charger;
 	bool auth_named;		/* ?auth=message: the first message had an id … */
 	struct buf auth_id;		/* … which is answered */
 };

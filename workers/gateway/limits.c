@@ -21,6 +21,7 @@
 #include "shm/holdings.h"
 
 #define LOG_EVERY_MS	10000
+#define AUTHS_PER_MINUTE 10.0f		/* of one connection */
 #define REST_MS		2000		/* a pause of this length ends abuse */
 #define HUSH_MS		100		/* the tick's, the shortest */
 #define HUSH_MAX_MS	500		/* pings, and what is within the rate, wait no longer */
@@ -390,7 +391,8 @@ void
 limits_init(struct gateway *g, struct conn *c)
 {
 	c->tokens = (float)g->conf->limits_message_burst;
-	c->rate_ms = (uint32_t)g->w->mono_ms;
+	c->rate_ms = c->auth_ms = (uint32_t)g->w->mono_ms;
+	c->auths = AUTHS_PER_MINUTE;
 }
 
 /* Takes one token of a bucket that fills at rate a second up to burst: 0, or the milliseconds until there is one. */
@@ -406,6 +408,16 @@ take_token(float *tokens, uint32_t *at_ms, uint32_t now, float rate, float burst
 		return 0;
 	}
 	return 1 + (int64_t)((1.0f - *tokens) * 1000.0f / rate);
+}
+
+bool
+limits_auth(struct gateway *g, struct conn *c, int64_t *retry_after_ms)
+{
+	*retry_after_ms = take_token(&c->auths, &c->auth_ms, (uint32_t)g->w->mono_ms, AUTHS_PER_MINUTE / 60.0f,
+	    AUTHS_PER_MINUTE);
+	if (*retry_after_ms > 0)
+		gateway_count(g, RATE_LIMITED, 1);
+	return *retry_after_ms == 0;
 }
 
 bool

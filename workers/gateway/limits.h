@@ -68,6 +68,8 @@ bool limits_request_more(struct gateway *g, struct conn *c, const struct identit
     uint32_t more, int64_t *retry_after_ms);
 
 void limits_init(struct gateway *g, struct conn *c);
+/* A new token for an open connection.  false: too often; *retry_after_ms says when to try again. */
+bool limits_auth(struct gateway *g, struct conn *c, int64_t *retry_after_ms);
 /*
  * One more message.  false: too fast; *retry_after_ms says when to try again, or the connection was
  * closed (4029).

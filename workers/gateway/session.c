@@ -24,7 +24,7 @@
 #include "net/sock.h"
 #include "ws/frame.h"
 
-#define WARN_MS 60000			/* token_expiring comes so long before */
+#define WARN_MS 60000			/* token_expiring comes at most so long before the end */
 
 static uint32_t
 heartbeat_s(const struct gateway *g)
@@ -40,7 +40,7 @@ session_rearm(struct gateway *g, struct conn *c)
 	uint32_t due = c->ping_s;
 
 	if (c->expires_ms != 0) {
-		int64_t left = c->expires_ms - g->w->now_ms - (c->warned ? 0 : WARN_MS);
+		int64_t left = c->expires_ms - g->w->now_ms - (c->warned ? 0 : c->warn_ms);
 		/* Rounded up: never before its time, and at most a second and a turn after it. */
 		uint32_t at = left <= 0 ? 0 : left > 86400000 ? 86400 :
 		    (uint32_t)((left + 999) / 1000);
@@ -49,6 +49,21 @@ session_rearm(struct gateway *g, struct conn *c)
 			due = g->wheel.now + at;
 	}
 	wheel_set(&g->wheel, &g->conns, c, due);
+}
+
+void
+session_token(struct gateway *g, struct conn *c, int64_t expires_ms, uint32_t key, uint32_t token)
+{
+	int64_t left = expires_ms - g->w->now_ms;
+	bool same = token != 0 && token == c->token;
+
+	c->expires_ms = expires_ms;
+	c->key = key;
+	c->token = token;
+	if (same)
+		return;
+	c->warned = false;
+	c->warn_ms = left <= 0 ? 0 : left / 2 < WARN_MS ? (uint16_t)(left / 2) : WARN_MS;
 }
 
 /*
@@ -60,7 +75,7 @@ expiry(struct gateway *g, struct conn *c)
 {
 	struct buf b = BUF_INIT;
 
-	if (c->expires_ms == 0 || g->w->now_ms < c->expires_ms - WARN_MS)
+	if (c->expires_ms == 0 || g->w->now_ms < c->expires_ms - c->warn_ms)
 		return;
 	if (c->warned) {
 		if (g->w->now_ms >= c->expires_ms)
@@ -192,8 +207,7 @@ session_greet(struct gateway *g, struct conn *c, struct slice cursor)
 void
 session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 {
-	struct slice tenant = slice_of(who->any_tenant &&
-	    who->tenant[0] == '\0' ? "*" : who->tenant);
+	struct slice tenant = slice_of(who->tenant);
 	struct slice user = slice_of(who->user);
 
 	if (!limits_join(g, c, tenant, user, false)) {
@@ -209,8 +223,7 @@ session_open_user(struct gateway *g, struct conn *c, const struct identity *who)
 	c->kind = CONN_USER;
 	c->role = (uint8_t)who->role;
 	c->any_tenant = who->any_tenant;
-	c->expires_ms = who->expires_ms;
-	c->key = who->key;
+	session_token(g, c, who->expires_ms, who->key, who->token);
 	gateway_count(g, AUTH_OK, 1);
 	gateway_count(g, WS_USERS, 1);
 	traffic_count(g, c->user->tenant, TRAFFIC_ACCEPTED);
@@ -446,19 +459,36 @@ first_message(struct gateway *g, struct conn *c, const struct ws_message *m)
 	upgrade_with_token(g, c, e->field[FIELD_auth_token].str);
 }
 
+/*
+ * A new token must not be dropped because of what else is said: refreshing has a limit of its own, and beyond it
+ * counts as a message too.
+ */
+static bool
+may_pass(struct gateway *g, struct conn *c, bool is_auth, int64_t *retry_after_ms)
+{
+	int64_t message_ms;
+
+	if (!is_auth)
+		return limits_message(g, c, retry_after_ms);
+	if (limits_auth(g, c, retry_after_ms))
+		return true;
+	(void)limits_message(g, c, &message_ms);
+	return false;
+}
+
 static void
 message(struct gateway *g, struct conn *c, const struct ws_message *m)
 {
 	struct envelope_fault fault;
 	int64_t retry_after_ms;
-	bool device = c->kind == CONN_DEVICE, valid;
+	bool device = c->kind == CONN_DEVICE;
+	/* Read first: answers that are owed are not limited, and of what is dropped the sender is told the id. */
+	bool good = envelope_parse(&g->envelope, slice_bytes(m->data, m->len),
+	    device ? ENVELOPE_FROM_DEVICE : ENVELOPE_FROM_USER, &fault) == 0;
 
 	party_count_in(g, c);
-	/* Read first: answers that are owed are not limited, and of what is dropped the sender is told the id. */
-	valid = envelope_parse(&g->envelope, slice_bytes(m->data, m->len),
-	    device ? ENVELOPE_FROM_DEVICE : ENVELOPE_FROM_USER, &fault) == 0;
-	g->owed = device && valid && g->envelope.type == MSG_TYPE_command_ack && device_owes(c->device);
-	if (!g->owed && !limits_message(g, c, &retry_after_ms)) {
+	g->owed = device && good && g->envelope.type == MSG_TYPE_command_ack && device_owes(c->device);
+	if (!g->owed && !may_pass(g, c, good && g->envelope.type == MSG_TYPE_auth, &retry_after_ms)) {
 		if (c->phase != CONN_OPEN)
 			return;
 		envelope_fault_set(&fault, ERROR_rate_limited, NULL, NULL);
@@ -466,7 +496,7 @@ message(struct gateway *g, struct conn *c, const struct ws_message *m)
 		send_fault(g, c, g->envelope.id, &fault);
 		return;
 	}
-	if (!valid) {
+	if (!good) {
 		send_fault(g, c, g->envelope.id, &fault);
 		if (fault.code != ERROR_unknown_type)
 			limits_invalid(g, c);
@@ -648,13 +678,11 @@ session_timer(struct gateway *g, struct conn *c)
 	}
 }
 
-/* The connection lives until then, and with this key: its present token is good. */
+/* The connection lives until then: its present token is good. */
 static void
-extend(struct gateway *g, struct conn *c, struct slice re, int64_t expires_ms, uint32_t key)
+extend(struct gateway *g, struct conn *c, struct slice re, int64_t expires_ms, uint32_t key, uint32_t token)
 {
-	c->expires_ms = expires_ms;
-	c->key = key;
-	c->warned = false;
+	session_token(g, c, expires_ms, key, token);
 	buf_clear(&g->payload);
 	buf_puts(&g->payload, "{\"expiresAt\":");
 	buf_put_json_time(&g->payload, expires_ms);
@@ -685,7 +713,7 @@ void
 session_refreshed(struct gateway *g, struct conn *c, struct slice re, bool own)
 {
 	if (own)
-		extend(g, c, re, 0, 0);
+		extend(g, c, re, 0, 0, 0);
 	else
 		upgrade_refuse(g, c, REFUSE_INVALID, "the new token is not this device's");
 }
@@ -734,5 +762,5 @@ session_refresh(struct gateway *g, struct conn *c, struct slice re, struct slice
 	c->role = (uint8_t)who.role;
 	session_rights_changed(g, c);
 	if (c->phase == CONN_OPEN)
-		extend(g, c, re, who.expires_ms, who.key);
+		extend(g, c, re, who.expires_ms, who.key, who.token);
 }

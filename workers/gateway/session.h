@@ -25,6 +25,12 @@ void session_greet(struct gateway *g, struct conn *c, struct slice cursor);
 void session_start(struct gateway *g, struct conn *c, int64_t replayed);
 void session_open_echo(struct gateway *g, struct conn *c);
 
+/*
+ * The token that the connection lives by: until expires_ms (wall clock, 0: for ever); key and token as in struct
+ * identity.  Its end is told once before it comes, even where the same token is presented again.
+ */
+void session_token(struct gateway *g, struct conn *c, int64_t expires_ms, uint32_t key, uint32_t token);
+
 /* Bytes of a WebSocket; they are changed (unmasked). */
 void session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n);
 /* Its second has come: pings, expiry, silence. */

@@ -21,6 +21,7 @@ ticket_request(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
 	struct ask *a = ask_new(g, c, ASK_TICKET, SLICE_NONE);
+	int64_t until = g->w->now_ms + TICKET_MS;
 	uint8_t bytes[TICKET_BYTES];
 	struct msg_ticket_put m = {
 		.request = a->request, .ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .lasts_ms = TICKET_MS,
@@ -39,7 +40,7 @@ ticket_request(struct gateway *g, struct conn *c)
 	digest_sha256((struct slice){ h->body.data + sizeof("{\"ticket\":\"") - 1, TICKET_LEN },
 	    m.ticket_hash);
 	buf_puts(&h->body, "\",\"expiresAt\":");
-	buf_put_json_time(&h->body, g->w->now_ms + TICKET_MS);
+	buf_put_json_time(&h->body, h->who.expires_ms != 0 && h->who.expires_ms < until ? h->who.expires_ms : until);
 	buf_putc(&h->body, '}');
 	if (gateway_tell_storage(g, ticket_put, &m) == -1) {
 		ask_free(g, a);
@@ -101,6 +102,10 @@ ticket_taken(struct gateway *g, const struct msg_ticket_taken *m)
 	    m->role_name.len >= sizeof(who.role_name)) {
 		upgrade_refuse(g, c, REFUSE_INVALID, "no such ticket, or it was used or is too "
 		    "old");
+		return;
+	}
+	if (m->expires != 0 && g->w->now_ms >= m->expires + AUTH_LEEWAY_MS) {
+		upgrade_refuse(g, c, REFUSE_INVALID, "the token behind the ticket has expired");
 		return;
 	}
 	memcpy(who.tenant, m->tenant.p, m->tenant.len);

@@ -103,7 +103,6 @@ read_names(struct gateway *g, struct http *h, const struct http_head *head)
 	read_name(g, head, "tenantId", h->tenant, sizeof(h->tenant));
 	read_name(g, head, "resume", h->resume, sizeof(h->resume));
 	h->resumes = uri_query_count(head->query, "resume") > 0;
-	h->charger = uri_query_count(head->query, "charger") > 0;
 }
 
 /* Where the token is, in the order of the protocol. */
@@ -201,6 +200,7 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 	}
 	read_subprotocols(&u, &offered, &from_subprotocol);
 	read_names(g, c->http, head);
+	c->charger = uri_query_count(head->query, "charger") > 0;
 	len = ws_upgrade_response(&u, offered && !echo ? ws_str_of(SLICE(SUBPROTOCOL)) :
 	    ws_str_of(SLICE_NONE), ws_str_of(SLICE_NONE), response, sizeof(response));
 	c->deflate = u.deflate.on;
@@ -275,14 +275,20 @@ upgrade_open_user(struct gateway *g, struct conn *c, struct identity *who)
 {
 	struct slice tenant = slice_of(c->http->tenant);
 
-	if (who->any_tenant && tenant.len > 0) {
-		if (!schema_is_id(tenant)) {
-			upgrade_refuse(g, c, REFUSE_INVALID, "bad tenantId");
-			return;
-		}
+	if (who->any_tenant && !schema_is_id(tenant)) {
+		upgrade_refuse(g, c, REFUSE_NO_TENANT, tenant.len > 0 ? "bad tenantId" :
+		    "a service key of all tenants names the one that it acts in");
+	} else if (who->any_tenant) {
 		memcpy(who->tenant, tenant.p, tenant.len + 1);
+		session_open_user(g, c, who);
+	} else if (tenant.len > 0 && !slice_is(tenant, who->tenant)) {
+		refusals_log(g, c, "No access: tenantId is another tenant");
+		conn_close(g, c, WS_CLOSE_NO_ACCESS);
+	} else if (c->charger) {		/* feed.url is not in this version yet */
+		conn_close(g, c, WS_CLOSE_NO_FEED);
+	} else {
+		session_open_user(g, c, who);
 	}
-	session_open_user(g, c, who);
 }
 
 void
@@ -326,7 +332,7 @@ upgrade_with_token(struct gateway *g, struct conn *c, struct slice token)
 		upgrade_refuse(g, c, REFUSE_INVALID, "another device's token");
 		return;
 	}
-	c->expires_ms = who.expires_ms;
+	session_token(g, c, who.expires_ms, who.key, who.token);
 	m.tenant = slice_of(who.tenant);
 	m.device = slice_of(who.user);
 	ask_about_device(g, c, &m);
@@ -384,14 +390,15 @@ upgrade_refuse(struct gateway *g, struct conn *c, enum upgrade_refusal refusal, 
 		    WS_CLOSE_FEED_NO_TOKEN, STAT_AUTH_MISSING },
 		[REFUSE_INVALID] = { "Invalid token", WS_CLOSE_INVALID_TOKEN,
 		    WS_CLOSE_FEED_BAD_TOKEN, STAT_AUTH_INVALID },
+		[REFUSE_NO_TENANT] = { "Missing tenant", WS_CLOSE_MISSING_TENANT,
+		    WS_CLOSE_MISSING_TENANT, STAT_AUTH_INVALID },
 		[REFUSE_EXPIRED] = { "Token expired", WS_CLOSE_TOKEN_EXPIRED,
 		    WS_CLOSE_FEED_BAD_TOKEN, STAT_AUTH_EXPIRED },
 	};
 	char said[96];
-	bool charger = c->phase != CONN_OPEN && c->http != NULL && c->http->charger;
 
 	snprintf(said, sizeof(said), "%s: %s", table[refusal].said, why);
 	refusals_log(g, c, said);
 	worker_count(g->w, table[refusal].counter, 1);
-	conn_close(g, c, charger ? table[refusal].feed_close : table[refusal].close);
+	conn_close(g, c, c->charger ? table[refusal].feed_close : table[refusal].close);
 }

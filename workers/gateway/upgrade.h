@@ -20,10 +20,10 @@ void upgrade_request(struct gateway *g, struct conn *c, const struct http_head *
     struct slice rest);
 /*
  * Opens the session that the token is for, asks storage about a device's, or closes with the
- * reason.  The connection is a WebSocket already; device and charger are taken from c->http.
+ * reason.  The connection is a WebSocket already; device is taken from c->http.
  */
 void upgrade_with_token(struct gateway *g, struct conn *c, struct slice token);
-/* A user was verified; ?tenantId= is looked at. */
+/* A user was verified: ?tenantId= and ?charger= are looked at. */
 struct identity;
 void upgrade_open_user(struct gateway *g, struct conn *c, struct identity *who);
 /* The token of an Authorization header; p is NULL when there is none. */
@@ -32,7 +32,7 @@ struct slice upgrade_bearer(const struct http_head *head);
 struct msg_device_welcome;
 void upgrade_welcome(struct gateway *g, const struct msg_device_welcome *m);
 /* Logs a refusal and closes with its code. why: for the log. */
-enum upgrade_refusal { REFUSE_MISSING, REFUSE_INVALID, REFUSE_EXPIRED };
+enum upgrade_refusal { REFUSE_MISSING, REFUSE_INVALID, REFUSE_EXPIRED, REFUSE_NO_TENANT };
 void upgrade_refuse(struct gateway *g, struct conn *c, enum upgrade_refusal refusal,
     const char *why);
 

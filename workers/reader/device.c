@@ -53,6 +53,9 @@ read_share_list(struct desk *k, struct reading *x)
 		result = access_shares(k, k->device.pk, &after);
 		share = k->page.row;
 		for (unsigned i = 0; result == DB_OK && i < k->page.count; i++) {
+			/* One that has run out is not shown, also before storage takes it away. */
+			if (share[i].expires_at != 0 && share[i].expires_at <= k->now)
+				continue;
 			if (body.data[body.len - 1] != '[')
 				buf_putc(&body, ',');
 			json_share(&body, &share[i]);

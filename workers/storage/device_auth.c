@@ -1,13 +1,12 @@
 /*
  * device_auth.c: a device's connection wants in.  Only the storage process.
  *
- *	1. the token's hash, or tenant and id of a verified JWT, find the device
+ *	1. the token's hash, or tenant and id of a verified JWT, find the device; a token that is used for the
+ *	   first time puts an end to those before it (device_token.c)
  *	2. epoch + 1 and the event, in the transaction
  *	3. after the commit: the directory entry is claimed, which later records of the batch see already
  *	   (batch_find), the answer, 4009 to the one replaced, device_connected to viewers, and what
  *	   waited for the device, in order
- *
- * A connected device may show its token once more; that changes nothing.
  */
 #include "base/log.h"
 #include "base/must.h"
@@ -53,13 +52,13 @@ refuse(struct storage *s, const struct msg_device_auth *m, enum error_code code)
 }
 
 static enum db_result
-find(struct storage *s, const struct msg_device_auth *m, struct db_device *d)
+find(struct storage *s, const struct msg_device_auth *m, struct db_device *d, bool *old)
 {
 	enum db_result result;
 
 	if (!m->by_token)
 		return DB(s->desk.db, device_by_id, m->tenant, m->device, false, d);
-	result = DB(s->desk.db, device_by_token, m->token_hash, d);
+	result = token_find(s, m->token_hash, d, old);
 	/*
 	 * The token alone finds the device; an id that was given beside it must be that device's.
 	 */
@@ -149,7 +148,8 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 	struct msg_device_welcome yes = { .request = m->request, .ref = m->ref };
 	uint64_t old_ref;
 	int64_t epoch;
-	enum db_result result = find(s, m, d);
+	bool old = false;
+	enum db_result result = find(s, m, d, &old);
 
 	if (result == DB_FAILED)
 		return DB_FAILED;
@@ -161,6 +161,8 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 		return refuse(s, m, ERROR_too_many);
 	}
 	TRY(batch_begin(s));
+	if (m->by_token)
+		TRY(token_used(s, d, m->token_hash, old));
 	TRY(DB(s->desk.db, device_connected, d->pk, transport, epoch, m->ref, s->desk.now));
 	TRY(list_unknown(s, d));
 
@@ -179,18 +181,4 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 	kick_old(s, old_ref);
 	TRY(tell_connected(s, d, transport, epoch));
 	return command_pump(s, d, NULL);
-}
-
-enum db_result
-token_check(struct storage *s, const struct msg_token_check *m)
-{
-	enum db_result result = DB(s->desk.db, device_by_token, m->token_hash, &s->desk.device);
-
-	if (result == DB_FAILED)
-		return DB_FAILED;
-	if (result == DB_OK && s->desk.device.pk == m->device_pk)
-		reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
-	else
-		reply_error(&s->desk, m->request, m->ref, ERROR_invalid_token, NULL, NULL);
-	return DB_OK;
 }

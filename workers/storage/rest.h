@@ -11,6 +11,9 @@
 enum db_result rest_device_register(struct storage *s, const struct rest *r);
 enum db_result rest_device_update(struct storage *s, const struct rest *r);
 enum db_result rest_device_delete(struct storage *s, const struct rest *r);
+/* Answers with the whole device and its new token, which is shown this once. */
+enum db_result rest_device_and_token(struct storage *s, const struct rest *r, int64_t pk, unsigned status);
+/* device_token.c */
 enum db_result rest_device_token(struct storage *s, const struct rest *r);
 /* rest_health.c */
 enum db_result rest_health_metrics(struct storage *s, const struct rest *r);

@@ -1,5 +1,5 @@
 /*
- * rest_device.c: registering, showing, changing and deleting devices.  Only
+ * rest_device.c: registering, changing and deleting devices.  Only
  * the storage process.
  */
 #include <stdio.h>
@@ -21,9 +21,8 @@ put_device_and_token(struct storage *s, struct buf *b, const struct db_device *d
 	buf_putc(b, '}');
 }
 
-/* Whom the whole device is shown with its token, once. */
-static enum db_result
-answer_with_token(struct storage *s, const struct rest *r, int64_t pk, unsigned status)
+enum db_result
+rest_device_and_token(struct storage *s, const struct rest *r, int64_t pk, unsigned status)
 {
 	struct buf body = BUF_INIT;
 	enum db_result result = DB(s->desk.db, device_by_pk, pk, true, &s->desk.device);
@@ -67,7 +66,7 @@ insert(struct storage *s, const struct rest *r, struct db_device *d)
 	if (result != DB_OK)
 		return result;
 	TRY(event_tell(s, d, "device_registered", r->who.user, SLICE("{}")));
-	return answer_with_token(s, r, d->pk, 201);
+	return rest_device_and_token(s, r, d->pk, 201);
 }
 
 /*
@@ -289,26 +288,9 @@ rest_device_delete(struct storage *s, const struct rest *r)
 	}
 	TRY(presence_revoke(s, d, "deleted", r->m->asked_ms));
 	TRY(event_tell(s, d, "device_updated", r->who.user, SLICE("{\"deleted\":true}")));
+	TRY(DB(s->desk.db, old_token_done, d->pk));
 	TRY(DB(s->desk.db, device_delete, d->pk, s->desk.now));
 	retention_soon(s);
 	reply_json(&s->desk, r->m->request, r->m->ref, 204, SLICE_NONE);
 	return DB_OK;
-}
-
-enum db_result
-rest_device_token(struct storage *s, const struct rest *r)
-{
-	struct db_device *d = &s->desk.device;
-	uint8_t hash[SHA256_LEN];
-	enum db_result result = rest_device(&s->desk, r, false, ACCESS_ADMIN);
-
-	if (result != DB_OK)
-		return result;
-	if (auth_device_token_hash(r->m->token, hash) == -1)
-		return rest_error(&s->desk, r, ERROR_internal, NULL, NULL);
-	TRY(batch_begin(s));
-	TRY(DB(s->desk.db, device_set_token, d->pk, hash, s->desk.now));
-	TRY(event_tell(s, d, "token_rotated", r->who.user, SLICE("{}")));
-	TRY(presence_revoke(s, d, "credentials_revoked", r->m->asked_ms));
-	return answer_with_token(s, r, d->pk, 200);
 }

@@ -2,7 +2,9 @@
  * rest_share.c: with whom a device is shared.  Only the storage process.
  *
  * Each change rewrites the packed audience in the device's row, sends it to
- * the process that holds the device, and tells the user concerned.
+ * the process that holds the device, and tells the user concerned.  A share
+ * that runs out is taken away at its time, whether anybody asks or not: the
+ * row itself is the timer, so that nothing is lost with a process.
  */
 #include "msg/schema.h"
 #include "storage/rest.h"
@@ -61,12 +63,12 @@ refresh_audience(struct storage *s, const struct db_device *d, int64_t asked_ms)
 
 /* The event, to those who may view the device; the message, to the user concerned. */
 static enum db_result
-tell(struct storage *s, const struct rest *r, const struct db_device *d, const char *event,
+tell(struct storage *s, struct slice by, const struct db_device *d, const char *event,
     struct slice user, enum db_permission permission)
 {
 	struct buf data = BUF_INIT, payload = BUF_INIT;
 	struct db_event e = {
-		.event = slice_of(event), .epoch = d->epoch, .actor = r->who.user, .type = slice_of(event), .user = user
+		.event = slice_of(event), .epoch = d->epoch, .actor = by, .type = slice_of(event), .user = user
 	};
 	unsigned nth;
 	enum db_result result;
@@ -74,7 +76,7 @@ tell(struct storage *s, const struct rest *r, const struct db_device *d, const c
 	buf_puts(&data, "{\"userId\":");
 	buf_put_json_string(&data, user);
 	buf_printf(&data, ",\"permission\":\"%s\"}", permission_name(permission));
-	live_share(&payload, d->id, slice_of(permission_name(permission)), r->who.user);
+	live_share(&payload, d->id, slice_of(permission_name(permission)), by);
 	e.data_json = buf_slice(&data);
 	e.payload = buf_slice(&payload);
 	result = event_store(s, d, &e, &nth);
@@ -129,6 +131,26 @@ shares_room(struct storage *s, const struct db_device *d, const struct db_share 
 	return z.audience <= ring / 16 && z.json <= ring / 8 ? DB_OK : DB_NONE;
 }
 
+/*
+ * Nobody gives more than they have, to themselves least of all.  DB_NONE: this is more than the share of who gives
+ * it, in what it permits, how long, or which commands.
+ */
+static enum db_result
+within_own(struct storage *s, const struct rest *r, const struct db_device *d, const struct db_share *given)
+{
+	struct db_share *own = &s->desk.share;
+	bool commands;
+
+	if (access_level(&s->desk, &r->who, d) == ACCESS_OWNER || r->who.role != ROLE_USER)
+		return DB_OK;
+	TRY(DB(s->desk.db, share_get, d->pk, r->who.user, own));
+	/* Who may only look sends none. */
+	commands = own->commands_json.len == 0 || given->permission == DB_VIEW ||
+	    (given->commands_json.len > 0 && access_lists_all(own->commands_json, given->commands_json));
+	return commands && given->permission <= own->permission &&
+	    (own->expires_at == 0 || (given->expires_at != 0 && given->expires_at <= own->expires_at)) ? DB_OK : DB_NONE;
+}
+
 static enum db_result
 add(struct storage *s, const struct rest *r, const struct field_value *f)
 {
@@ -154,7 +176,11 @@ add(struct storage *s, const struct rest *r, const struct field_value *f)
 	}
 	if (f[FIELD_device_share_commands].present)
 		share.commands_json = f[FIELD_device_share_commands].json.raw;
-	result = shares_room(s, d, &share);
+	result = within_own(s, r, d, &share);
+	if (result == DB_NONE)
+		return rest_error(&s->desk, r, ERROR_no_access, NULL, "this is more than your own share gives");
+	if (result == DB_OK)
+		result = shares_room(s, d, &share);
 	if (result == DB_NONE)
 		return rest_error(&s->desk, r, ERROR_too_many, NULL,
 		    "the device is shared with as many users as it may");
@@ -163,7 +189,7 @@ add(struct storage *s, const struct rest *r, const struct field_value *f)
 	TRY(batch_begin(s));
 	TRY(DB(s->desk.db, share_put, d->pk, d->tenant_pk, &share));
 	TRY(refresh_audience(s, d, 0));
-	TRY(tell(s, r, d, "device_shared", share.user, share.permission));
+	TRY(tell(s, r->who.user, d, "device_shared", share.user, share.permission));
 	buf_puts(&body, "{\"share\":");
 	json_share(&body, &share);
 	buf_putc(&body, '}');
@@ -206,7 +232,40 @@ rest_share_remove(struct storage *s, const struct rest *r)
 	TRY(batch_begin(s));
 	TRY(DB(s->desk.db, share_delete, d->pk, r->m->target2));
 	TRY(refresh_audience(s, d, r->m->asked_ms));
-	TRY(tell(s, r, d, "device_unshared", r->m->target2, s->desk.share.permission));
+	TRY(tell(s, r->who.user, d, "device_unshared", r->m->target2, s->desk.share.permission));
 	reply_json(&s->desk, r->m->request, r->m->ref, 204, SLICE_NONE);
+	return DB_OK;
+}
+
+/* This share has run out. */
+static enum db_result
+run_out(struct storage *s, int64_t device_pk, const struct db_share *share)
+{
+	struct db_device *d = &s->desk.device;
+	enum db_result result;
+
+	TRY(batch_begin(s));
+	TRY(DB(s->desk.db, share_delete, device_pk, share->user));
+	result = DB(s->desk.db, device_by_pk, device_pk, false, d);
+	if (result != DB_OK)
+		return result == DB_FAILED ? DB_FAILED : DB_OK;
+	TRY(refresh_audience(s, d, 0));
+	return tell(s, SLICE_NONE, d, "device_unshared", share->user, share->permission);
+}
+
+enum db_result
+share_tick(struct storage *s)
+{
+	struct db_share *share = &s->desk.share;
+	int64_t device_pk;
+
+	for (unsigned n = 0; n < COMMAND_STEP && !batch_is_large(s); n++) {
+		enum db_result result = DB(s->desk.db, share_first_end, &device_pk, share);
+
+		if (result != DB_OK || share->expires_at > s->desk.now)
+			return result == DB_FAILED ? DB_FAILED : DB_OK;
+		TRY(run_out(s, device_pk, share));
+	}
+	s->more = true;
 	return DB_OK;
 }

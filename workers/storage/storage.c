@@ -28,7 +28,7 @@
  * Told ones are kept, but where somebody waits for the answer they are refused when they are old.
  */
 #define DATED(RUN) \
-	RUN(command_new) RUN(command_cancel) RUN(rest)
+	RUN(command_new) RUN(command_cancel) RUN(rest) RUN(token_rotate)
 #define REQUESTS(RUN) \
 	RUN(ticket_put) RUN(token_check)
 #define TOLD(RUN) \
@@ -431,7 +431,7 @@ tick(struct worker *w)
 {
 	struct storage *s = storage_of(w);
 	static enum db_result (*const duties[])(struct storage *) = {
-		command_deadlines, command_queue_tick, presence_tick, quota_tick
+		command_deadlines, command_queue_tick, presence_tick, share_tick, token_tick, quota_tick
 	};
 	bool idle = mailbox_used(w->shm, w->slot) == 0;
 

@@ -150,9 +150,17 @@ struct device_route {
 /* Where to send to: the live transport, WebSocket first.  false: offline. */
 bool storage_route(const struct storage *s, const struct db_device *d, struct device_route *to);
 
+/* device_token.c */
+/* Whose token it is; *old: not the newest one.  DB_NONE: nobody's, or its time is over. */
+enum db_result token_find(struct storage *s, const uint8_t hash[SHA256_LEN], struct db_device *d, bool *old);
+/* It was used: those before it are no longer good. */
+enum db_result token_used(struct storage *s, const struct db_device *d, const uint8_t hash[SHA256_LEN], bool old);
+enum db_result token_check(struct storage *s, const struct msg_token_check *m);
+enum db_result token_rotate(struct storage *s, const struct msg_token_rotate *m);
+enum db_result token_tick(struct storage *s);	/* old ones whose time is over go, and their connections */
+
 /* device_auth.c, presence.c */
 enum db_result device_auth(struct storage *s, const struct msg_device_auth *m);
-enum db_result token_check(struct storage *s, const struct msg_token_check *m);
 enum db_result device_gone(struct storage *s, const struct msg_device_gone *m);
 /*
  * The device's connection is over: event, publication, directory.  DB_NONE: it was over already, or
@@ -285,6 +293,9 @@ bool condition_met(struct slice only_if_json, const struct db_device *d, int64_t
 /* rest*.c */
 enum db_result rest(struct storage *s, const struct msg_rest *m);
 enum db_result subscribe(struct storage *s, const struct msg_subscribe *m);
+
+/* rest_share.c: shares that have run out go */
+enum db_result share_tick(struct storage *s);
 
 /* ticket.c */
 enum db_result ticket_put(struct storage *s, const struct msg_ticket_put *m);

@@ -60,6 +60,24 @@ listed(struct slice names_json, struct slice name)
 	return found;
 }
 
+bool
+access_lists_all(struct slice names_json, struct slice wanted_json)
+{
+	struct json_value array = { JSON_KIND_ARRAY, wanted_json }, v;
+	struct json_iter it;
+	struct buf scratch = BUF_INIT;
+	struct slice text;
+	bool all = true;
+
+	json_iter_init(&it, array);
+	while (all && json_array_next(&it, &v)) {
+		buf_clear(&scratch);
+		all = json_text(v, &scratch, &text) == 0 && listed(names_json, text);
+	}
+	buf_fini(&scratch);
+	return all;
+}
+
 enum db_result
 access_command(struct desk *k, const struct requester *who, const struct db_device *d,
     struct slice command, bool *may)

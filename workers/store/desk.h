@@ -104,6 +104,8 @@ enum access access_level(const struct desk *k, const struct requester *who,
 /* May this command be sent?  *may is set; a share can be limited to some commands. */
 enum db_result access_command(struct desk *k, const struct requester *who,
     const struct db_device *d, struct slice command, bool *may);
+/* Are all names of one array in the other? */
+bool access_lists_all(struct slice names_json, struct slice wanted_json);
 /* The devices that lists show. */
 enum db_result access_scope(struct desk *k, const struct requester *who, struct db_scope *scope);
 bool access_sees_all(const struct desk *k, const struct requester *who);

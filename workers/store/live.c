@@ -52,6 +52,9 @@ live_share(struct buf *b, struct slice device, struct slice permission, struct s
 	buf_puts(b, ",\"permission\":");
 	buf_put_json_string(b, permission);
 	buf_puts(b, ",\"by\":");
-	buf_put_json_string(b, by);
+	if (by.len > 0)
+		buf_put_json_string(b, by);
+	else
+		buf_puts(b, "null");
 	buf_putc(b, '}');
 }
