@@ -330,8 +330,9 @@ def told(value, window=None):
     """An answer without what no two runs have in common; rates as the counts that they are made of."""
     if isinstance(value, dict):
         window = value.get("windowMs", window)
-        return {k: round(v * window / 1000) if k.endswith("PerSecond") else told(v, window) for k, v in value.items()
-                if k not in OF_THE_MOMENT or isinstance(v, dict)}
+        # A cursor is sealed, whatever it has in it.
+        return {k: round(v * window / 1000) if k.endswith("PerSecond") else "CURSOR" if k == "nextCursor" and v else told(v, window)
+                for k, v in value.items() if k not in OF_THE_MOMENT or isinstance(v, dict)}
     if isinstance(value, list):
         return [told(v, window) for v in value]
     if isinstance(value, str):

@@ -73,7 +73,8 @@ truth(const char *tenant)
 	    "coalesce((SELECT sum(100+" L("device_id") "+" L("owner") "+" L("audience") "+" L("device_type") "+" L("name") "+"
 	    L("state_json") "+" L("tags_json") "+" L("metadata_json") "+" L("settings_json") ") FROM d WHERE deleted_at = 0), 0)"
 	    "+coalesce((SELECT sum(100+" L("command") "+" L("requested_by") "+" L("params_json") "+" L("only_if_json") "+"
-	    L("trace_json") "+" L("result_json") "+" L("error_json") "+" L("cancelled_by") ") FROM commands JOIN d USING (device_pk)), 0)"
+	    L("trace_json") "+" L("result_json") "+" L("error_json") "+" L("cancelled_by")
+	    ") FROM commands JOIN d USING (device_pk)), 0)"
 	    "+coalesce((SELECT sum(100+" L("event") "+" L("actor") "+" L("type") "+" L("user") "+" L("data_json") "+"
 	    L("payload") ") FROM events WHERE event_pk / 1099511627776 = (SELECT tenant_pk FROM tenants WHERE name = ?1)), 0)"
 	    "+coalesce((SELECT sum(100+" L("name") "+" L("snapshot_url") "+" L("data_json") "+" L("decided_by")

@@ -148,7 +148,8 @@ within_own(struct storage *s, const struct rest *r, const struct db_device *d, c
 	commands = own->commands_json.len == 0 || given->permission == DB_VIEW ||
 	    (given->commands_json.len > 0 && access_lists_all(own->commands_json, given->commands_json));
 	return commands && given->permission <= own->permission &&
-	    (own->expires_at == 0 || (given->expires_at != 0 && given->expires_at <= own->expires_at)) ? DB_OK : DB_NONE;
+	    (own->expires_at == 0 || (given->expires_at != 0 && given->expires_at <= own->expires_at)) ?
+	    DB_OK : DB_NONE;
 }
 
 static enum db_result
