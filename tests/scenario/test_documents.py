@@ -318,6 +318,7 @@ async def talk_of_device(belayd, viewer, device):
     last = await viewer.expect("device_event", where=lambda m: m["payload"]["event"] == "motion_detected")
     await device.ask("heartbeat", {"battery": 80})
     await device.ask("ping")
+    await device.ask("token_rotate")
     await device.send("visitor", {"name": "Ann"})
     visit = (await viewer.expect("new_visitor"))["payload"]["visitorId"]
     await viewer.ask("visitor_decide", {"visitorId": visit, "decision": "deny"})
@@ -348,7 +349,7 @@ async def talk_of_dashboard(belayd, asyncapi, viewer):
     await other.expect("device_shared")
     await belayd.rest("DELETE", "/api/device/m1/share/u2")
     await other.expect("device_unshared")
-    asyncapi.watch(await belayd.open("/ws", {"Authorization": f"Bearer {belayd.service_key}"}), "toUsers")
+    asyncapi.watch(await belayd.open("/ws?tenantId=t1", {"Authorization": f"Bearer {belayd.service_key}"}), "toUsers")
 
 
 async def auth_by_message(belayd, asyncapi, secret):

@@ -105,7 +105,10 @@ async def test_register_by_service(belayd):
     status, body = await belayd.rest("GET", "/api/device", bearer=token("u9", "t3"))
     assert [d["deviceId"] for d in body["devices"]] == ["svc-0", "svc-1"]
     # Nobody else chooses a tenant or an owner.
-    status, body = await belayd.rest("POST", "/api/device/register", {"name": "n", "tenantId": "t3", "ownerId": "u9"}, token("u1", "t4"))
+    named = {"name": "n", "tenantId": "t3", "ownerId": "u9"}
+    status, body = await belayd.rest("POST", "/api/device/register", named, token("u1", "t4"))
+    assert status == 403 and error_of(body, "no_access", "tenantId")
+    status, body = await belayd.rest("POST", "/api/device/register", {**named, "tenantId": "t4"}, token("u1", "t4"))
     assert status == 201 and (body["device"]["tenantId"], body["device"]["ownerId"]) == ("t4", "u1")
 
 

@@ -115,7 +115,7 @@ async def test_who_may_decide(door, belayd):
         assert status == 200, who
     visit = await door.rings()
     status, body = await belayd.rest("POST", f"/api/visitor/{visit['visitorId']}/approve?tenantId=t1", bearer=belayd.service_key)
-    assert status == 200 and body["visitor"]["decidedBy"] == "backend"
+    assert status == 200 and body["visitor"]["decidedBy"] == "key:backend"
 
 
 async def test_the_same_visit_twice_is_one(door, belayd):
