@@ -162,7 +162,24 @@ sqlite_begin(struct db *db)
 enum db_result
 sqlite_commit(struct db *db)
 {
-	return sqlite_run(sqlite_self(db), sqlite_use(sqlite_self(db), STMT_commit), NULL);
+	struct sqlite_db *s = sqlite_self(db);
+
+	return sqlite_links_write(s) == DB_OK ? sqlite_run(s, sqlite_use(s, STMT_commit), NULL) : DB_FAILED;
+}
+
+/* Without a transaction around them each statement would lock the file for itself, and see another state of it. */
+enum db_result
+sqlite_look(struct sqlite_db *s, enum db_result (*at)(void *arg), void *arg)
+{
+	bool alone = sqlite3_get_autocommit(s->handle) != 0;
+	enum db_result result;
+
+	if (alone && sqlite_run(s, sqlite_use(s, STMT_begin_reading), NULL) != DB_OK)
+		return DB_FAILED;
+	result = at(arg);
+	if (alone && sqlite_run(s, sqlite_use(s, STMT_commit), NULL) != DB_OK)
+		return DB_FAILED;
+	return result;
 }
 
 enum db_result
@@ -171,6 +188,8 @@ sqlite_rollback(struct db *db)
 	struct sqlite_db *s = sqlite_self(db);
 
 	tenants_forget(s);
+	sqlite_links_forget(s);
+	s->command_last = 0;
 	/* Some failures (a full disk) have rolled it back already. */
 	if (sqlite3_get_autocommit(s->handle))
 		return DB_OK;
@@ -426,6 +445,7 @@ close_handle(struct db *db)
 	if (s->locked_fd != -1)
 		(void)close(s->locked_fd);
 	tenants_forget(s);
+	sqlite_links_forget(s);
 	buf_fini(&s->error);
 	free(s);
 }

@@ -31,7 +31,7 @@
  */
 #define COST_ROWS	4.2
 #define COST_ROWS_ALONE	8.0
-#define COST_ENTRIES	16
+#define COST_ENTRIES	13
 #define COST_BYTES	4600
 #define COST_BYTES_ALONE 60000
 
