@@ -29,8 +29,8 @@
  * each batch besides:
  * its number, and that of the tenant's places.
  */
-#define COST_ROWS	4.2
-#define COST_ROWS_ALONE	8.0
+#define COST_ROWS	4.4
+#define COST_ROWS_ALONE	10.3
 #define COST_ENTRIES	13
 #define COST_BYTES	4600
 #define COST_BYTES_ALONE 60000
