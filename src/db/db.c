@@ -7,12 +7,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "db/db.h"
 #include "db/folders.h"
 #include "db/place.h"
-
-#define SCAN_CLOCK_ROWS 32	/* rows between two looks at the clock */
 
 struct db_engine {
 	const char *scheme;
@@ -97,20 +94,6 @@ db_open(const char *url, unsigned flags, char *err, size_t errlen)
 		return NULL;
 	}
 	return e->open(at, e->flags | flags, err, errlen);
-}
-
-bool
-db_scan_left(struct db_scan *scan)
-{
-	if (scan->left == 0)
-		return false;
-	scan->left--;
-	if (scan->us == 0)
-		return true;
-	/* A statement may have much to do before its first row, in each step: that shall not leave no time for rows. */
-	if (scan->until_us == 0)
-		scan->until_us = clock_mono_us() + scan->us;
-	return scan->left % SCAN_CLOCK_ROWS != 0 || clock_mono_us() < scan->until_us;
 }
 
 int

@@ -8,8 +8,7 @@
  * Every operation returns an enum db_result.  After DB_FAILED the transaction
  * can't be committed: the caller rolls back and refuses or keeps what it ran
  * (db_error() says why).  Texts that come back point into the `text` buffer of
- * the struct that holds them, or, in callbacks, are valid until the callback
- * returns.
+ * the struct that holds them; those of a list are the page's (struct db_page).
  */
 #ifndef BELAY_DB_DB_H
 #define BELAY_DB_DB_H
@@ -100,7 +99,7 @@ struct db_event {
 	struct slice event, actor, data_json;
 	/* What was published of it, type empty: nothing was kept of that; and who may see that. */
 	struct slice type, payload;
-	size_t payload_len;		/* read only, also where the payload is not read */
+	size_t payload_len;		/* read only, also where the payload is not given */
 	uint8_t admins;			/* enum publish_admins of msg/msg.h */
 	struct slice user;		/* not empty: it is for that user alone */
 };
@@ -153,23 +152,9 @@ struct db_device_filter {
 	/* empty: any; q: part of id or name, without regard to ASCII case */
 	struct slice type, tag, q;
 	struct slice after_id;		/* in the order of ids; empty: from the first */
-	unsigned limit;
-	struct db_scan *scan;		/* NULL: no end of looking */
-	struct buf *reached;		/* with scan: its `reached` counts for nothing, and the id goes here */
 };
 
-/*
- * How much a list may look at, whether it is shown or not: few rows may be hidden behind many.  A list
- * that stops for this goes on from `reached`.
- */
-struct db_scan {
-	unsigned left;			/* rows that may be looked at; more than 0 */
-	unsigned us;			/* no longer than this from the first row on, about; 0: as long as it takes */
-	int64_t until_us;		/* monotonic: when that is over; db_scan_left()'s own, 0 before the first row */
-	int64_t reached;		/* the last one, when that was too few; else as it was */
-};
-
-/* What of an event is read: what lists show; what was published; who may see it, and how large it is. */
+/* What of an event is read: what lists show (no payload); what was published; who may see it, and how large it is. */
 enum db_event_part { EVENT_LISTED, EVENT_PUBLISHED, EVENT_HEAD };
 
 struct db_event_filter {
@@ -181,37 +166,55 @@ struct db_event_filter {
 	int64_t before_seq;		/* 0: from the newest, downwards */
 	int64_t after_seq;		/* with ascending: upwards from there */
 	bool ascending;
-	unsigned limit;
-	struct db_scan *scan;		/* NULL: no end of looking */
 };
 
 struct db_sample_filter {
 	int64_t device_pk;
 	int64_t since, until;		/* of at; 0: open; since inclusive, until exclusive */
 	int64_t before_at, before_seq;	/* downwards from there; before_seq 0: from the newest */
-	unsigned limit;
 };
 
 struct db_visitor_filter {
 	struct db_scope scope;
 	int status;			/* -1: any */
 	int64_t before_pk;		/* 0: from the newest */
-	unsigned limit;
-	struct db_scan *scan;		/* NULL: no end of looking */
 };
 
-/* Before a row is looked at: may it be?  The time is asked for now and then. */
-bool db_scan_left(struct db_scan *scan);
-/* The same of a row that comes behind `last`: false = no more. */
-static inline bool
-db_scan_on(struct db_scan *scan, int64_t last)
-{
-	if (scan == NULL || db_scan_left(scan))
-		return true;
-	scan->left = 0;
-	scan->reached = last;
-	return false;
-}
+/* How many devices of a tenant are of a type. */
+struct db_type {
+	struct slice type;
+	int64_t count;
+};
+
+/*
+ * A page of a list: rows that were copied, with their texts, so that nothing of the store is open while the caller
+ * acts on them.  It begins behind the key that the operation is given; where `more` is set, the next page begins
+ * behind `last`.  A page is used again and again, each time with what the caller wants set anew by db_page_want().
+ */
+struct db_page {
+	/* What is wanted.  The page ends before a row that is beyond one of these. */
+	unsigned rows;			/* more than 0 */
+	size_t bytes;			/* of texts before that row, so that one row always finds room */
+	unsigned looks;			/* rows looked at, given or not: few may be hidden behind many; 0: any number */
+	unsigned us;			/* from the first row on, about; 0: as long as it takes */
+	/* What came of it. */
+	void *row;			/* owned: an array of the operation's struct */
+	unsigned count;
+	unsigned looked;		/* rows */
+	bool more;			/* there may be more rows */
+	int64_t last;			/* the number of the row looked at last, 0: none was; of lists in the order … */
+	struct buf last_text;		/* owned: … of a text that text, empty: none was */
+	/* page.c's own */
+	size_t row_cap;			/* bytes */
+	struct db_texts *texts;		/* owned */
+	size_t texts_len;
+	int64_t until_us;		/* monotonic; 0 before the first row */
+};
+#define DB_PAGE_BYTES (256u << 10)	/* what is read at once by who has no other bound */
+
+/* Forgets what came, and wants so many rows, of DB_PAGE_BYTES; other bounds are off. */
+void db_page_want(struct db_page *page, unsigned rows);
+void db_page_fini(struct db_page *page);
 
 /* Does the event pass the filter's event, since and until? */
 static inline bool
@@ -220,15 +223,6 @@ db_event_passes(const struct db_event_filter *f, const struct db_event *e)
 	return (f->event.len == 0 || slice_eq(e->event, f->event)) && (f->since == 0 || e->at >= f->since) &&
 	    (f->until == 0 || e->at < f->until);
 }
-
-/* Callbacks of lists: false ends the list. */
-typedef bool db_device_cb(void *arg, const struct db_device *device);
-typedef bool db_share_cb(void *arg, const struct db_share *share);
-typedef bool db_command_cb(void *arg, const struct db_command *command);
-typedef bool db_event_cb(void *arg, const struct db_event *event);
-typedef bool db_sample_cb(void *arg, const struct db_sample *sample);
-typedef bool db_visitor_cb(void *arg, const struct db_visitor *visitor);
-typedef bool db_type_cb(void *arg, struct slice type, int64_t count);
 
 struct db_stats {
 	int64_t total, owned, online;

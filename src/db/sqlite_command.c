@@ -2,6 +2,7 @@
  * sqlite_command.c: commands and idempotency keys in SQLite.  Only the
  * storage process.
  */
+#include "db/page.h"
 #include "db/sqlite.h"
 
 enum db_result
@@ -69,11 +70,13 @@ read_command(sqlite3_stmt *st, struct db_command *c)
 	c->error_json = col_slice(st, 24);
 }
 
+#define COMMAND_TEXTS(c) { &(c)->command, &(c)->requested_by, &(c)->params_json, &(c)->only_if_json, \
+	    &(c)->trace_json, &(c)->result_json, &(c)->error_json }
+
 static enum db_result
 one_command(struct sqlite_db *s, sqlite3_stmt *st, struct db_command *out)
 {
-	struct slice *all[] = { &out->command, &out->requested_by, &out->params_json,
-	    &out->only_if_json, &out->trace_json, &out->result_json, &out->error_json };
+	struct slice *all[] = COMMAND_TEXTS(out);
 	enum db_result result = sqlite_row(s, st);
 
 	if (result == DB_OK) {
@@ -85,15 +88,18 @@ one_command(struct sqlite_db *s, sqlite3_stmt *st, struct db_command *out)
 }
 
 static enum db_result
-each_command(struct sqlite_db *s, sqlite3_stmt *st, db_command_cb *cb, void *arg)
+command_page(struct sqlite_db *s, sqlite3_stmt *st, struct db_page *page)
 {
 	struct db_command c = { .text = BUF_INIT };
+	struct slice *all[] = COMMAND_TEXTS(&c);
 	enum db_result result;
 
 	while (sqlite_more(s, st, &result)) {
-		read_command(st, &c);
-		if (!cb(arg, &c))
+		if (!page_goes_on(page))
 			return sqlite_enough(st);
+		read_command(st, &c);
+		page_passed(page, c.pk);
+		page_add(page, &c, sizeof(c), all, 7);
 	}
 	return result;
 }
@@ -136,8 +142,7 @@ sqlite_command_update(struct db *db, const struct db_command *c, enum command_st
 }
 
 enum db_result
-sqlite_command_list(struct db *db, int64_t device_pk, int64_t before_pk, unsigned limit,
-    db_command_cb *cb, void *arg)
+sqlite_command_list(struct db *db, int64_t device_pk, int64_t before_pk, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_list);
@@ -146,13 +151,11 @@ sqlite_command_list(struct db *db, int64_t device_pk, int64_t before_pk, unsigne
 		return DB_FAILED;
 	bind_i64(st, 1, device_pk);
 	bind_i64(st, 2, before_pk != 0 ? before_pk : INT64_MAX);
-	bind_i64(st, 3, limit);
-	return each_command(s, st, cb, arg);
+	return command_page(s, st, page);
 }
 
 enum db_result
-sqlite_command_open(struct db *db, int64_t device_pk, int64_t after_pk, unsigned limit,
-    db_command_cb *cb, void *arg)
+sqlite_command_open(struct db *db, int64_t device_pk, int64_t after_pk, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, device_pk != 0 ? STMT_command_open_device :
@@ -163,9 +166,8 @@ sqlite_command_open(struct db *db, int64_t device_pk, int64_t after_pk, unsigned
 		return DB_FAILED;
 	if (device_pk != 0)
 		bind_i64(st, n++, device_pk);
-	bind_i64(st, n++, after_pk);
-	bind_i64(st, n, limit);
-	return each_command(s, st, cb, arg);
+	bind_i64(st, n, after_pk);
+	return command_page(s, st, page);
 }
 
 enum db_result
@@ -210,8 +212,7 @@ sqlite_command_queue_moved(struct db *db, int64_t after_pk, int64_t by_ms)
 }
 
 enum db_result
-sqlite_command_queue_due(struct db *db, int64_t now, unsigned limit, db_command_cb *cb, void *arg,
-    int64_t *next)
+sqlite_command_queue_due(struct db *db, int64_t now, struct db_page *page, int64_t *next)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_queue_due);
@@ -220,8 +221,7 @@ sqlite_command_queue_due(struct db *db, int64_t now, unsigned limit, db_command_
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, now);
-	bind_i64(st, 2, limit);
-	if ((result = each_command(s, st, cb, arg)) != DB_OK)
+	if ((result = command_page(s, st, page)) != DB_OK)
 		return result;
 	if ((st = sqlite_use(s, STMT_command_queue_next)) == NULL)
 		return DB_FAILED;

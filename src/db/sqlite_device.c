@@ -2,9 +2,14 @@
  * sqlite_device.c: devices and shares in SQLite.  Only the storage process.
  */
 #include "base/must.h"
+#include "db/page.h"
 #include "db/sqlite.h"
 
 #define DEVICE_ID_COLUMN	2
+#define DEVICE_TEXTS(d) { &(d)->tenant, &(d)->id, &(d)->owner, &(d)->gone_reason, &(d)->audience, &(d)->type, \
+	    &(d)->name, &(d)->state_json, &(d)->tags_json, &(d)->metadata_json, &(d)->settings_json }
+#define DEVICE_TEXTS_ALL	11
+#define DEVICE_TEXTS_HEAD	5
 
 /* Reads a row of DEVICE_HEAD or DEVICE_WHOLE; its texts are the row's own. */
 static enum db_result
@@ -48,33 +53,29 @@ static enum db_result
 one_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_device *out)
 {
 	enum db_result result = sqlite_row(s, st);
-	struct slice *all[] = { &out->tenant, &out->id, &out->owner, &out->gone_reason,
-	    &out->audience, &out->type, &out->name, &out->state_json, &out->tags_json,
-	    &out->metadata_json, &out->settings_json };
+	struct slice *all[] = DEVICE_TEXTS(out);
 
 	if (result != DB_OK)
 		return result;
 	result = read_device(s, st, whole, out);
 	if (result == DB_OK)
-		db_keep(&out->text, all, whole ? 11 : 5);
+		db_keep(&out->text, all, whole ? DEVICE_TEXTS_ALL : DEVICE_TEXTS_HEAD);
 	sqlite3_reset(st);
 	return result;
 }
 
-/* Calls cb for each row. */
+/* The row that the statement stands on, if its last column says that it is one of the list. */
 static enum db_result
-each_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, db_device_cb *cb, void *arg)
+add_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_page *page)
 {
 	struct db_device d = { .text = BUF_INIT };
+	struct slice *all[] = DEVICE_TEXTS(&d);
 	enum db_result result;
 
-	while (sqlite_more(s, st, &result)) {
-		result = read_device(s, st, whole, &d);
-		if (result != DB_OK || !cb(arg, &d)) {
-			sqlite3_reset(st);
-			return result;
-		}
-	}
+	if (col_i64(st, sqlite3_column_count(st) - 1) == 0)
+		return DB_OK;
+	if ((result = read_device(s, st, whole, &d)) == DB_OK)
+		page_add(page, &d, sizeof(d), all, whole ? DEVICE_TEXTS_ALL : DEVICE_TEXTS_HEAD);
 	return result;
 }
 
@@ -278,14 +279,11 @@ sqlite_device_delete(struct db *db, int64_t pk, int64_t now)
 }
 
 enum db_result
-sqlite_device_list(struct db *db, const struct db_device_filter *filter, db_device_cb *cb,
-    void *arg)
+sqlite_device_list(struct db *db, const struct db_device_filter *filter, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, filter->scope.all ? STMT_device_walk_all :
 	    STMT_device_walk_user);
-	struct db_device d = { .text = BUF_INIT };
-	unsigned shown = 0;
 	enum db_result result;
 
 	if (st == NULL)
@@ -296,31 +294,20 @@ sqlite_device_list(struct db *db, const struct db_device_filter *filter, db_devi
 	bind_text(st, 6, filter->type);
 	bind_text(st, 7, filter->tag);
 	bind_text(st, 8, filter->q);
-	while (shown < filter->limit && sqlite_more(s, st, &result)) {
-		if (filter->scan != NULL) {
-			if (!db_scan_left(filter->scan))
-				return sqlite_enough(st);
-			buf_clear(filter->reached);
-			buf_put_slice(filter->reached, col_slice(st, DEVICE_ID_COLUMN));
-		}
-		if (col_i64(st, sqlite3_column_count(st) - 1) == 0)
-			continue;
-		result = read_device(s, st, true, &d);
-		if (result != DB_OK || !cb(arg, &d)) {
+	while (sqlite_more(s, st, &result)) {
+		if (!page_goes_on(page))
+			return sqlite_enough(st);
+		page_passed_text(page, col_slice(st, DEVICE_ID_COLUMN));
+		if ((result = add_device(s, st, true, page)) != DB_OK) {
 			sqlite3_reset(st);
 			return result;
 		}
-		shown++;
 	}
-	if (shown == filter->limit)
-		return sqlite_enough(st);
-	if (filter->scan != NULL && result == DB_OK)	/* that was all */
-		buf_clear(filter->reached);
 	return result;
 }
 
 enum db_result
-sqlite_device_counts(struct db *db, int64_t tenant_pk, struct db_stats *out, db_type_cb *cb, void *arg)
+sqlite_device_counts(struct db *db, int64_t tenant_pk, struct db_stats *out)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_device_counts);
@@ -331,11 +318,32 @@ sqlite_device_counts(struct db *db, int64_t tenant_pk, struct db_stats *out, db_
 	*out = (struct db_stats){ 0, 0, 0, 0 };
 	bind_i64(st, 1, tenant_pk);
 	while (sqlite_more(s, st, &result)) {
-		out->total += col_i64(st, 1);
-		out->online += col_i64(st, 2);
-		out->mqtt += col_i64(st, 3);
-		if (cb != NULL && !cb(arg, col_slice(st, 0), col_i64(st, 1)))
+		out->total += col_i64(st, 0);
+		out->online += col_i64(st, 1);
+		out->mqtt += col_i64(st, 2);
+	}
+	return result;
+}
+
+enum db_result
+sqlite_device_types(struct db *db, int64_t tenant_pk, struct slice after, struct db_page *page)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_types);
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, tenant_pk);
+	bind_text(st, 2, after);
+	while (sqlite_more(s, st, &result)) {
+		struct db_type t = { col_slice(st, 0), col_i64(st, 1) };
+		struct slice *all[] = { &t.type };
+
+		if (!page_goes_on(page))
 			return sqlite_enough(st);
+		page_passed_text(page, t.type);
+		page_add(page, &t, sizeof(t), all, 1);
 	}
 	return result;
 }
@@ -358,21 +366,25 @@ sqlite_device_owned(struct db *db, int64_t tenant_pk, struct slice user, int64_t
 }
 
 enum db_result
-sqlite_device_online(struct db *db, int64_t after_pk, int64_t up_to_pk, int64_t *last,
-    db_device_cb *cb, void *arg)
+sqlite_device_online(struct db *db, int64_t after_pk, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, STMT_device_last);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_online);
+	enum db_result result;
 
-	if (st == NULL || sqlite_row(s, st) != DB_OK)
-		return DB_FAILED;
-	*last = col_i64(st, 0);
-	sqlite3_reset(st);
-	if ((st = sqlite_use(s, STMT_device_online)) == NULL)
+	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, after_pk);
-	bind_i64(st, 2, up_to_pk);
-	return each_device(s, st, false, cb, arg);
+	while (sqlite_more(s, st, &result)) {
+		if (!page_goes_on(page))
+			return sqlite_enough(st);
+		page_passed(page, col_i64(st, 0));
+		if ((result = add_device(s, st, false, page)) != DB_OK) {
+			sqlite3_reset(st);
+			return result;
+		}
+	}
+	return result;
 }
 
 /* Shares */
@@ -439,20 +451,24 @@ sqlite_share_get(struct db *db, int64_t device_pk, struct slice user, struct db_
 }
 
 enum db_result
-sqlite_share_list(struct db *db, int64_t device_pk, db_share_cb *cb, void *arg)
+sqlite_share_list(struct db *db, int64_t device_pk, struct slice after, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_share_list);
 	struct db_share share = { .text = BUF_INIT };
+	struct slice *all[] = { &share.user, &share.commands_json };
 	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, device_pk);
+	bind_text(st, 2, after);
 	while (sqlite_more(s, st, &result)) {
-		read_share(st, &share);
-		if (!cb(arg, &share))
+		if (!page_goes_on(page))
 			return sqlite_enough(st);
+		read_share(st, &share);
+		page_passed_text(page, share.user);
+		page_add(page, &share, sizeof(share), all, 2);
 	}
 	return result;
 }

@@ -2,6 +2,7 @@
  * sqlite_event.c: events, visitors and tickets in SQLite, and the end of old things.
  * Only the storage process.
  */
+#include "db/page.h"
 #include "db/sqlite.h"
 
 #define DAY_MS (24 * 3600 * INT64_C(1000))
@@ -125,9 +126,7 @@ read_event(sqlite3_stmt *st, struct db_event *e)
 struct listing {
 	struct sqlite_db *s;
 	const struct db_event_filter *f;
-	db_event_cb *cb;
-	void *arg;
-	unsigned shown;
+	struct db_page *page;
 };
 
 /* The place behind which the list begins. */
@@ -137,16 +136,27 @@ begins(const struct db_event_filter *f)
 	return f->ascending ? f->after_seq : f->before_seq != 0 ? f->before_seq : PLACE_MAX;
 }
 
-/* The event that the statement stands on; false ends the list. */
-static bool
-show(struct listing *l, sqlite3_stmt *st, bool ours)
+/* The event that the statement stands on. */
+static void
+show(struct listing *l, sqlite3_stmt *st)
 {
 	struct db_event e;
+	struct slice *texts[] = { &e.device, &e.event, &e.actor, &e.type, &e.user, &e.payload, &e.data_json };
+	size_t n = sizeof(texts) / sizeof(texts[0]), at;
 
-	if (!ours)
-		return true;
 	read_event(st, &e);
-	return !db_event_passes(l->f, &e) || (l->cb(l->arg, &e) && ++l->shown < l->f->limit);
+	if (!db_event_passes(l->f, &e))
+		return;
+	if (l->f->part == EVENT_LISTED)
+		e.payload = SLICE_NONE;		/* read for the data's sake alone */
+	/* Data that is part of the payload is not copied besides. */
+	at = (size_t)col_i64(st, 11);
+	if (at > 0 && e.payload.len > 0) {
+		e.payload = page_text(l->page, e.payload);
+		e.data_json.p = e.payload.p + at;
+		n -= 2;
+	}
+	page_add(l->page, &e, sizeof(e), texts, n);
 }
 
 /*
@@ -169,9 +179,11 @@ list_walk(struct listing *l, enum sqlite_statement which, int64_t device_pk)
 	bind_i64(st, 4, device_pk != 0 ? last : pk_of(l->f->scope.tenant_pk, last));
 	bind_i64(st, 5, l->f->part);
 	while (sqlite_more(l->s, st, &result)) {
-		if (!db_scan_on(l->f->scan, last) || !show(l, st, col_i64(st, 16) != 0))
+		if (!page_goes_on(l->page))
 			return sqlite_enough(st);
-		last = col_i64(st, 0) & PLACE_MAX;
+		page_passed(l->page, col_i64(st, 0) & PLACE_MAX);
+		if (col_i64(st, 16) != 0)
+			show(l, st);
 	}
 	return result;
 }
@@ -217,9 +229,8 @@ first_of(const struct listing *l, struct line *line, size_t n)
 	return best;
 }
 
-/* *more = false ends the list. */
 static enum db_result
-show_one(struct listing *l, int64_t event_pk, bool *more)
+show_one(struct listing *l, int64_t event_pk)
 {
 	sqlite3_stmt *st = sqlite_use(l->s, STMT_event_by_pk);
 	enum db_result result;
@@ -229,7 +240,7 @@ show_one(struct listing *l, int64_t event_pk, bool *more)
 	bind_i64(st, 1, event_pk);
 	bind_i64(st, 5, l->f->part);
 	if ((result = sqlite_row(l->s, st)) == DB_OK) {
-		*more = show(l, st, true);
+		show(l, st);
 		sqlite3_reset(st);
 	}
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
@@ -241,16 +252,14 @@ merge(struct listing *l, struct line *line, size_t n)
 {
 	int64_t last = pk_of(l->f->scope.tenant_pk, begins(l->f));
 	struct line *at;
-	bool more = true;
 
 	for (size_t i = 0; i < n; i++)
 		if (next_of(l, &line[i], last) == DB_FAILED)
 			return DB_FAILED;
-	while (more && (at = first_of(l, line, n)) != NULL && db_scan_on(l->f->scan, last & PLACE_MAX)) {
+	while ((at = first_of(l, line, n)) != NULL && page_goes_on(l->page)) {
 		last = at->event_pk;
-		if (at->passes && show_one(l, last, &more) == DB_FAILED)
-			return DB_FAILED;
-		if (more && next_of(l, at, last) == DB_FAILED)
+		page_passed(l->page, last & PLACE_MAX);
+		if ((at->passes && show_one(l, last) == DB_FAILED) || next_of(l, at, last) == DB_FAILED)
 			return DB_FAILED;
 	}
 	return DB_OK;
@@ -288,15 +297,13 @@ scope_devices(struct sqlite_db *s, const struct db_scope *scope, struct line *li
 }
 
 enum db_result
-sqlite_event_list(struct db *db, const struct db_event_filter *f, db_event_cb *cb, void *arg)
+sqlite_event_list(struct db *db, const struct db_event_filter *f, struct db_page *page)
 {
-	struct listing l = { sqlite_self(db), f, cb, arg, 0 };
+	struct listing l = { sqlite_self(db), f, page };
 	enum sqlite_statement device_walk = f->ascending ? STMT_event_walk_device_up : STMT_event_walk_device;
 	struct line line[FEW_DEVICES + 1];
 	size_t n;
 
-	if (f->limit == 0)
-		return DB_OK;
 	if (f->device_pk != 0)
 		return list_walk(&l, device_walk, f->device_pk);
 	if (f->scope.all)
@@ -349,14 +356,15 @@ read_visitor(sqlite3_stmt *st, struct db_visitor *v)
 	v->device = col_slice(st, 12);
 }
 
+#define VISITOR_TEXTS(v) { &(v)->decided_by, &(v)->name, &(v)->snapshot_url, &(v)->data_json, &(v)->device }
+
 enum db_result
 sqlite_visitor_get(struct db *db, int64_t tenant_pk, const uint8_t id[UUID_LEN],
     struct db_visitor *out)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_visitor_get);
-	struct slice *all[] = { &out->decided_by, &out->name, &out->snapshot_url, &out->data_json,
-	    &out->device };
+	struct slice *all[] = VISITOR_TEXTS(out);
 	enum db_result result;
 
 	if (st == NULL)
@@ -391,34 +399,27 @@ sqlite_visitor_decide(struct db *db, const struct db_visitor *v)
 }
 
 enum db_result
-sqlite_visitor_list(struct db *db, const struct db_visitor_filter *f, db_visitor_cb *cb, void *arg)
+sqlite_visitor_list(struct db *db, const struct db_visitor_filter *f, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, f->scope.all ? STMT_visitor_walk_all : STMT_visitor_walk_user);
 	struct db_visitor v = { .text = BUF_INIT };
-	int64_t last = f->before_pk != 0 ? f->before_pk : INT64_MAX;
-	unsigned shown = 0;
+	struct slice *all[] = VISITOR_TEXTS(&v);
 	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
 	bind_scope(st, &f->scope);
-	bind_i64(st, 4, last);
-	while (shown < f->limit && (result = sqlite_row(s, st)) == DB_OK) {
-		if (!db_scan_on(f->scan, last))
-			break;
+	bind_i64(st, 4, f->before_pk != 0 ? f->before_pk : INT64_MAX);
+	while (sqlite_more(s, st, &result)) {
+		if (!page_goes_on(page))
+			return sqlite_enough(st);
 		read_visitor(st, &v);
-		last = v.pk;
-		if (col_i64(st, 13) == 0 || (f->status >= 0 && (int)v.status != f->status))
-			continue;
-		if (!cb(arg, &v))
-			break;
-		shown++;
+		page_passed(page, v.pk);
+		if (col_i64(st, 13) != 0 && (f->status < 0 || (int)v.status == f->status))
+			page_add(page, &v, sizeof(v), all, 5);
 	}
-	if (shown < f->limit && result == DB_FAILED)
-		return DB_FAILED;
-	sqlite3_reset(st);
-	return DB_OK;
+	return result;
 }
 
 /* Tickets */

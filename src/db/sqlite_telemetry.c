@@ -1,6 +1,7 @@
 /*
  * sqlite_telemetry.c: stored telemetry in SQLite.  Only the storage process.
  */
+#include "db/page.h"
 #include "db/sqlite.h"
 
 enum db_result
@@ -37,25 +38,24 @@ sqlite_telemetry_insert(struct db *db, const struct db_sample *samples, unsigned
 	return DB_OK;
 }
 
-/* What the statement gives; *left counts down, and is 0 when cb wants no more. */
 static enum db_result
-each_sample(struct sqlite_db *s, sqlite3_stmt *st, unsigned *left, db_sample_cb *cb, void *arg)
+sample_page(struct sqlite_db *s, sqlite3_stmt *st, struct db_page *page)
 {
 	struct db_sample v = { .device_pk = 0 };
+	struct slice *all[] = { &v.data_json };
 	enum db_result result;
 
 	while (sqlite_more(s, st, &result)) {
+		if (!page_goes_on(page))
+			return sqlite_enough(st);
 		v.seq = col_i64(st, 0);
 		v.device_pk = col_i64(st, 1);
 		v.received_at = col_i64(st, 2);
 		v.at = col_i64(st, 3);
 		v.epoch = col_i64(st, 4);
 		v.data_json = col_slice(st, 5);
-		--*left;
-		if (!cb(arg, &v)) {
-			*left = 0;
-			return sqlite_enough(st);
-		}
+		page_passed(page, v.seq);
+		page_add(page, &v, sizeof(v), all, 1);
 	}
 	return result;
 }
@@ -65,24 +65,22 @@ each_sample(struct sqlite_db *s, sqlite3_stmt *st, unsigned *left, db_sample_cb 
  * all of one time, and a device without a clock has a single one.
  */
 enum db_result
-sqlite_telemetry_list(struct db *db, const struct db_sample_filter *f, db_sample_cb *cb, void *arg)
+sqlite_telemetry_list(struct db *db, const struct db_sample_filter *f, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	int64_t since = f->since != 0 ? f->since : INT64_MIN, until = f->until != 0 ? f->until : INT64_MAX;
-	unsigned left = f->limit;
 	sqlite3_stmt *st;
 
-	if (f->before_seq != 0 && f->before_at >= since && f->before_at < until && left > 0) {
+	if (f->before_seq != 0 && f->before_at >= since && f->before_at < until) {
 		if ((st = sqlite_use(s, STMT_telemetry_list_moment)) == NULL)
 			return DB_FAILED;
 		bind_i64(st, 1, f->device_pk);
 		bind_i64(st, 2, f->before_at);
 		bind_i64(st, 3, f->before_seq);
-		bind_i64(st, 4, left);
-		if (each_sample(s, st, &left, cb, arg) == DB_FAILED)
+		if (sample_page(s, st, page) == DB_FAILED)
 			return DB_FAILED;
 	}
-	if (left == 0)
+	if (page->more)
 		return DB_OK;
 	if (f->before_seq != 0 && f->before_at < until)
 		until = f->before_at;
@@ -91,8 +89,7 @@ sqlite_telemetry_list(struct db *db, const struct db_sample_filter *f, db_sample
 	bind_i64(st, 1, f->device_pk);
 	bind_i64(st, 2, since);
 	bind_i64(st, 3, until);
-	bind_i64(st, 4, left);
-	return each_sample(s, st, &left, cb, arg);
+	return sample_page(s, st, page);
 }
 
 /* Are the oldest to go?  A look at one row, so that those who ask often need not read many. */

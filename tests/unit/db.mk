@@ -2,7 +2,7 @@
 DB_TESTS = \
 	tests/unit/db \
 	tests/unit/db_place \
-	tests/unit/db_same
+	tests/unit/db_same tests/unit/db_page
 check_PROGRAMS += $(DB_TESTS)
 TESTS += $(DB_TESTS)
 
@@ -19,3 +19,7 @@ tests_unit_db_place_LDADD = $(DB_TEST_LIBS)
 tests_unit_db_same_SOURCES = tests/unit/db_same.c
 tests_unit_db_same_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_db_same_LDADD = $(DB_TEST_LIBS)
+
+tests_unit_db_page_SOURCES = tests/unit/db_page.c
+tests_unit_db_page_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_db_page_LDADD = $(DB_TEST_LIBS)

@@ -32,6 +32,7 @@ static const char *const side_names[SIDES] = { "the writer", "the reader" };
 struct world {
 	struct db *db[SIDES];
 	int side;			/* the one that is being asked */
+	bool everything;		/* lists are asked for whole */
 	uint64_t random;
 	struct buf out[SIDES];		/* what the operation gave */
 	struct buf committed;		/* what all gave when the last transaction had ended */
@@ -39,7 +40,6 @@ struct world {
 	int64_t device_pk;		/* the highest seen */
 	int64_t command_pk[COMMANDS];
 	int64_t sample_at[SIDES], sample_seq[SIDES];	/* listed last */
-	unsigned rows;			/* a callback ends its list after so many; 0: never */
 };
 
 /* Randomness: splitmix64, so that an operation can be drawn again for the other side. */
@@ -119,7 +119,7 @@ word(struct world *w)
 static struct slice
 type(struct world *w)
 {
-	static const char *const types[] = { "lock", "door-lock", "camera", "" };
+	static const char *const types[] = { "lock", "door-lock", "camera" };
 
 	return PICK(w, types);
 }
@@ -140,14 +140,6 @@ static void
 hash(struct world *w, uint8_t out[SHA256_LEN])
 {
 	memset(out, (int)below(w, 12), SHA256_LEN);
-}
-
-static unsigned
-limit(struct world *w)
-{
-	static const unsigned limits[] = { 0, 1, 2, 3, 10, 50, 500 };
-
-	return limits[below(w, sizeof(limits) / sizeof(limits[0]))];
 }
 
 static struct db_scope
@@ -191,14 +183,7 @@ tell_number(struct world *w, int64_t n)
 	buf_putc(out(w), ' ');
 }
 
-static bool
-more_rows(struct world *w)
-{
-	buf_putc(out(w), '\n');
-	return w->rows == 0 || --w->rows > 0;
-}
-
-static bool
+static void
 tell_device(void *arg, const struct db_device *d)
 {
 	struct world *w = arg;
@@ -215,19 +200,19 @@ tell_device(void *arg, const struct db_device *d)
 		tell_number(w, numbers[i]);
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		tell_text(w, texts[i]);
-	return more_rows(w);
+	buf_putc(out(w), '\n');
 }
 
-static bool
+static void
 tell_online(void *arg, const struct db_device *d)
 {
 	struct db_device head = *d;
 
 	head.whole = false;
-	return tell_device(arg, &head);
+	tell_device(arg, &head);
 }
 
-static bool
+static void
 tell_share(void *arg, const struct db_share *s)
 {
 	struct world *w = arg;
@@ -237,10 +222,10 @@ tell_share(void *arg, const struct db_share *s)
 	tell_number(w, s->expires_at);
 	tell_text(w, s->commands_json);
 	tell_number(w, s->created_at);
-	return more_rows(w);
+	buf_putc(out(w), '\n');
 }
 
-static bool
+static void
 tell_command(void *arg, const struct db_command *c)
 {
 	struct world *w = arg;
@@ -258,10 +243,10 @@ tell_command(void *arg, const struct db_command *c)
 		tell_number(w, numbers[i]);
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		tell_text(w, texts[i]);
-	return more_rows(w);
+	buf_putc(out(w), '\n');
 }
 
-static bool
+static void
 tell_event(void *arg, const struct db_event *e)
 {
 	struct world *w = arg;
@@ -280,10 +265,10 @@ tell_event(void *arg, const struct db_event *e)
 	tell_text(w, e->payload);
 	tell_number(w, (int64_t)e->payload_len);
 	tell_number(w, e->admins);
-	return more_rows(w);
+	buf_putc(out(w), '\n');
 }
 
-static bool
+static void
 tell_sample(void *arg, const struct db_sample *v)
 {
 	struct world *w = arg;
@@ -296,10 +281,10 @@ tell_sample(void *arg, const struct db_sample *v)
 	tell_number(w, v->at);
 	tell_number(w, v->epoch);
 	tell_text(w, v->data_json);
-	return more_rows(w);
+	buf_putc(out(w), '\n');
 }
 
-static bool
+static void
 tell_visitor(void *arg, const struct db_visitor *v)
 {
 	struct world *w = arg;
@@ -318,17 +303,55 @@ tell_visitor(void *arg, const struct db_visitor *v)
 	tell_text(w, v->name);
 	tell_text(w, v->snapshot_url);
 	tell_text(w, v->data_json);
-	return more_rows(w);
+	buf_putc(out(w), '\n');
 }
 
-static bool
-tell_type(void *arg, struct slice name, int64_t count)
+static void
+tell_type(void *arg, const struct db_type *t)
 {
 	struct world *w = arg;
 
-	tell_text(w, name);
-	tell_number(w, count);
-	return more_rows(w);
+	tell_text(w, t->type);
+	tell_number(w, t->count);
+	buf_putc(out(w), '\n');
+}
+
+/* A page of a list, as the call fills it. */
+#define LIST(w, type, tell_row, call) do { \
+	struct db_page page = { .rows = 0 }; \
+	want(w, &page); \
+	tell_page(w, call, &page); \
+	for (unsigned i_ = 0; i_ < page.count; i_++) \
+		tell_row(w, (const type *)page.row + i_); \
+	db_page_fini(&page); \
+} while (0)
+
+static void
+tell_page(struct world *w, enum db_result result, const struct db_page *page)
+{
+	if (w->everything) {		/* of as many lists as there may be devices: rows alone */
+		must(result == DB_OK && !page->more);
+		return;
+	}
+	tell(w, result);
+	tell_number(w, page->more);
+	tell_number(w, page->looked);
+	tell_number(w, page->last);
+	tell_text(w, buf_slice(&page->last_text));
+}
+
+static void
+want(struct world *w, struct db_page *page)
+{
+	static const unsigned rows[] = { 1, 2, 3, 10, 50, 500 };
+
+	db_page_want(page, w->everything ? UINT32_MAX : rows[below(w, sizeof(rows) / sizeof(rows[0]))]);
+	if (w->everything)
+		page->bytes = SIZE_MAX;
+	else if (one_in(w, 2))
+		page->looks = 1 + (unsigned)below(w, 30);
+	else if (one_in(w, 4))
+		page->bytes = (size_t)below(w, 200);
 }
 
 /* Operations: each draws what it is given */
@@ -454,7 +477,7 @@ do_device_delete(struct world *w)
 static void
 do_device_list(struct world *w)
 {
-	struct db_device_filter f = { .scope = scope(w), .online = (int)below(w, 3) - 1, .limit = limit(w) };
+	struct db_device_filter f = { .scope = scope(w), .online = (int)below(w, 3) - 1 };
 	struct db_stats stats = { 0, 0, 0, 0 };
 	int64_t n = 0;
 
@@ -466,16 +489,16 @@ do_device_list(struct world *w)
 		f.q = word(w);
 	if (one_in(w, 3))
 		f.after_id = device_id(w);
-	tell(w, DB(db(w), device_list, &f, tell_device, w));
-	tell(w, DB(db(w), device_counts, f.scope.tenant_pk, &stats, tell_type, w));
+	LIST(w, struct db_device, tell_device, DB(db(w), device_list, &f, &page));
+	LIST(w, struct db_type, tell_type, DB(db(w), device_types, f.scope.tenant_pk, one_in(w, 2) ? type(w) : SLICE_NONE, &page));
+	tell(w, DB(db(w), device_counts, f.scope.tenant_pk, &stats));
 	tell_number(w, stats.total);
 	tell_number(w, stats.online);
 	tell_number(w, stats.mqtt);
 	tell(w, DB(db(w), device_owned, f.scope.tenant_pk, f.scope.user, &n));
 	tell_number(w, n);
 	n = device_pk(w) - 1;
-	tell(w, DB(db(w), device_online, n, n + below(w, 20), &n, tell_online, w));
-	tell_number(w, n);
+	LIST(w, struct db_device, tell_online, DB(db(w), device_online, n, &page));
 }
 
 static void
@@ -493,7 +516,7 @@ do_share(struct world *w)
 		tell(w, DB(db(w), share_put, pk, 1 + below(w, 3), &share));
 	else if (which == 3 && DB(db(w), share_get, pk, share.user, &got) == DB_OK)
 		tell_share(w, &got);
-	tell(w, DB(db(w), share_list, pk, tell_share, w));
+	LIST(w, struct db_share, tell_share, DB(db(w), share_list, pk, one_in(w, 2) ? user_name(w) : SLICE_NONE, &page));
 	db_share_fini(&got);
 }
 
@@ -584,15 +607,15 @@ do_command_list(struct world *w)
 	int64_t pk = device_pk(w), cursor = command_pk(w, below(w, COMMANDS)), n = 0;
 	enum db_result result;
 
-	tell(w, DB(db(w), command_list, pk, cursor, limit(w), tell_command, w));
-	tell(w, DB(db(w), command_open, one_in(w, 2) ? pk : 0, cursor, limit(w), tell_command, w));
+	LIST(w, struct db_command, tell_command, DB(db(w), command_list, pk, cursor, &page));
+	LIST(w, struct db_command, tell_command, DB(db(w), command_open, one_in(w, 2) ? pk : 0, cursor, &page));
 	tell(w, DB(db(w), command_queued_count, pk, &n));
 	tell_number(w, n);
 	result = DB(db(w), command_queued_first, pk, &c);
 	tell(w, result);
 	if (result == DB_OK)
 		tell_command(w, &c);
-	tell(w, DB(db(w), command_queue_due, moment(w), limit(w), tell_command, w, &n));
+	LIST(w, struct db_command, tell_command, DB(db(w), command_queue_due, moment(w), &page, &n));
 	tell_number(w, n);
 	db_command_fini(&c);
 }
@@ -618,8 +641,7 @@ do_event_insert(struct world *w)
 static void
 do_event_list(struct world *w)
 {
-	struct db_event_filter f = { .scope = scope(w), .ascending = one_in(w, 2), .limit = limit(w) };
-	struct db_scan scan = { .left = 1 + (unsigned)below(w, 30) };
+	struct db_event_filter f = { .scope = scope(w), .ascending = one_in(w, 2) };
 	int64_t removed = 0, newest = 0, cursor;
 
 	f.part = (enum db_event_part)below(w, 3);
@@ -637,11 +659,7 @@ do_event_list(struct world *w)
 		f.since = moment(w);
 	if (one_in(w, 3))
 		f.until = moment(w);
-	if (one_in(w, 2))
-		f.scan = &scan;
-	tell(w, DB(db(w), event_list, &f, tell_event, w));
-	tell_number(w, scan.left);
-	tell_number(w, scan.reached);
+	LIST(w, struct db_event, tell_event, DB(db(w), event_list, &f, &page));
 }
 
 static void
@@ -673,7 +691,7 @@ do_telemetry_insert(struct world *w)
 static void
 do_telemetry_list(struct world *w)
 {
-	struct db_sample_filter f = { .device_pk = device_pk(w), .limit = limit(w) };
+	struct db_sample_filter f = { .device_pk = device_pk(w) };
 
 	if (one_in(w, 3))
 		f.since = moment(w);
@@ -683,17 +701,15 @@ do_telemetry_list(struct world *w)
 		f.before_at = w->sample_at[w->side];
 		f.before_seq = w->sample_seq[w->side];
 	}
-	tell(w, DB(db(w), telemetry_list, &f, tell_sample, w));
+	LIST(w, struct db_sample, tell_sample, DB(db(w), telemetry_list, &f, &page));
 }
 
 static void
 do_visitor(struct world *w)
 {
-	struct db_scan scan = { .left = 1 + (unsigned)below(w, 10) };
 	struct db_visitor v = { .tenant_pk = 1 + below(w, 3), .device_pk = device_pk(w), .created_at = moment(w) };
 	struct db_visitor got = { .text = BUF_INIT };
-	struct db_visitor_filter f = { .scope = scope(w), .status = (int)below(w, 4) - 1, .before_pk = below(w, 30),
-	    .limit = limit(w) };
+	struct db_visitor_filter f = { .scope = scope(w), .status = (int)below(w, 4) - 1, .before_pk = below(w, 30) };
 	int64_t n = below(w, 16);
 
 	memset(v.id, (int)n, UUID_LEN);
@@ -702,7 +718,8 @@ do_visitor(struct world *w)
 	v.data_json = json(w);
 	tell(w, DB(db(w), visitor_insert, &v));
 	tell_number(w, v.pk);
-	if (DB(db(w), visitor_get, v.tenant_pk, v.id, &got) == DB_OK && tell_visitor(w, &got) && one_in(w, 2)) {
+	if (DB(db(w), visitor_get, v.tenant_pk, v.id, &got) == DB_OK && one_in(w, 2)) {
+		tell_visitor(w, &got);
 		got.status = (enum visitor_status)(1 + below(w, 2));
 		got.decided_at = w->now;
 		got.decided_by = user_name(w);
@@ -710,11 +727,7 @@ do_visitor(struct world *w)
 		memset(got.command_id, got.has_command ? 7 : 0, UUID_LEN);
 		tell(w, DB(db(w), visitor_decide, &got));
 	}
-	if (one_in(w, 2))
-		f.scan = &scan;
-	tell(w, DB(db(w), visitor_list, &f, tell_visitor, w));
-	tell_number(w, scan.left);
-	tell_number(w, scan.reached);
+	LIST(w, struct db_visitor, tell_visitor, DB(db(w), visitor_list, &f, &page));
 	db_visitor_fini(&got);
 }
 
@@ -788,30 +801,32 @@ do_retain(struct world *w)
 static void
 do_all(struct world *w)
 {
-	struct db_event_filter events = { .limit = 10000 };
-	struct db_visitor_filter visitors = { .status = -1, .limit = 10000 };
-	struct db_sample_filter samples = { .limit = 10000 };
-	struct db_device_filter devices = { .online = -1, .limit = 10000 };
+	struct db_event_filter events = { .device_pk = 0 };
+	struct db_visitor_filter visitors = { .status = -1 };
+	struct db_sample_filter samples = { .device_pk = 0 };
+	struct db_device_filter devices = { .online = -1 };
 	int64_t next = 0;
 
+	w->everything = true;
 	for (int64_t tenant = 1; tenant <= 4; tenant++) {
 		devices.scope = events.scope = visitors.scope = (struct db_scope){ .tenant_pk = tenant, .all = true };
-		DB(db(w), device_list, &devices, tell_device, w);
-		DB(db(w), event_list, &events, tell_event, w);
-		DB(db(w), visitor_list, &visitors, tell_visitor, w);
+		LIST(w, struct db_device, tell_device, DB(db(w), device_list, &devices, &page));
+		LIST(w, struct db_event, tell_event, DB(db(w), event_list, &events, &page));
+		LIST(w, struct db_visitor, tell_visitor, DB(db(w), visitor_list, &visitors, &page));
 	}
 	for (int64_t pk = 0; pk <= w->device_pk + 2; pk++) {
-		DB(db(w), share_list, pk, tell_share, w);
-		DB(db(w), command_list, pk, 0, 10000, tell_command, w);
+		LIST(w, struct db_share, tell_share, DB(db(w), share_list, pk, SLICE_NONE, &page));
+		LIST(w, struct db_command, tell_command, DB(db(w), command_list, pk, 0, &page));
 		events.device_pk = pk;
-		DB(db(w), event_list, &events, tell_event, w);
+		LIST(w, struct db_event, tell_event, DB(db(w), event_list, &events, &page));
 		samples.device_pk = pk;
-		DB(db(w), telemetry_list, &samples, tell_sample, w);
+		LIST(w, struct db_sample, tell_sample, DB(db(w), telemetry_list, &samples, &page));
 	}
-	DB(db(w), command_open, 0, 0, 10000, tell_command, w);
-	DB(db(w), command_queue_due, INT64_MAX, 10000, tell_command, w, &next);
-	DB(db(w), device_online, 0, INT64_MAX, &next, tell_online, w);
+	LIST(w, struct db_command, tell_command, DB(db(w), command_open, 0, 0, &page));
+	LIST(w, struct db_command, tell_command, DB(db(w), command_queue_due, INT64_MAX, &page, &next));
+	LIST(w, struct db_device, tell_online, DB(db(w), device_online, 0, &page));
 	tell_number(w, next);
+	w->everything = false;
 }
 
 /* Single rows, by what names them. */
@@ -890,15 +905,14 @@ ask_one(struct world *w, int side, const struct kind *kind)
 	buf_putc(out(w), '\0');
 }
 
-/* Both, with the same draws; rows: a list is ended after so many, 0: never. */
+/* Both, with the same draws. */
 static void
-ask(struct world *w, const struct kind *kind, unsigned rows, unsigned long step)
+ask(struct world *w, const struct kind *kind, unsigned long step)
 {
 	uint64_t random = w->random;
 
 	for (int side = 0; side < SIDES; side++) {
 		w->random = random;
-		w->rows = rows;
 		ask_one(w, side, kind);
 	}
 	if (strcmp(w->out[WRITER].data, w->out[READER].data) != 0)
@@ -906,12 +920,6 @@ ask(struct world *w, const struct kind *kind, unsigned rows, unsigned long step)
 		    side_names[READER], w->out[READER].data);
 	if (strstr(w->out[READER].data, "FAILED") != NULL)
 		fail_msg("step %lu, %s: %s", step, kind->name, w->out[READER].data);
-}
-
-static unsigned
-some_rows(struct world *w)
-{
-	return one_in(w, 4) ? 1 + (unsigned)below(w, 4) : 0;
 }
 
 static void
@@ -923,7 +931,7 @@ commit(struct world *w)
 static void
 remember_all(struct world *w, unsigned long step)
 {
-	ask(w, &all, 0, step);
+	ask(w, &all, step);
 	buf_clear(&w->committed);
 	buf_puts(&w->committed, w->out[READER].data);
 	buf_putc(&w->committed, '\0');
@@ -933,7 +941,6 @@ remember_all(struct world *w, unsigned long step)
 static void
 sees_what_was_committed(struct world *w, unsigned long step)
 {
-	w->rows = 0;
 	ask_one(w, READER, &all);
 	if (strcmp(out(w)->data, w->committed.data) != 0)
 		fail_msg("step %lu: the reader sees what is not committed\n%s\n%s", step, out(w)->data, w->committed.data);
@@ -982,7 +989,6 @@ run(uint64_t seed, unsigned long steps)
 			assert_int_equal(DB(w.db[WRITER], begin), DB_OK);
 		for (unsigned i = 0; i < n; i++, step++) {
 			w.now += one_in(&w, 6) ? TICK_MS : 0;
-			w.rows = some_rows(&w);
 			ask_one(&w, WRITER, ANY(&w, changes));
 		}
 		if (transaction)
@@ -992,7 +998,7 @@ run(uint64_t seed, unsigned long steps)
 		else if (transaction)
 			commit(&w);
 		for (unsigned i = 0; i < n; i++)
-			ask(&w, ANY(&w, questions), some_rows(&w), step);
+			ask(&w, ANY(&w, questions), step);
 		remember_all(&w, step);
 	}
 	close_world(&w);
@@ -1038,7 +1044,7 @@ answers_the_same_of_many_devices(void **state)
 	commit(&w);
 	w.now += 1500;
 	for (unsigned long step = 0; step < 600; step++)
-		ask(&w, &questions[step % 2 == 0 ? 1 : 4], some_rows(&w), step);
+		ask(&w, &questions[step % 2 == 0 ? 1 : 4], step);
 	close_world(&w);
 }
 

@@ -1538,21 +1538,18 @@ stores_telemetry(void **state)
 	assert_int_equal(counted(x, STAT_TELEMETRY_STORED), 7);
 }
 
-static bool
-count_sample(void *arg, const struct db_sample *v)
-{
-	(void)v;
-	++*(unsigned *)arg;
-	return true;
-}
-
 static unsigned
 samples_left(struct test *x, int64_t device_pk)
 {
-	struct db_sample_filter f = { .device_pk = device_pk, .limit = 100000 };
-	unsigned n = 0;
+	struct db_sample_filter f = { .device_pk = device_pk };
+	struct db_page page = { .rows = 0 };
+	unsigned n;
 
-	assert_int_equal(DB(inside(x)->desk.db, telemetry_list, &f, count_sample, &n), DB_OK);
+	db_page_want(&page, 100000);
+	page.bytes = SIZE_MAX;
+	assert_int_equal(DB(inside(x)->desk.db, telemetry_list, &f, &page), DB_OK);
+	n = page.count;
+	db_page_fini(&page);
 	return n;
 }
 

@@ -33,33 +33,35 @@ read_command_get(struct desk *k, struct reading *x)
 	return READ_DONE;
 }
 
-static bool
-show_command(void *arg, const struct db_command *c)
-{
-	struct rest_list *l = arg;
-
-	if (!list_next(l))
-		return false;
-	json_command(&l->body, c, l->k->device.id);
-	list_cursor(l, CURSOR_COMMAND, l->k->device.tenant_pk, c->pk);
-	return true;
-}
-
-/* One step: each row that is looked at is shown, and a page is short. */
 enum read_end
 read_device_commands(struct desk *k, struct reading *x)
 {
+	struct rest_list *l = &x->list;
+	const struct db_command *c;
+	struct db_page *page;
 	unsigned limit;
-	int64_t before;
 	enum db_result result = rest_device(k, &x->r, false, ACCESS_VIEW);
 
 	if (result != DB_OK)
 		return result == DB_FAILED ? READ_FAILED : READ_DONE;
-	if (!rest_page(k, &x->r, &limit, CURSOR_COMMAND, &before))
-		return READ_DONE;
-	list_open(k, &x->list, "commands", limit);
-	if (DB(k->db, command_list, k->device.pk, before, limit + 1, show_command, &x->list) == DB_FAILED)
+	if (!x->begun) {
+		if (!rest_page(k, &x->r, &limit, CURSOR_COMMAND, &x->u.before))
+			return READ_DONE;
+		list_open(k, l, "commands", limit);
+		x->begun = true;
+	}
+	page = reading_page_of_list(k, x);
+	if (DB(k->db, command_list, k->device.pk, x->u.before, page) == DB_FAILED)
 		return READ_FAILED;
-	list_close(&x->list, &x->r);
+	c = page->row;
+	for (unsigned i = 0; i < page->count && list_next(l); i++) {
+		json_command(&l->body, &c[i], k->device.id);
+		list_cursor(l, CURSOR_COMMAND, k->device.tenant_pk, c[i].pk);
+	}
+	x->u.before = page->last;
+	if (reading_goes_on(k, x))
+		return READ_MORE;
+	list_ran_out(l, CURSOR_COMMAND, k->device.tenant_pk, page);
+	list_close(l, &x->r);
 	return READ_DONE;
 }

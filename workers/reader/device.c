@@ -37,32 +37,32 @@ read_device_get(struct desk *k, struct reading *x)
 	return READ_DONE;
 }
 
-static bool
-show_share(void *arg, const struct db_share *share)
-{
-	struct buf *b = arg;
-
-	if (b->data[b->len - 1] != '[')
-		buf_putc(b, ',');
-	json_share(b, share);
-	return true;
-}
-
 /* As many as one answer holds: storage takes no more. */
 enum read_end
 read_share_list(struct desk *k, struct reading *x)
 {
-	struct buf body = BUF_INIT;
+	struct buf body = BUF_INIT, after = BUF_INIT;
 	enum db_result result = rest_device(k, &x->r, false, ACCESS_ADMIN);
 
 	if (result != DB_OK)
 		return result == DB_FAILED ? READ_FAILED : READ_DONE;
 	buf_puts(&body, "{\"shares\":[");
-	result = DB(k->db, share_list, k->device.pk, show_share, &body);
+	do {
+		const struct db_share *share;
+
+		result = access_shares(k, k->device.pk, &after);
+		share = k->page.row;
+		for (unsigned i = 0; result == DB_OK && i < k->page.count; i++) {
+			if (body.data[body.len - 1] != '[')
+				buf_putc(&body, ',');
+			json_share(&body, &share[i]);
+		}
+	} while (result == DB_OK && k->page.more);
 	buf_puts(&body, "]}");
 	if (result == DB_OK)
 		rest_ok(k, &x->r, 200, &body);
 	buf_fini(&body);
+	buf_fini(&after);
 	return result == DB_OK ? READ_DONE : READ_FAILED;
 }
 
@@ -75,39 +75,37 @@ devices_fini(struct reading *x)
 		free(x->u.devices.types[i].type);
 	free(x->u.devices.types);
 	buf_fini(&x->u.devices.after);
-	buf_fini(&x->u.devices.reached);
 }
 
-/* One step over the devices of the filter.  *end: it came to the last one, or the callback wanted no more. */
+/* The next page of the devices of the filter; the one after it goes on behind. */
 static enum db_result
-walk(struct desk *k, struct reading *x, db_device_cb *cb, bool *end)
+read_page(struct desk *k, struct reading *x, struct db_page *page)
 {
-	struct buf *reached = &x->u.devices.reached, passed = x->u.devices.after;
+	struct buf *after = &x->u.devices.after;
 
-	reading_scan(x);
-	x->u.devices.filter.scan = &x->scan;
-	x->u.devices.filter.reached = reached;
-	TRY(DB(k->db, device_list, &x->u.devices.filter, cb, x));
-	*end = reached->len == 0 || x->list.more;
-	x->u.devices.after = *reached;
-	x->u.devices.reached = passed;
-	x->u.devices.filter.after_id = buf_slice(&x->u.devices.after);
+	TRY(DB(k->db, device_list, &x->u.devices.filter, page));
+	if (page->last_text.len > 0) {
+		buf_clear(after);
+		buf_put_slice(after, buf_slice(&page->last_text));
+		x->u.devices.filter.after_id = buf_slice(after);
+	}
 	return DB_OK;
 }
 
-static bool
-show_device(void *arg, const struct db_device *d)
+static void
+show_devices(struct desk *k, struct reading *x, const struct db_page *page)
 {
-	struct reading *x = arg;
+	const struct db_device *d = page->row;
 	struct rest_list *l = &x->list;
 
-	if (x->u.devices.status.len > 0 && !slice_is(x->u.devices.status, json_presence_status(l->k, d)))
-		return true;
-	if (!list_next(l))
-		return false;
-	json_device(l->k, &l->body, d);
-	list_cursor_text(l, d->id);
-	return true;
+	for (unsigned i = 0; i < page->count; i++) {
+		if (x->u.devices.status.len > 0 && !slice_is(x->u.devices.status, json_presence_status(k, &d[i])))
+			continue;
+		if (!list_next(l))
+			return;
+		json_device(k, &l->body, &d[i]);
+		list_cursor_text(l, d[i].id);
+	}
 }
 
 /* What the status asks of the rows, and what is left to be looked at: offline includes unknown. */
@@ -149,7 +147,6 @@ open_device_list(struct desk *k, struct reading *x)
 		rest_error(k, &x->r, ERROR_invalid_payload, "cursor", "not a cursor of this list");
 		return false;
 	}
-	f->limit = UINT32_MAX;			/* list_next() ends it */
 	list_open(k, &x->list, "devices", limit);
 	return true;
 }
@@ -158,8 +155,8 @@ enum read_end
 read_device_list(struct desk *k, struct reading *x)
 {
 	struct db_device_filter *f = &x->u.devices.filter;
+	struct db_page *page;
 	enum db_result result;
-	bool end = true;
 
 	x->fini = devices_fini;
 	if (!x->begun && !open_device_list(k, x))
@@ -167,11 +164,17 @@ read_device_list(struct desk *k, struct reading *x)
 	x->begun = true;
 	/* Rights are those of now, in each step. */
 	result = access_scope(k, &x->r.who, &f->scope);
-	if (result == DB_FAILED || (result == DB_OK && walk(k, x, show_device, &end) == DB_FAILED))
+	page = reading_page_of_list(k, x);
+	if (x->u.devices.status.len > 0)
+		page->rows = STEP_ROWS;		/* few of them may be shown */
+	if (result == DB_OK)
+		result = read_page(k, x, page);
+	if (result == DB_FAILED)
 		return READ_FAILED;
-	if (!end && reading_goes_on(x))
+	show_devices(k, x, page);
+	if (reading_goes_on(k, x))
 		return READ_MORE;
-	if (!end) {
+	if (page->more && !x->list.more) {
 		x->list.more = true;
 		list_cursor_text(&x->list, f->after_id);
 	}
@@ -196,23 +199,43 @@ answer_stats(struct desk *k, const struct reading *x, const struct db_stats *s, 
 	buf_fini(&body);
 }
 
-static bool
-put_type(void *arg, struct slice type, int64_t count)
+static void
+put_type(struct buf *b, struct slice type, int64_t count)
 {
-	struct buf *b = arg;
-
 	if (b->len > 0)
 		buf_putc(b, ',');
 	buf_put_json_string(b, type);
 	buf_putc(b, ':');
 	buf_put_i64(b, count);
-	return true;
 }
 
-static bool
-count_device(void *arg, const struct db_device *d)
+#define TYPES_PAGE 256
+
+static enum db_result
+tenant_types(struct desk *k, int64_t tenant_pk, struct buf *types)
 {
-	struct reading *x = arg;
+	struct db_page *page = &k->page;
+	struct buf after = BUF_INIT;
+	enum db_result result;
+
+	do {
+		const struct db_type *t;
+
+		db_page_want(page, TYPES_PAGE);
+		result = DB(k->db, device_types, tenant_pk, buf_slice(&after), page);
+		t = page->row;
+		for (unsigned i = 0; result == DB_OK && i < page->count; i++)
+			put_type(types, t[i].type, t[i].count);
+		buf_clear(&after);
+		buf_put_slice(&after, buf_slice(&page->last_text));
+	} while (result == DB_OK && page->more);
+	buf_fini(&after);
+	return result;
+}
+
+static void
+count_device(struct reading *x, const struct db_device *d)
+{
 	struct db_stats *sums = &x->u.devices.sums;
 	struct type_count *t = x->u.devices.types;
 	size_t i, n = x->u.devices.type_count;
@@ -230,7 +253,6 @@ count_device(void *arg, const struct db_device *d)
 		i = ++x->u.devices.type_count;
 	}
 	t[i - 1].count++;
-	return true;
 }
 
 static int
@@ -246,25 +268,31 @@ read_device_stats(struct desk *k, struct reading *x)
 	struct db_device_filter *f = &x->u.devices.filter;
 	struct db_stats *sums = &x->u.devices.sums;
 	struct buf types = BUF_INIT;
-	bool end = true;
+	struct db_page *page = reading_page(k, STEP_ROWS);
 	enum db_result result = access_scope(k, &x->r.who, &f->scope);
 
 	x->fini = devices_fini;
 	f->online = -1;
-	f->limit = UINT32_MAX;
 	if (result == DB_OK && f->scope.all) {
-		result = DB(k->db, device_counts, f->scope.tenant_pk, sums, put_type, &types);
+		result = DB(k->db, device_counts, f->scope.tenant_pk, sums);
 		if (result == DB_OK)
 			result = DB(k->db, device_owned, f->scope.tenant_pk, x->r.who.user, &sums->owned);
+		if (result == DB_OK)
+			result = tenant_types(k, f->scope.tenant_pk, &types);
 	} else if (result == DB_OK) {
-		result = walk(k, x, count_device, &end);
+		const struct db_device *d;
+
+		result = read_page(k, x, page);
+		d = page->row;
+		for (unsigned i = 0; result == DB_OK && i < page->count; i++)
+			count_device(x, &d[i]);
+		if (result == DB_OK && page->more)
+			return READ_MORE;
 	}
 	if (result == DB_FAILED) {
 		buf_fini(&types);
 		return READ_FAILED;
 	}
-	if (!end)
-		return READ_MORE;
 	if (x->u.devices.type_count > 0)
 		qsort(x->u.devices.types, x->u.devices.type_count, sizeof(*x->u.devices.types), type_compare);
 	for (size_t i = 0; i < x->u.devices.type_count; i++)
@@ -285,7 +313,7 @@ read_health_devices(struct desk *k, struct reading *x)
 	enum db_result result = DB(k->db, tenant, x->r.who.tenant, false, &tenant_pk);
 
 	if (result == DB_OK)
-		result = DB(k->db, device_counts, tenant_pk, &stats, NULL, NULL);
+		result = DB(k->db, device_counts, tenant_pk, &stats);
 	if (result == DB_FAILED)
 		return READ_FAILED;
 	buf_printf(&body, "{\"online\":%lld,\"offline\":%lld,\"byTransport\":{\"ws\":%lld,\"mqtt\":%lld}}",

@@ -3,23 +3,14 @@
  */
 #include "reader/reader.h"
 
-static bool
-show_event(void *arg, const struct db_event *e)
-{
-	struct rest_list *l = arg;
-
-	if (!list_next(l))
-		return false;
-	json_event(l->k, &l->body, e);
-	list_cursor(l, CURSOR_EVENT, e->tenant_pk, e->seq);
-	return true;
-}
-
-/* One step; f->device_pk or f->scope is set. */
+/* f->device_pk or f->scope is set; neither: there is nothing. */
 static enum read_end
 list(struct desk *k, struct reading *x, int64_t tenant_pk)
 {
 	struct db_event_filter *f = &x->u.events;
+	struct rest_list *l = &x->list;
+	const struct db_event *e;
+	struct db_page *page;
 	unsigned limit;
 
 	if (!x->begun) {
@@ -27,20 +18,22 @@ list(struct desk *k, struct reading *x, int64_t tenant_pk)
 		    !rest_query(k, &x->r, "type", &f->event) ||
 		    !rest_time(k, &x->r, "since", &f->since) || !rest_time(k, &x->r, "until", &f->until))
 			return READ_DONE;
-		list_open(k, &x->list, "events", limit);
+		list_open(k, l, "events", limit);
 		x->begun = true;
 	}
-	reading_scan(x);
-	f->scan = &x->scan;
-	f->limit = UINT32_MAX;			/* list_next() ends it */
-	if ((f->device_pk != 0 || f->scope.tenant_pk != 0) &&
-	    DB(k->db, event_list, f, show_event, &x->list) == DB_FAILED)
+	page = reading_page_of_list(k, x);
+	if ((f->device_pk != 0 || f->scope.tenant_pk != 0) && DB(k->db, event_list, f, page) == DB_FAILED)
 		return READ_FAILED;
-	f->before_seq = x->scan.reached;
-	if (f->before_seq != 0 && !x->list.more && reading_goes_on(x))
+	e = page->row;
+	for (unsigned i = 0; i < page->count && list_next(l); i++) {
+		json_event(k, &l->body, &e[i]);
+		list_cursor(l, CURSOR_EVENT, e[i].tenant_pk, e[i].seq);
+	}
+	f->before_seq = page->last;
+	if (reading_goes_on(k, x))
 		return READ_MORE;
-	list_scanned(&x->list, CURSOR_EVENT, tenant_pk, &x->scan);
-	list_close(&x->list, &x->r);
+	list_ran_out(l, CURSOR_EVENT, tenant_pk, page);
+	list_close(l, &x->r);
 	return READ_DONE;
 }
 

@@ -94,6 +94,13 @@ list_open(struct desk *k, struct rest_list *l, const char *name, unsigned limit)
 	buf_printf(&l->body, "{\"%s\":[", name);
 }
 
+void
+list_want(const struct rest_list *l, struct db_page *page)
+{
+	db_page_want(page, l->body.len > l->room ? 1 : l->limit - l->count + 1);
+	page->bytes = l->room;
+}
+
 bool
 list_next(struct rest_list *l)
 {
@@ -123,12 +130,12 @@ list_cursor_text(struct rest_list *l, struct slice cursor)
 }
 
 void
-list_scanned(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, const struct db_scan *scan)
+list_ran_out(struct rest_list *l, enum cursor_kind kind, int64_t tenant_pk, const struct db_page *page)
 {
-	if (l->more || scan->reached == 0)
+	if (l->more || !page->more)
 		return;
 	l->more = true;
-	list_cursor(l, kind, tenant_pk, scan->reached);
+	list_cursor(l, kind, tenant_pk, page->last);
 }
 
 enum db_result

@@ -48,17 +48,29 @@ struct reader {
 	uint16_t storage;		/* generation of that beside which it was opened; 0: none was ready */
 };
 
-void
-reading_scan(struct reading *x)
+struct db_page *
+reading_page(struct desk *k, unsigned rows)
 {
-	x->scan = (struct db_scan){ .left = STEP_ROWS, .us = STEP_US };
+	db_page_want(&k->page, rows);
+	k->page.looks = STEP_ROWS;
+	k->page.us = STEP_US;
+	return &k->page;
+}
+
+struct db_page *
+reading_page_of_list(struct desk *k, const struct reading *x)
+{
+	list_want(&x->list, &k->page);
+	k->page.looks = STEP_ROWS;
+	k->page.us = STEP_US;
+	return &k->page;
 }
 
 bool
-reading_goes_on(struct reading *x)
+reading_goes_on(const struct desk *k, struct reading *x)
 {
-	x->looked += STEP_ROWS - x->scan.left;
-	return x->looked < READ_ROWS_MAX;
+	x->looked += k->page.looked;
+	return k->page.more && !x->list.more && x->looked < READ_ROWS_MAX;
 }
 
 /* --- requests */
@@ -141,8 +153,7 @@ read_resume(struct desk *k, struct reading *x)
 			return READ_FAILED;
 		x->begun = true;
 	}
-	reading_scan(x);
-	switch (replay_step(k, &x->u.replay, &x->scan)) {
+	switch (replay_step(k, &x->u.replay, STEP_ROWS, STEP_US)) {
 	case REPLAY_MORE:
 		return READ_MORE;
 	case REPLAY_DONE:

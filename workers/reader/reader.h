@@ -39,7 +39,6 @@ struct reading {
 	struct slice body_json;
 	bool begun;
 	unsigned looked;		/* rows of the steps before */
-	struct db_scan scan;		/* of this step */
 
 	struct buf text;		/* owned: decoded parameters; the desk's while this request has its turn */
 	struct rest_list list;		/* freed with the request when it was not closed */
@@ -47,14 +46,15 @@ struct reading {
 		struct {
 			struct db_device_filter filter;
 			struct buf after;	/* owned: behind which device to go on */
-			struct buf reached;	/* owned: where this step came to */
 			struct slice status;	/* list: to be looked at row by row; empty: any */
 			struct db_stats sums;	/* stats */
 			struct type_count *types;	/* stats: owned, and their names */
 			size_t type_count;
 		} devices;
 		struct replay replay;
+		int64_t before;		/* commands */
 		struct db_event_filter events;
+		struct db_sample_filter samples;
 		struct db_visitor_filter visitors;
 		struct {
 			struct json_value body;
@@ -71,13 +71,14 @@ struct reading {
 	} u;
 };
 
-/* Sets the budget of a step's scan. */
-void reading_scan(struct reading *x);
+/* Wants the desk's page, with the budget of a step: for the request's list, or so many rows. */
+struct db_page *reading_page_of_list(struct desk *k, const struct reading *x);
+struct db_page *reading_page(struct desk *k, unsigned rows);
 /*
- * After a step that looked at rows and did not fill its list: is there more to look at, and may this request go on?
- * What it looked at is counted.
+ * After a page whose rows were offered to the list: may it take more, are there more, and may this request go on?
+ * What was looked at is counted.
  */
-bool reading_goes_on(struct reading *x);
+bool reading_goes_on(const struct desk *k, struct reading *x);
 
 /* One for each line of reads.def, and the records of their own. */
 #define READ(route) enum read_end read_##route(struct desk *k, struct reading *x);

@@ -24,52 +24,27 @@
 #define SINCE_ROWS	2000		/* looked at to find out since when there is one */
 #define COUNT_ROWS_MAX	20000		/* looked at, others' among them, to count what was missed */
 
-/* Events of one step: their texts are copied, since the rights of some are asked for. */
-struct page {
-	struct replay *r;
-	struct db_event event[PAGE];
-	unsigned count;
-	bool ended;			/* nothing more up to r->until */
-	struct buf text;
-};
-
-static bool
-take_event(void *arg, const struct db_event *e)
-{
-	struct page *p = arg;
-
-	if (e->seq > p->r->until)
-		return false;
-	p->event[p->count] = *e;
-	db_event_copy(&p->text, &p->event[p->count++]);
-	p->ended = false;
-	if (p->count < PAGE && p->text.len < PAGE_BYTES) {
-		p->ended = true;	/* unless another one follows */
-		return true;
-	}
-	return false;
-}
-
-/* The next events of the scope, and how far they reach. */
+/*
+ * The next events of the scope up to r->until into k->page, and how far they reach: *ended, to the last one.
+ */
 static enum db_result
-read_page(struct desk *k, struct page *p, enum db_event_part part, const struct db_scan *budget)
+read_page(struct desk *k, struct replay *r, enum db_event_part part, bool *ended)
 {
-	struct replay *r = p->r;
-	struct db_scan scan = *budget;
-	struct db_event_filter f = {
-		.scope = r->scope, .ascending = true, .after_seq = r->after, .part = part, .limit = PAGE, .scan = &scan
-	};
+	struct db_event_filter f = { .scope = r->scope, .ascending = true, .after_seq = r->after, .part = part };
+	struct db_page *page = &k->page;
+	const struct db_event *e;
 
-	p->ended = true;
-	TRY(DB(k->db, event_list, &f, take_event, p));
-	db_events_point(&p->text, p->event, p->count);
-	r->looked += budget->left - scan.left;
-	if (scan.reached > 0) {		/* rows ran out: others' events may follow the last one of the page */
-		r->after = scan.reached;
-		p->ended = r->after >= r->until;
-	} else {
-		r->after = p->ended ? r->until : p->event[p->count - 1].seq;
-	}
+	db_page_want(page, PAGE);
+	page->bytes = PAGE_BYTES;
+	page->looks = r->looks;
+	page->us = r->us;
+	TRY(DB(k->db, event_list, &f, page));
+	e = page->row;
+	while (page->count > 0 && e[page->count - 1].seq > r->until)
+		page->count--;
+	r->looked += page->looked;
+	*ended = !page->more || page->last >= r->until;
+	r->after = *ended ? r->until : page->last;
 	return DB_OK;
 }
 
@@ -159,20 +134,21 @@ still_there(struct desk *k, struct replay *r)
 
 /* A page of messages, but no more than a record may carry.  One without any of the user's is no part yet. */
 static enum replay_step
-send_page(struct desk *k, struct replay *r, struct page *p, const struct db_scan *budget)
+send_page(struct desk *k, struct replay *r)
 {
 	/* A quarter of the smallest ring is the longest record; this leaves room for one message more. */
 	size_t most = shm_sizes(k->shm)->mailbox_bytes / 8;
 	enum db_result result = still_there(k, r);
+	const struct db_event *e;
 	struct buf out = BUF_INIT;
-	bool full = false;
+	bool full = false, ended;
 
 	if (result != DB_OK)
 		return result == DB_NONE ? over(k, r) : REPLAY_FAILED;
-	if (read_page(k, p, EVENT_PUBLISHED, budget) != DB_OK)
+	if (read_page(k, r, EVENT_PUBLISHED, &ended) != DB_OK)
 		return REPLAY_FAILED;
-	for (unsigned i = 0; !full && i < p->count; i++) {
-		const struct db_event *e = &p->event[i];
+	e = k->page.row;
+	for (unsigned i = 0; !full && i < k->page.count; i++, e++) {
 		bool theirs;
 
 		if ((result = is_theirs(k, r, e, &theirs)) != DB_OK)
@@ -188,8 +164,8 @@ send_page(struct desk *k, struct replay *r, struct page *p, const struct db_scan
 		r->since = e->at;
 		r->count++;
 	}
-	if (result == DB_OK && (full || out.len > 0 || p->ended))
-		post_part(k, r, buf_slice(&out), p->ended && !full);
+	if (result == DB_OK && (full || out.len > 0 || ended))
+		post_part(k, r, buf_slice(&out), ended && !full);
 	else if (result == DB_OK)
 		result = DB_NONE;
 	buf_fini(&out);
@@ -197,12 +173,15 @@ send_page(struct desk *k, struct replay *r, struct page *p, const struct db_scan
 }
 
 static enum replay_step
-count_page(struct desk *k, struct replay *r, struct page *p, const struct db_scan *budget)
+count_page(struct desk *k, struct replay *r)
 {
-	if (read_page(k, p, EVENT_HEAD, budget) != DB_OK)
+	const struct db_event *e;
+	bool ended;
+
+	if (read_page(k, r, EVENT_HEAD, &ended) != DB_OK)
 		return REPLAY_FAILED;
-	for (unsigned i = 0; i < p->count; i++) {
-		const struct db_event *e = &p->event[i];
+	e = k->page.row;
+	for (unsigned i = 0; i < k->page.count; i++, e++) {
 		bool theirs;
 
 		if (is_theirs(k, r, e, &theirs) != DB_OK)
@@ -212,62 +191,49 @@ count_page(struct desk *k, struct replay *r, struct page *p, const struct db_sca
 		if (r->dropped++ == 0)
 			r->since = e->at;
 	}
-	if (p->ended && !r->gap && r->dropped <= r->limit) {
+	if (ended && !r->gap && r->dropped <= r->limit) {
 		r->phase = REPLAY_SENDING;
 		r->after = r->from;
-	} else if (p->ended || (r->dropped >= COUNT_MAX && (r->gap || r->dropped > r->limit))) {
+	} else if (ended || (r->dropped >= COUNT_MAX && (r->gap || r->dropped > r->limit))) {
 		r->phase = REPLAY_GAP;
 	}
 	return REPLAY_MORE;
-}
-
-static bool
-note_since(void *arg, const struct db_event *e)
-{
-	struct replay *r = arg;
-
-	r->since = e->at;
-	return false;
 }
 
 /* Nothing that is kept was missed, or nobody knows: since the oldest that is kept, or since now. */
 static enum replay_step
 send_gap(struct desk *k, struct replay *r)
 {
-	struct db_scan scan = { .left = SINCE_ROWS };
-	struct db_event_filter f = {
-		.scope = r->scope, .ascending = true, .part = EVENT_HEAD, .limit = 1, .scan = &scan
-	};
+	struct db_event_filter f = { .scope = r->scope, .ascending = true, .part = EVENT_HEAD };
 
 	r->gap = true;
 	if (r->dropped > COUNT_MAX)
 		r->dropped = COUNT_MAX;
-	if (r->since == 0 && r->scope.tenant_pk != 0 && DB(k->db, event_list, &f, note_since, r) == DB_FAILED)
-		return REPLAY_FAILED;
+	if (r->since == 0 && r->scope.tenant_pk != 0) {
+		db_page_want(&k->page, 1);
+		k->page.looks = SINCE_ROWS;
+		if (DB(k->db, event_list, &f, &k->page) == DB_FAILED)
+			return REPLAY_FAILED;
+		if (k->page.count > 0)
+			r->since = ((const struct db_event *)k->page.row)->at;
+	}
 	if (r->since == 0)
 		r->since = k->now;
 	return over(k, r);
 }
 
 enum replay_step
-replay_step(struct desk *k, struct replay *r, const struct db_scan *scan)
+replay_step(struct desk *k, struct replay *r, unsigned looks, unsigned us)
 {
-	struct page *p;
-	enum replay_step step;
-
-	if (r->phase == REPLAY_GAP)
-		return send_gap(k, r);
 	if (r->phase == REPLAY_COUNTING && r->looked > COUNT_ROWS_MAX)
 		r->phase = REPLAY_GAP;	/* too little among too much: what was counted so far is the gap */
+	r->looks = looks;
+	r->us = us;
 	r->scope.user = r->who.user;
 	r->scope.now = k->now;
-	p = must_alloc(sizeof(*p));
-	p->r = r;
-	step = r->phase == REPLAY_GAP ? send_gap(k, r) :
-	    r->phase == REPLAY_COUNTING ? count_page(k, r, p, scan) : send_page(k, r, p, scan);
-	buf_fini(&p->text);
-	free(p);
-	return step;
+	if (r->phase == REPLAY_GAP)
+		return send_gap(k, r);
+	return r->phase == REPLAY_COUNTING ? count_page(k, r) : send_page(k, r);
 }
 
 /* ------------------------------------------------------------------ begin and end */

@@ -22,6 +22,7 @@ struct replay {
 	int64_t until;			/* the newest place when it began: what comes later is live */
 	unsigned count;			/* sent, with earlier parts */
 	unsigned looked;		/* rows, while counting */
+	unsigned looks, us;		/* budget of this step */
 	int64_t dropped, since;		/* what was missed: how many, as far as counted, and since when */
 	struct db_device device;	/* of the last event that asked for it */
 };
@@ -29,10 +30,10 @@ struct replay {
 /* Nothing is sent yet.  DB_FAILED: the store did; else DB_OK.  replay_close() is needed in either case. */
 enum db_result replay_open(struct desk *k, struct replay *r, const struct msg_resume *m);
 /*
- * Looks at rows as far as scan lets it, reads no more than some hundred kilobytes; REPLAY_DONE: it has sent its
- * resume_part.  Uses k->now, and k->cursor and k->pack up.
+ * Looks at so many rows at most, for so many microseconds, and reads no more than some hundred kilobytes; REPLAY_DONE:
+ * it has sent its resume_part.  Uses k->now, and k->cursor, k->pack and k->page up.
  */
-enum replay_step replay_step(struct desk *k, struct replay *r, const struct db_scan *scan);
+enum replay_step replay_step(struct desk *k, struct replay *r, unsigned looks, unsigned us);
 void replay_close(struct replay *r);
 
 #endif

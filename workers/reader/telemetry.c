@@ -165,19 +165,14 @@ read_telemetry(struct desk *k, struct reading *x)
 
 /* ------------------------------------------------------------------ what is stored */
 
-static bool
-show_sample(void *arg, const struct db_sample *v)
+static void
+show_sample(struct rest_list *l, const struct db_sample *v)
 {
-	struct rest_list *l = arg;
-
-	if (!list_next(l))
-		return false;
 	json_sample(&l->body, v, l->k->device.id);
 	buf_clear(&l->cursor);
 	buf_putc(&l->cursor, '"');
 	cursor_put_sample(l->k, &l->cursor, l->k->device.tenant_pk, v->at, v->seq);
 	buf_putc(&l->cursor, '"');
-	return true;
 }
 
 static bool
@@ -193,26 +188,39 @@ place(struct desk *k, const struct reading *x, struct db_sample_filter *f)
 	return false;
 }
 
-/* One step: each row that is looked at is shown, and a page is short. */
 enum read_end
 read_device_telemetry(struct desk *k, struct reading *x)
 {
-	struct db_sample_filter f = { .device_pk = 0 };
+	struct db_sample_filter *f = &x->u.samples;
+	struct rest_list *l = &x->list;
+	const struct db_sample *v;
+	struct db_page *page;
 	unsigned limit;
 	enum db_result result = rest_device(k, &x->r, false, ACCESS_VIEW);
 
 	if (result != DB_OK)
 		return result == DB_FAILED ? READ_FAILED : READ_DONE;
-	if (!rest_page(k, &x->r, &limit, CURSOR_NONE, NULL) || !place(k, x, &f) ||
-	    !rest_time(k, &x->r, "since", &f.since) || !rest_time(k, &x->r, "until", &f.until))
-		return READ_DONE;
-	f.device_pk = k->device.pk;
-	f.limit = limit + 1;
-	list_open(k, &x->list, "telemetry", limit);
+	if (!x->begun) {
+		if (!rest_page(k, &x->r, &limit, CURSOR_NONE, NULL) || !place(k, x, f) ||
+		    !rest_time(k, &x->r, "since", &f->since) || !rest_time(k, &x->r, "until", &f->until))
+			return READ_DONE;
+		list_open(k, l, "telemetry", limit);
+		x->begun = true;
+	}
+	f->device_pk = k->device.pk;
+	page = reading_page_of_list(k, x);
 	/* None is shown that was stored before storing was turned off: it is being removed. */
-	if (k->w->conf->store_telemetry_retention_ms > 0 &&
-	    DB(k->db, telemetry_list, &f, show_sample, &x->list) == DB_FAILED)
+	if (k->w->conf->store_telemetry_retention_ms > 0 && DB(k->db, telemetry_list, f, page) == DB_FAILED)
 		return READ_FAILED;
-	list_close(&x->list, &x->r);
+	v = page->row;
+	for (unsigned i = 0; i < page->count && list_next(l); i++)
+		show_sample(l, &v[i]);
+	if (page->count > 0) {
+		f->before_at = v[page->count - 1].at;
+		f->before_seq = v[page->count - 1].seq;
+	}
+	if (reading_goes_on(k, x))
+		return READ_MORE;
+	list_close(l, &x->r);
 	return READ_DONE;
 }

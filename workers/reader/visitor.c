@@ -3,18 +3,6 @@
  */
 #include "reader/reader.h"
 
-static bool
-show_visitor(void *arg, const struct db_visitor *v)
-{
-	struct rest_list *l = arg;
-
-	if (!list_next(l))
-		return false;
-	json_visitor(&l->body, v, v->device);
-	list_cursor(l, CURSOR_VISITOR, v->tenant_pk, v->pk);
-	return true;
-}
-
 /* false: answered. */
 static bool
 open_visitor_list(struct desk *k, struct reading *x)
@@ -36,7 +24,6 @@ open_visitor_list(struct desk *k, struct reading *x)
 		rest_error(k, &x->r, ERROR_invalid_payload, "status", "must be pending, approved or denied");
 		return false;
 	}
-	f->limit = UINT32_MAX;			/* list_next() ends it */
 	list_open(k, &x->list, "visitors", limit);
 	return true;
 }
@@ -45,21 +32,27 @@ enum read_end
 read_visitor_list(struct desk *k, struct reading *x)
 {
 	struct db_visitor_filter *f = &x->u.visitors;
+	struct rest_list *l = &x->list;
+	const struct db_visitor *v;
+	struct db_page *page;
 	enum db_result result;
 
 	if (!x->begun && !open_visitor_list(k, x))
 		return READ_DONE;
 	x->begun = true;
 	result = access_scope(k, &x->r.who, &f->scope);
-	reading_scan(x);
-	f->scan = &x->scan;
-	if (result == DB_FAILED ||
-	    (result == DB_OK && DB(k->db, visitor_list, f, show_visitor, &x->list) == DB_FAILED))
+	page = reading_page_of_list(k, x);
+	if (result == DB_FAILED || (result == DB_OK && DB(k->db, visitor_list, f, page) == DB_FAILED))
 		return READ_FAILED;
-	f->before_pk = x->scan.reached;
-	if (f->before_pk != 0 && !x->list.more && reading_goes_on(x))
+	v = page->row;
+	for (unsigned i = 0; i < page->count && list_next(l); i++) {
+		json_visitor(&l->body, &v[i], v[i].device);
+		list_cursor(l, CURSOR_VISITOR, v[i].tenant_pk, v[i].pk);
+	}
+	f->before_pk = page->last;
+	if (reading_goes_on(k, x))
 		return READ_MORE;
-	list_scanned(&x->list, CURSOR_VISITOR, f->scope.tenant_pk, &x->scan);
-	list_close(&x->list, &x->r);
+	list_ran_out(l, CURSOR_VISITOR, f->scope.tenant_pk, page);
+	list_close(l, &x->r);
 	return READ_DONE;
 }

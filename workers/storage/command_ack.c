@@ -280,44 +280,42 @@ command_no_room(struct storage *s)
 	s->roomless.any = s->roomless.seen = true;
 }
 
-struct roomless_page {
-	struct storage *s;
-	struct over over;
-	unsigned rows;
-};
-
-static bool
-look_at_row(void *arg, const struct db_command *c)
+static void
+look_at_row(struct storage *s, const struct db_command *c, struct over *over)
 {
-	struct roomless_page *page = arg;
-	struct storage *s = page->s;
 	struct pending_view v;
 
-	page->rows++;
 	s->roomless.at = c->pk;
 	if ((c->status != COMMAND_SENT && c->status != COMMAND_ACCEPTED) ||
 	    pending_find(s->desk.shm, c->id, &v) == 1)
-		return true;
+		return;
 	if (c->sent_at + c->timeout_ms <= s->desk.now)
-		memcpy(page->over.id[page->over.count++], c->id, UUID_LEN);
+		memcpy(over->id[over->count++], c->id, UUID_LEN);
 	else
 		s->roomless.seen = true;
-	return page->over.count < COMMAND_STEP;
 }
 
 /* One step of a walk over all commands without a result, repeated while one has no entry. */
 static enum db_result
 roomless_deadlines(struct storage *s)
 {
-	struct roomless_page page = { .s = s };
+	struct db_page *page = &s->desk.page;
+	struct over over = { .s = s };
+	const struct db_command *c;
+	bool more;
 
-	TRY(DB(s->desk.db, command_open, 0, s->roomless.at, OVER_MAX, look_at_row, &page));
-	for (unsigned i = 0; i < page.over.count; i++)
-		TRY(time_out(s, page.over.id[i]));
-	s->more = s->more || page.over.count == COMMAND_STEP;
-	if (page.over.count > 0)	/* whether that is committed the next walk sees */
+	db_page_want(page, OVER_MAX);
+	TRY(DB(s->desk.db, command_open, 0, s->roomless.at, page));
+	c = page->row;
+	for (unsigned i = 0; i < page->count && over.count < COMMAND_STEP; i++)
+		look_at_row(s, &c[i], &over);
+	more = page->more || over.count == COMMAND_STEP;
+	for (unsigned i = 0; i < over.count; i++)
+		TRY(time_out(s, over.id[i]));
+	s->more = s->more || over.count == COMMAND_STEP;
+	if (over.count > 0)	/* whether that is committed the next walk sees */
 		s->roomless.seen = true;
-	if (page.rows == OVER_MAX || page.over.count == COMMAND_STEP)
+	if (more)
 		return DB_OK;
 	s->roomless.any = s->roomless.seen;
 	s->roomless.seen = false;

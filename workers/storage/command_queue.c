@@ -6,8 +6,6 @@
 #include "base/must.h"
 #include "storage/storage.h"
 
-#define DUE_STEP COMMAND_STEP
-
 static void
 pump_on(struct storage *s, const struct db_device *d)
 {
@@ -73,43 +71,37 @@ command_pump(struct storage *s, const struct db_device *d, bool *more)
 
 /* Queue times that are over */
 
-struct due {
-	uint8_t id[DUE_STEP][UUID_LEN];
-	unsigned count;
-};
-
-static bool
-note_due(void *arg, const struct db_command *c)
+static enum db_result
+expire(struct storage *s, const uint8_t id[UUID_LEN])
 {
-	struct due *due = arg;
+	struct db_command *c = &s->desk.command;
+	enum db_result result = DB(s->desk.db, command_get, id, c);
 
-	memcpy(due->id[due->count++], c->id, UUID_LEN);
-	return due->count < DUE_STEP;
+	if (result != DB_OK || c->status != COMMAND_QUEUED)
+		return result;
+	result = DB(s->desk.db, device_by_pk, c->device_pk, false, &s->desk.device);
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	return command_move(s, result == DB_OK ? &s->desk.device : NULL, c, COMMAND_EXPIRED, "expired");
 }
 
 enum db_result
 command_queue_tick(struct storage *s)
 {
-	struct due due = { .count = 0 };
-	struct db_command *c = &s->desk.command;
+	struct db_page page = { .rows = 0 };
+	const struct db_command *due;
+	enum db_result result;
 
 	if (s->queue_next == 0 || s->queue_next > s->desk.now)
 		return DB_OK;
-	TRY(DB(s->desk.db, command_queue_due, s->desk.now, DUE_STEP, note_due, &due, &s->queue_next));
-	s->more = due.count == DUE_STEP;
-	for (unsigned i = 0; i < due.count; i++) {
-		enum db_result result = DB(s->desk.db, command_get, due.id[i], c);
-
-		if (result == DB_OK && c->status == COMMAND_QUEUED) {
-			result = DB(s->desk.db, device_by_pk, c->device_pk, false, &s->desk.device);
-			if (result != DB_FAILED)
-				result = command_move(s, result == DB_OK ? &s->desk.device : NULL, c,
-				    COMMAND_EXPIRED, "expired");
-		}
-		if (result == DB_FAILED)
-			return DB_FAILED;
-	}
-	return DB_OK;
+	db_page_want(&page, COMMAND_STEP);
+	result = DB(s->desk.db, command_queue_due, s->desk.now, &page, &s->queue_next);
+	s->more = page.more;
+	due = page.row;
+	for (unsigned i = 0; result != DB_FAILED && i < page.count; i++)
+		result = expire(s, due[i].id);
+	db_page_fini(&page);
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
 /* Cancelling */

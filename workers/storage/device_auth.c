@@ -67,35 +67,33 @@ find(struct storage *s, const struct msg_device_auth *m, struct db_device *d)
 	return result;
 }
 
-/* The ids of commands whose result is not known, as an array. */
-struct reconcile {
-	struct buf *b;
-	int64_t since;
-	unsigned count;
-};
-
-static bool
-add_unknown(void *arg, const struct db_command *c)
-{
-	struct reconcile *r = arg;
-
-	if (c->status == COMMAND_QUEUED || c->sent_at < r->since)
-		return true;
-	buf_putc(r->b, r->count++ == 0 ? '[' : ',');
-	buf_put_json_uuid(r->b, c->id);
-	return r->count < RECONCILE_MAX;
-}
-
+/* The ids of commands whose result is not known, as an array, into desk.json; none: nothing. */
 static enum db_result
 list_unknown(struct storage *s, const struct db_device *d)
 {
-	struct reconcile r = { &s->desk.json, s->desk.now - RECONCILE_AGE_MS, 0 };
+	int64_t since = s->desk.now - RECONCILE_AGE_MS, after = 0;
+	struct db_page *page = &s->desk.page;
+	struct buf *b = &s->desk.json;
+	unsigned count = 0, left = COMMAND_QUEUE_MAX + 2 * RECONCILE_MAX;
 
-	buf_clear(&s->desk.json);
-	TRY(DB(s->desk.db, command_open, d->pk, 0, COMMAND_QUEUE_MAX + 2 * RECONCILE_MAX, add_unknown,
-	    &r));
-	if (r.count > 0)
-		buf_putc(&s->desk.json, ']');
+	buf_clear(b);
+	do {
+		const struct db_command *c;
+
+		db_page_want(page, left);
+		TRY(DB(s->desk.db, command_open, d->pk, after, page));
+		c = page->row;
+		for (unsigned i = 0; i < page->count && count < RECONCILE_MAX; i++) {
+			if (c[i].status == COMMAND_QUEUED || c[i].sent_at < since)
+				continue;
+			buf_putc(b, count++ == 0 ? '[' : ',');
+			buf_put_json_uuid(b, c[i].id);
+		}
+		after = page->last;
+		left -= page->count;
+	} while (page->more && left > 0 && count < RECONCILE_MAX);
+	if (count > 0)
+		buf_putc(b, ']');
 	return DB_OK;
 }
 

@@ -10,7 +10,7 @@
 #include "storage/storage.h"
 
 #define WALK_STEP	128		/* entries of the directory per batch */
-#define ROWS_STEP	2000		/* device numbers looked at per tick */
+#define ROWS_STEP	2000		/* devices looked at per tick */
 
 enum db_result
 presence_end(struct storage *s, const struct db_device *d, unsigned transport, int64_t epoch,
@@ -171,25 +171,16 @@ walk_directory(struct storage *s)
  * Rows that say online while nobody holds the device: after a start of storage or of the whole
  * instance.
  */
-struct rows {
-	struct storage *s;
-	struct buf pks;			/* of those to be ended */
-};
-
 static bool
-note_row(void *arg, const struct db_device *d)
+is_unheld(const struct storage *s, const struct db_device *d)
 {
-	struct rows *r = arg;
 	struct directory_view v;
-	bool held = batch_find(r->s, desk_device_key(&r->s->desk, d), &v) == 1;
+	bool held = batch_find(s, desk_device_key(&s->desk, d), &v) == 1;
 
-	for (unsigned t = 0; t < DB_TRANSPORTS; t++) {
-		if ((d->online & 1u << t) && !(held && v.ref[t] != REF_NONE)) {
-			buf_put(&r->pks, &d->pk, sizeof(d->pk));
-			break;
-		}
-	}
-	return true;
+	for (unsigned t = 0; t < DB_TRANSPORTS; t++)
+		if ((d->online & 1u << t) && !(held && v.ref[t] != REF_NONE))
+			return true;
+	return false;
 }
 
 static enum db_result
@@ -214,23 +205,27 @@ static enum db_result
 walk_rows(struct storage *s)
 {
 	struct presence_sweep *p = &s->sweep;
-	struct rows r = { s, BUF_INIT };
-	int64_t last, pk;
-	enum db_result result = DB(s->desk.db, device_online, p->rows_at, p->rows_at + ROWS_STEP, &last,
-	    note_row, &r);
+	struct db_page page = { .rows = 0 };
+	const struct db_device *d;
+	enum db_result result;
 
-	for (size_t i = 0; i < r.pks.len && result != DB_FAILED && !s->more; i += sizeof(pk)) {
-		memcpy(&pk, r.pks.data + i, sizeof(pk));
-		result = end_row(s, pk);
+	db_page_want(&page, ROWS_STEP);
+	page.looks = ROWS_STEP;
+	result = DB(s->desk.db, device_online, p->rows_at, &page);
+	d = page.row;
+	for (unsigned i = 0; i < page.count && result != DB_FAILED && !s->more; i++) {
+		if (!is_unheld(s, &d[i]))
+			continue;
+		result = end_row(s, d[i].pk);
 		s->more = batch_is_large(s);	/* what is left of these rows is found again */
 	}
-	buf_fini(&r.pks);
-	if (result == DB_FAILED || s->more)
-		return result == DB_FAILED ? DB_FAILED : DB_OK;
-	p->rows_at += ROWS_STEP;
-	if (p->rows_at >= last)
-		p->rows_due = 0;
-	return DB_OK;
+	if (result != DB_FAILED && !s->more) {
+		p->rows_at = page.last;
+		if (!page.more)
+			p->rows_due = 0;
+	}
+	db_page_fini(&page);
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
 void

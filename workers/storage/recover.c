@@ -9,39 +9,51 @@
 
 #define PAGE 1024
 
-struct page {
-	struct storage *s;
-	int64_t last_pk;
-	unsigned rows;
+struct counts {
 	unsigned waiting;		/* sent or accepted */
 	unsigned queued;
-	struct db_device device;
 };
 
-static bool
-restore(void *arg, const struct db_command *c)
+static void
+restore(struct storage *s, const struct db_command *c, struct counts *n)
 {
-	struct page *p = arg;
-	struct storage *s = p->s;
+	struct db_device *d = &s->desk.device;
 
-	p->rows++;
-	p->last_pk = c->pk;
 	if (c->status == COMMAND_QUEUED)
-		p->queued++;
+		n->queued++;
 	if (c->status != COMMAND_SENT && c->status != COMMAND_ACCEPTED)
-		return true;
-	if (p->device.pk != c->device_pk && DB(s->desk.db, device_by_pk, c->device_pk, false,
-	    &p->device) != DB_OK)
-		p->device.pk = 0;
-	p->waiting++;
-	if (p->device.pk != 0)
-		tally_add(&s->tallies, p->device.tenant_pk, TALLY_WAITING, 1, s->desk.mono);
+		return;
+	if (d->pk != c->device_pk && DB(s->desk.db, device_by_pk, c->device_pk, false, d) != DB_OK)
+		d->pk = 0;
+	n->waiting++;
+	if (d->pk != 0)
+		tally_add(&s->tallies, d->tenant_pk, TALLY_WAITING, 1, s->desk.mono);
 	/* A deleted device's command waits under no device's key, for its timeout alone. */
-	if (pending_add(s->desk.shm, c->id, p->device.pk != 0 ? desk_device_key(&s->desk, &p->device) :
-	    (struct hash128){ 0, 0 }, s->desk.mono + (c->sent_at + c->timeout_ms - s->desk.now),
+	if (pending_add(s->desk.shm, c->id, d->pk != 0 ? desk_device_key(&s->desk, d) : (struct hash128){ 0, 0 },
+	    s->desk.mono + (c->sent_at + c->timeout_ms - s->desk.now),
 	    c->status == COMMAND_SENT ? PENDING_SENT : PENDING_ACCEPTED) == -1)
 		command_no_room(s);
-	return true;
+}
+
+/* All open commands; *newest: the last one. */
+static enum db_result
+restore_all(struct storage *s, struct counts *n, int64_t *newest)
+{
+	struct db_page *page = &s->desk.page;
+
+	*newest = 0;
+	do {
+		const struct db_command *c;
+
+		db_page_want(page, PAGE);
+		TRY(DB(s->desk.db, command_open, 0, *newest, page));
+		c = page->row;
+		for (unsigned i = 0; i < page->count; i++)
+			restore(s, &c[i], n);
+		if (page->count > 0)
+			*newest = page->last;
+	} while (page->more);
+	return DB_OK;
 }
 
 /* Entries whose command ended, or was never committed. */
@@ -64,9 +76,9 @@ drop_if_stale(void *arg, const struct pending_view *v)
 int
 recover(struct storage *s)
 {
-	struct page p = { .s = s };
+	struct counts n = { 0, 0 };
 	struct stale st = { .s = s };
-	int64_t boot = 0;
+	int64_t boot = 0, newest;
 	bool began;
 
 	if (DB(s->desk.db, meta_get, "boot", &boot) == DB_FAILED)
@@ -78,21 +90,13 @@ recover(struct storage *s)
 	sample_start(s);
 	pending_walk(s->desk.shm, drop_if_stale, &st);
 	db_command_fini(&st.command);
-	do {
-		p.rows = 0;
-		if (DB(s->desk.db, command_open, 0, p.last_pk, PAGE, restore, &p) == DB_FAILED) {
-			db_device_fini(&p.device);
-			return -1;
-		}
-	} while (p.rows == PAGE);
-	db_device_fini(&p.device);
-	if (wall_start(s, p.last_pk) == DB_FAILED)
+	if (restore_all(s, &n, &newest) == DB_FAILED || wall_start(s, newest) == DB_FAILED)
 		return -1;
-	s->queue_next = p.queued > 0 ? -1 : 0;
+	s->queue_next = n.queued > 0 ? -1 : 0;
 	presence_start(s, began);
-	if (p.waiting > 0 || p.queued > 0)
+	if (n.waiting > 0 || n.queued > 0)
 		log_info("%u commands wait for a result, %u for their device; %zu bytes of mail "
-		    "are read again or for the first time", p.waiting, p.queued,
+		    "are read again or for the first time", n.waiting, n.queued,
 		    mailbox_used(s->desk.shm, s->desk.w->slot));
 	return 0;
 }

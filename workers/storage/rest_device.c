@@ -83,7 +83,7 @@ tenant_room(struct storage *s, const struct rest *r)
 		return DB_OK;
 	result = DB(s->desk.db, tenant, r->who.tenant, false, &tenant_pk);
 	if (result == DB_OK)
-		result = DB(s->desk.db, device_counts, tenant_pk, &stats, NULL, NULL);
+		result = DB(s->desk.db, device_counts, tenant_pk, &stats);
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	return stats.total < limit ? DB_OK : DB_NONE;
@@ -208,47 +208,49 @@ rest_device_update(struct storage *s, const struct rest *r)
 	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
-/* Its open commands, which nobody will hear of any more: some that have not ended. */
-struct open_commands {
-	uint8_t id[COMMAND_STEP][UUID_LEN];
-	unsigned count;
-};
-
-static bool
-note_command(void *arg, const struct db_command *c)
+/* It is cancelled when it waits, and times out at once when it was sent: whoever waits for an answer has it. */
+static enum db_result
+end_command(struct storage *s, const struct db_device *d, const uint8_t id[UUID_LEN])
 {
-	struct open_commands *o = arg;
+	struct db_command *c = &s->desk.command;
+	enum db_result result = DB(s->desk.db, command_get, id, c);
 
-	if (c->status == COMMAND_QUEUED || c->status == COMMAND_SENT || c->status == COMMAND_ACCEPTED)
-		memcpy(o->id[o->count++], c->id, UUID_LEN);
-	return o->count < COMMAND_STEP;
+	if (result != DB_OK)
+		return result;
+	c->open = false;		/* nobody is left who could tell its result */
+	return c->status == COMMAND_QUEUED ? command_move(s, d, c, COMMAND_CANCELLED, "cancelled") :
+	    command_move(s, d, c, COMMAND_TIMEOUT, "timeout");
 }
 
 /*
- * What waits is cancelled, what was sent times out at once: whoever waits for an answer has it.  *more: it was a
- * step, and there may be others.
+ * Its open commands, which nobody will hear of any more: some that have not ended.  *more: it was a step, and there may
+ * be others.
  */
 static enum db_result
 end_commands(struct storage *s, const struct db_device *d, bool *more)
 {
-	struct open_commands o = { .count = 0 };
-	struct db_command *c = &s->desk.command;
+	struct db_page page = { .rows = 0 };
+	enum db_result result;
+	int64_t after = 0;
 	unsigned n = 0;
 
-	TRY(DB(s->desk.db, command_open, d->pk, 0, INT32_MAX, note_command, &o));
-	for (; n < o.count && !batch_is_large(s); n++) {
-		enum db_result result = DB(s->desk.db, command_get, o.id[n], c);
+	do {
+		const struct db_command *c;
 
-		c->open = false;	/* nobody is left who could tell its result */
-		if (result == DB_OK)
-			result = c->status == COMMAND_QUEUED ?
-			    command_move(s, d, c, COMMAND_CANCELLED, "cancelled") :
-			    command_move(s, d, c, COMMAND_TIMEOUT, "timeout");
-		if (result == DB_FAILED)
-			return DB_FAILED;
-	}
-	*more = n < o.count || o.count == COMMAND_STEP;
-	return DB_OK;
+		db_page_want(&page, COMMAND_STEP);
+		result = DB(s->desk.db, command_open, d->pk, after, &page);
+		c = page.row;
+		for (unsigned i = 0; result != DB_FAILED && i < page.count && !batch_is_large(s); i++) {
+			if (command_is_final(c[i].status))
+				continue;
+			result = end_command(s, d, c[i].id);
+			n++;
+		}
+		after = page.last;
+	} while (result != DB_FAILED && page.more && n < COMMAND_STEP && !batch_is_large(s));
+	*more = page.more || batch_is_large(s);
+	db_page_fini(&page);
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
 }
 
 enum db_result

@@ -11,11 +11,24 @@
 #define SHARE_AUDIENCE	10
 #define SHARE_JSON	96
 
-static bool
-pack_share(void *arg, const struct db_share *share)
+static enum db_result
+pack_shares(struct storage *s, int64_t device_pk, struct buf *audience)
 {
-	audience_put(arg, share->expires_at, (enum audience_rights)share->permission, share->user);
-	return true;
+	struct db_page *page = &s->desk.page;
+	struct buf after = BUF_INIT;
+	enum db_result result;
+
+	do {
+		const struct db_share *share;
+
+		result = access_shares(&s->desk, device_pk, &after);
+		share = page->row;
+		for (unsigned i = 0; result == DB_OK && i < page->count; i++)
+			audience_put(audience, share[i].expires_at, (enum audience_rights)share[i].permission,
+			    share[i].user);
+	} while (result == DB_OK && page->more);
+	buf_fini(&after);
+	return result;
 }
 
 /*
@@ -30,7 +43,7 @@ refresh_audience(struct storage *s, const struct db_device *d, int64_t asked_ms)
 	enum db_result result;
 
 	audience_put(&audience, 0, AUDIENCE_OWNER, d->owner);
-	result = DB(s->desk.db, share_list, d->pk, pack_share, &audience);
+	result = pack_shares(s, d->pk, &audience);
 	if (result == DB_OK)
 		result = DB(s->desk.db, device_set_audience, d->pk, buf_slice(&audience));
 	if (result == DB_OK && batch_find(s, desk_device_key(&s->desk, d), &v) == 1) {
@@ -78,16 +91,13 @@ struct sizes {
 	size_t audience, json;
 };
 
-static bool
-add_sizes(void *arg, const struct db_share *share)
+static void
+add_sizes(struct sizes *z, const struct db_share *share)
 {
-	struct sizes *z = arg;
-
 	if (share == z->fresh || !slice_eq(share->user, z->fresh->user)) {
 		z->audience += SHARE_AUDIENCE + share->user.len;
 		z->json += SHARE_JSON + share->user.len + share->commands_json.len;
 	}
-	return true;
 }
 
 /*
@@ -100,9 +110,22 @@ shares_room(struct storage *s, const struct db_device *d, const struct db_share 
 {
 	size_t ring = shm_sizes(s->desk.shm)->mailbox_bytes;
 	struct sizes z = { .fresh = fresh };
+	struct db_page *page = &s->desk.page;
+	struct buf after = BUF_INIT;
+	enum db_result result;
 
-	TRY(DB(s->desk.db, share_list, d->pk, add_sizes, &z));
 	add_sizes(&z, fresh);
+	do {
+		const struct db_share *share;
+
+		result = access_shares(&s->desk, d->pk, &after);
+		share = page->row;
+		for (unsigned i = 0; result == DB_OK && i < page->count; i++)
+			add_sizes(&z, &share[i]);
+	} while (result == DB_OK && page->more);
+	buf_fini(&after);
+	if (result != DB_OK)
+		return DB_FAILED;
 	return z.audience <= ring / 16 && z.json <= ring / 8 ? DB_OK : DB_NONE;
 }
 

@@ -86,3 +86,15 @@ access_scope(struct desk *k, const struct requester *who, struct db_scope *scope
 	scope->now = k->now;
 	return DB(k->db, tenant, who->tenant, false, &scope->tenant_pk);
 }
+
+#define SHARES_PAGE 256
+
+enum db_result
+access_shares(struct desk *k, int64_t device_pk, struct buf *after)
+{
+	db_page_want(&k->page, SHARES_PAGE);
+	TRY(DB(k->db, share_list, device_pk, buf_slice(after), &k->page));
+	buf_clear(after);
+	buf_put_slice(after, buf_slice(&k->page.last_text));
+	return DB_OK;
+}

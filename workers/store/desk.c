@@ -53,6 +53,7 @@ desk_fini(struct desk *k)
 	db_command_fini(&k->command);
 	db_share_fini(&k->share);
 	db_visitor_fini(&k->visitor);
+	db_page_fini(&k->page);
 	buf_fini(&k->json);
 	buf_fini(&k->text);
 	buf_fini(&k->cursor);

@@ -50,11 +50,15 @@ struct desk {
 	 */
 	void (*publish)(struct desk *k, const struct msg_publish *m, uint64_t slots, unsigned event);
 
-	/* One of each for the whole process: used up within an operation. */
+	/*
+	 * One of each for the whole process: used up within an operation.  Who acts on the rows of a page has a page
+	 * of its own.
+	 */
 	struct db_device device;
 	struct db_command command;
 	struct db_share share;
 	struct db_visitor visitor;
+	struct db_page page;
 	struct buf json;		/* payloads and bodies */
 	struct buf text;		/* decoded queries and the like */
 	struct buf cursor;		/* of what is being told */
@@ -98,6 +102,8 @@ enum db_result access_command(struct desk *k, const struct requester *who,
 /* The devices that lists show. */
 enum db_result access_scope(struct desk *k, const struct requester *who, struct db_scope *scope);
 bool access_sees_all(const struct desk *k, const struct requester *who);
+/* A page of the device's shares behind the user *after (empty: from the first) into k->page; moves *after on. */
+enum db_result access_shares(struct desk *k, int64_t device_pk, struct buf *after);
 
 /* reply.c */
 void reply_json(struct desk *k, uint64_t request, uint64_t ref, unsigned http_status,
