@@ -24,7 +24,8 @@ pack_shares(struct storage *s, int64_t device_pk, struct buf *audience)
 		result = access_shares(&s->desk, device_pk, &after);
 		share = page->row;
 		for (unsigned i = 0; result == DB_OK && i < page->count; i++)
-			audience_put(audience, share[i].expires_at, (enum audience_rights)share[i].permission, share[i].user);
+			audience_put(audience, share[i].expires_at, (enum audience_rights)share[i].permission,
+			    share[i].user);
 	} while (result == DB_OK && page->more);
 	buf_fini(&after);
 	return result;
