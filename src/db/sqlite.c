@@ -168,10 +168,25 @@ sqlite_commit(struct db *db)
 	struct sqlite_db *s = sqlite_self(db);
 	enum db_result result = sqlite_usage_write(s);
 
-	if (result != DB_OK)
+	if (result != DB_OK || sqlite_links_write(s) != DB_OK)
 		return DB_FAILED;
 	result = sqlite_run(s, sqlite_use(s, STMT_commit), NULL);
 	return result == DB_FAILED && sqlite3_errcode(s->handle) == SQLITE_IOERR ? DB_UNCERTAIN : result;
+}
+
+/* Without a transaction around them each statement would lock the file for itself, and see another state of it. */
+enum db_result
+sqlite_look(struct sqlite_db *s, enum db_result (*at)(void *arg), void *arg)
+{
+	bool alone = sqlite3_get_autocommit(s->handle) != 0;
+	enum db_result result;
+
+	if (alone && sqlite_run(s, sqlite_use(s, STMT_begin_reading), NULL) != DB_OK)
+		return DB_FAILED;
+	result = at(arg);
+	if (alone && sqlite_run(s, sqlite_use(s, STMT_commit), NULL) != DB_OK)
+		return DB_FAILED;
+	return result;
 }
 
 enum db_result
@@ -181,6 +196,8 @@ sqlite_rollback(struct db *db)
 
 	tenants_forget(s);
 	sqlite_usage_forget(s);
+	sqlite_links_forget(s);
+	s->command_last = 0;
 	/* Some failures (a full disk) have rolled it back already. */
 	if (sqlite3_get_autocommit(s->handle))
 		return DB_OK;
@@ -411,6 +428,7 @@ close_handle(struct db *db)
 		(void)close(s->locked_fd);
 	tenants_forget(s);
 	sqlite_usage_forget(s);
+	sqlite_links_forget(s);
 	buf_fini(&s->error);
 	free(s);
 }

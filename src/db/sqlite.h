@@ -43,6 +43,18 @@ struct sqlite_usage {
 	struct sqlite_usage_of **buckets, *changed;
 	uint32_t bucket_count, count;
 };
+/* Numbers of the rows of a device: sqlite_links.c. */
+enum sqlite_links { LINKS_EVENTS, LINKS_COMMANDS, LINKS_KINDS };
+#define LINKS_MAX 16			/* in a run */
+
+/* Some of them, in ascending order. */
+struct sqlite_run {
+	bool up;			/* are walked upwards */
+	unsigned count, at;		/* at: how many were given */
+	int64_t pk[LINKS_MAX];
+};
+
+struct sqlite_tails;
 
 struct sqlite_db {
 	struct db db;			/* first */
@@ -56,6 +68,8 @@ struct sqlite_db {
 	int wal_copied;			/* of these, copied to the file by check-points */
 	bool synced;
 	struct sqlite_beside *beside;	/* owned; NULL until the first check-point */
+	struct sqlite_tails *tails;	/* owned; NULL: nothing is remembered */
+	int64_t command_last;		/* number of the newest command; 0: to be asked for */
 	unsigned retain_part;		/* of retention, that is at work */
 	int64_t retain_from;		/* commands up to here were looked at in this round */
 	int64_t retain_tenant;		/* events of tenants up to here were looked at in this round */
@@ -93,6 +107,8 @@ enum db_result sqlite_row(struct sqlite_db *s, sqlite3_stmt *st);
  */
 bool sqlite_more(struct sqlite_db *s, sqlite3_stmt *st, enum db_result *result);
 enum db_result sqlite_enough(sqlite3_stmt *st);
+/* Several statements that only read, as one transaction. */
+enum db_result sqlite_look(struct sqlite_db *s, enum db_result (*at)(void *arg), void *arg);
 enum db_result sqlite_failed(struct sqlite_db *s, const char *what);
 /* valid as long as the handle */
 enum db_result sqlite_tenant_name(struct sqlite_db *s, int64_t pk, struct slice *name);
@@ -100,6 +116,21 @@ enum db_result sqlite_tenant_name(struct sqlite_db *s, int64_t pk, struct slice 
 /* sqlite_checkpoint.c: the hook of the writer's commits; the thread ends, after its check-point. */
 int sqlite_note_log(void *arg, sqlite3 *handle, const char *name, int pages);
 void sqlite_beside_stop(struct sqlite_db *s);
+
+/*
+ * The row, newer than all of its kind, is the device's.  In a transaction that is written by sqlite_links_write(),
+ * before its COMMIT; else at once.
+ */
+enum db_result sqlite_links_add(struct sqlite_db *s, enum sqlite_links kind, int64_t device_pk, int64_t pk);
+enum db_result sqlite_links_write(struct sqlite_db *s);
+/* After a rollback, and at the end. */
+void sqlite_links_forget(struct sqlite_db *s);
+/*
+ * The next of a device's rows behind that number, which is the one given before: DB_NONE, there is none.  run begins
+ * empty but for `up`.  Rows may be gone, and commands be another device's.  Belongs in a transaction.
+ */
+enum db_result sqlite_links_next(struct sqlite_db *s, enum sqlite_links kind, int64_t device_pk, int64_t behind,
+    struct sqlite_run *run, int64_t *pk);
 
 static inline void
 bind_i64(sqlite3_stmt *st, int n, int64_t v)

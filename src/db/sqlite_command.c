@@ -5,13 +5,27 @@
 #include "db/page.h"
 #include "db/sqlite.h"
 
+/* Sets command_last. */
+static enum db_result
+ask_last(struct sqlite_db *s)
+{
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_last);
+
+	if (sqlite_row(s, st) != DB_OK)
+		return DB_FAILED;
+	s->command_last = col_i64(st, 0);
+	sqlite3_reset(st);
+	return DB_OK;
+}
+
 enum db_result
 sqlite_command_insert(struct db *db, struct db_command *c)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_insert);
+	enum db_result result;
 
-	if (st == NULL)
+	if (st == NULL || (s->command_last == 0 && ask_last(s) != DB_OK))
 		return DB_FAILED;
 	bind_blob(st, 1, c->id, UUID_LEN);
 	bind_i64(st, 2, c->device_pk);
@@ -38,7 +52,11 @@ sqlite_command_insert(struct db *db, struct db_command *c)
 	bind_text(st, 23, c->result_json);
 	bind_text(st, 24, c->error_json);
 	bind_i64(st, 25, c->role);
-	return sqlite_insert(s, st, &c->pk);
+	bind_i64(st, 26, s->command_last + 1);
+	if ((result = sqlite_run(s, st, NULL)) != DB_OK)
+		return result;
+	c->pk = ++s->command_last;
+	return sqlite_links_add(s, LINKS_COMMANDS, c->device_pk, c->pk);
 }
 
 static void
@@ -145,17 +163,42 @@ sqlite_command_update(struct db *db, const struct db_command *c, enum command_st
 	return sqlite_change(s, st);
 }
 
+struct listing {
+	struct sqlite_db *s;
+	int64_t device_pk, before_pk;
+	struct db_page *page;
+};
+
+static enum db_result
+list_commands(void *arg)
+{
+	struct listing *l = arg;
+	struct sqlite_run run = { .up = false };
+	enum db_result result;
+
+	while ((result = sqlite_links_next(l->s, LINKS_COMMANDS, l->device_pk, l->before_pk, &run,
+	    &l->before_pk)) == DB_OK) {
+		sqlite3_stmt *st = sqlite_use(l->s, STMT_command_of_device);
+
+		if (st == NULL)
+			return DB_FAILED;
+		bind_i64(st, 1, l->device_pk);
+		bind_i64(st, 2, l->before_pk);
+		if (command_page(l->s, st, l->page) == DB_FAILED)
+			return DB_FAILED;
+		if (l->page->more)
+			return DB_OK;
+	}
+	return result == DB_FAILED ? DB_FAILED : DB_OK;
+}
+
 enum db_result
 sqlite_command_list(struct db *db, int64_t device_pk, int64_t before_pk, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, STMT_command_list);
+	struct listing l = { s, device_pk, before_pk != 0 ? before_pk : INT64_MAX, page };
 
-	if (st == NULL)
-		return DB_FAILED;
-	bind_i64(st, 1, device_pk);
-	bind_i64(st, 2, before_pk != 0 ? before_pk : INT64_MAX);
-	return command_page(s, st, page);
+	return sqlite_look(s, list_commands, &l);
 }
 
 enum db_result

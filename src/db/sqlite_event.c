@@ -73,7 +73,8 @@ sqlite_event_insert(struct db *db, struct db_event *events, unsigned n)
 		enum db_result result;
 
 		events[i].seq = newest - n + 1 + i;
-		if ((result = insert_event(s, &events[i])) != DB_OK)
+		if ((result = insert_event(s, &events[i])) != DB_OK || (result = sqlite_links_add(s, LINKS_EVENTS,
+		    events[i].device_pk, pk_of(events[i].tenant_pk, events[i].seq))) != DB_OK)
 			return result;
 	}
 	return DB_OK;
@@ -127,6 +128,7 @@ struct listing {
 	struct sqlite_db *s;
 	const struct db_event_filter *f;
 	struct db_page *page;
+	int64_t tenant_pk;
 };
 
 /* The place behind which the list begins. */
@@ -159,12 +161,9 @@ show(struct listing *l, sqlite3_stmt *st)
 	page_add(l->page, &e, sizeof(e), texts, n);
 }
 
-/*
- * A statement that walks over events, those of a device or (0) of the scope: the column behind those of
- * the event says whether it is the asker's.
- */
+/* A statement that walks over events of the scope; the column behind those of the event: whether it is the asker's. */
 static enum db_result
-list_walk(struct listing *l, enum sqlite_statement which, int64_t device_pk)
+list_walk(struct listing *l, enum sqlite_statement which)
 {
 	sqlite3_stmt *st = sqlite_use(l->s, which);
 	int64_t last = begins(l->f);
@@ -172,11 +171,8 @@ list_walk(struct listing *l, enum sqlite_statement which, int64_t device_pk)
 
 	if (st == NULL)
 		return DB_FAILED;
-	if (device_pk != 0)
-		bind_i64(st, 1, device_pk);
-	else
-		bind_scope(st, &l->f->scope);
-	bind_i64(st, 4, device_pk != 0 ? last : pk_of(l->f->scope.tenant_pk, last));
+	bind_scope(st, &l->f->scope);
+	bind_i64(st, 4, pk_of(l->tenant_pk, last));
 	bind_i64(st, 5, l->f->part);
 	while (sqlite_more(l->s, st, &result)) {
 		if (!page_goes_on(l->page))
@@ -188,32 +184,17 @@ list_walk(struct listing *l, enum sqlite_statement which, int64_t device_pk)
 	return result;
 }
 
-/* One device's events: the next one's row, 0 at the end, and whether it is to be shown. */
+/* One device's events: the next one's row, 0 at the end. */
 struct line {
 	int64_t device_pk, event_pk;
-	bool passes;
+	struct sqlite_run run;
 };
 
 static enum db_result
 next_of(struct listing *l, struct line *line, int64_t from)
 {
-	sqlite3_stmt *st = sqlite_use(l->s, l->f->ascending ? STMT_event_next_up : STMT_event_next);
-	enum db_result result;
-
-	if (st == NULL)
-		return DB_FAILED;
-	bind_i64(st, 1, line->device_pk);
-	bind_i64(st, 2, from);
 	line->event_pk = 0;
-	result = sqlite_row(l->s, st);
-	if (result == DB_OK) {
-		struct db_event e = { .event = col_slice(st, 1), .at = col_i64(st, 2) };
-
-		line->event_pk = col_i64(st, 0);
-		line->passes = db_event_passes(l->f, &e);
-		sqlite3_reset(st);
-	}
-	return result == DB_FAILED ? DB_FAILED : DB_OK;
+	return sqlite_links_next(l->s, LINKS_EVENTS, line->device_pk, from, &line->run, &line->event_pk);
 }
 
 /* The line whose event comes next; NULL: there is none. */
@@ -238,6 +219,9 @@ show_one(struct listing *l, int64_t event_pk)
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, event_pk);
+	bind_text(st, 2, l->f->event);
+	bind_i64(st, 3, l->f->since);
+	bind_i64(st, 4, l->f->until);
 	bind_i64(st, 5, l->f->part);
 	if ((result = sqlite_row(l->s, st)) == DB_OK) {
 		show(l, st);
@@ -250,71 +234,79 @@ show_one(struct listing *l, int64_t event_pk)
 static enum db_result
 merge(struct listing *l, struct line *line, size_t n)
 {
-	int64_t last = pk_of(l->f->scope.tenant_pk, begins(l->f));
+	int64_t last = pk_of(l->tenant_pk, begins(l->f));
 	struct line *at;
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		line[i].run = (struct sqlite_run){ .up = l->f->ascending };
 		if (next_of(l, &line[i], last) == DB_FAILED)
 			return DB_FAILED;
+	}
 	while ((at = first_of(l, line, n)) != NULL && page_goes_on(l->page)) {
 		last = at->event_pk;
 		page_passed(l->page, last & PLACE_MAX);
-		if ((at->passes && show_one(l, last) == DB_FAILED) || next_of(l, at, last) == DB_FAILED)
+		if (show_one(l, last) == DB_FAILED || next_of(l, at, last) == DB_FAILED)
 			return DB_FAILED;
 	}
 	return DB_OK;
 }
 
-/* Many statements: without a transaction around them each would lock the file for itself. */
-static enum db_result
-list_merged(struct listing *l, struct line *line, size_t n)
-{
-	bool alone = sqlite3_get_autocommit(l->s->handle) != 0;
-	enum db_result result;
-
-	if (alone && sqlite_run(l->s, sqlite_use(l->s, STMT_begin_reading), NULL) != DB_OK)
-		return DB_FAILED;
-	result = merge(l, line, n);
-	if (alone && sqlite_run(l->s, sqlite_use(l->s, STMT_commit), NULL) != DB_OK)
-		return DB_FAILED;
-	return result;
-}
-
 /* The user's devices, FEW_DEVICES + 1 of them at most. */
 static enum db_result
-scope_devices(struct sqlite_db *s, const struct db_scope *scope, struct line *line, size_t *n)
+scope_devices(struct listing *l, struct line *line, size_t *n)
 {
-	sqlite3_stmt *st = sqlite_use(s, STMT_scope_devices);
+	sqlite3_stmt *st = sqlite_use(l->s, STMT_scope_devices);
 	enum db_result result;
 
 	if (st == NULL)
 		return DB_FAILED;
-	bind_scope(st, scope);
+	bind_scope(st, &l->f->scope);
 	bind_i64(st, 4, FEW_DEVICES + 1);
-	for (*n = 0; sqlite_more(s, st, &result); (*n)++)
-		line[*n] = (struct line){ .device_pk = col_i64(st, 0) };
+	for (*n = 0; sqlite_more(l->s, st, &result); (*n)++)
+		line[*n].device_pk = col_i64(st, 0);
 	return result;
+}
+
+static enum db_result
+list_device(struct listing *l)
+{
+	sqlite3_stmt *st = sqlite_use(l->s, STMT_device_tenant);
+	struct line line = { .device_pk = l->f->device_pk };
+	enum db_result result;
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, line.device_pk);
+	if ((result = sqlite_row(l->s, st)) != DB_OK)
+		return result == DB_NONE ? DB_OK : DB_FAILED;
+	l->tenant_pk = col_i64(st, 0);
+	sqlite3_reset(st);
+	return merge(l, &line, 1);
+}
+
+static enum db_result
+list_events(void *arg)
+{
+	struct listing *l = arg;
+	struct line line[FEW_DEVICES + 1];
+	bool up = l->f->ascending;
+	size_t n;
+
+	if (l->f->device_pk != 0)
+		return list_device(l);
+	if (l->f->scope.all)
+		return list_walk(l, up ? STMT_event_walk_tenant_up : STMT_event_walk_tenant);
+	if (scope_devices(l, line, &n) == DB_FAILED)
+		return DB_FAILED;
+	return n <= FEW_DEVICES ? merge(l, line, n) : list_walk(l, up ? STMT_event_walk_many_up : STMT_event_walk_many);
 }
 
 enum db_result
 sqlite_event_list(struct db *db, const struct db_event_filter *f, struct db_page *page)
 {
-	struct listing l = { sqlite_self(db), f, page };
-	enum sqlite_statement device_walk = f->ascending ? STMT_event_walk_device_up : STMT_event_walk_device;
-	struct line line[FEW_DEVICES + 1];
-	size_t n;
+	struct listing l = { sqlite_self(db), f, page, f->scope.tenant_pk };
 
-	if (f->device_pk != 0)
-		return list_walk(&l, device_walk, f->device_pk);
-	if (f->scope.all)
-		return list_walk(&l, f->ascending ? STMT_event_walk_tenant_up : STMT_event_walk_tenant, 0);
-	if (scope_devices(l.s, &f->scope, line, &n) == DB_FAILED)
-		return DB_FAILED;
-	if (n == 1)
-		return list_walk(&l, device_walk, line[0].device_pk);
-	if (n <= FEW_DEVICES)
-		return list_merged(&l, line, n);
-	return list_walk(&l, f->ascending ? STMT_event_walk_many_up : STMT_event_walk_many, 0);
+	return sqlite_look(l.s, list_events, &l);
 }
 
 /* Visitors */
@@ -488,7 +480,22 @@ trim(struct sqlite_db *s, enum sqlite_statement which, int64_t before, unsigned 
 	result = sqlite_run(s, st, &changes);
 	if (result == DB_OK && changes > 0 && (unsigned)changes == limit)
 		*more = true;
+	/* A device takes its tail along (device_tail_gone). */
+	if (result == DB_OK && changes > 0 && which == STMT_retain_devices && (result = sqlite_links_write(s)) == DB_OK)
+		sqlite_links_forget(s);
 	return result;
+}
+
+static enum db_result
+run_with(struct sqlite_db *s, enum sqlite_statement which, int64_t first, int64_t second)
+{
+	sqlite3_stmt *st = sqlite_use(s, which);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, first);
+	bind_i64(st, 2, second);
+	return sqlite_run(s, st, NULL);
 }
 
 /* Those of one tenant, at most limit of them, from the oldest on: *gone. */
@@ -516,11 +523,8 @@ trim_tenant(struct sqlite_db *s, int64_t tenant_pk, int64_t before, unsigned lim
 	if ((result = sqlite_run(s, st, &changes)) != DB_OK)
 		return result;
 	*gone = (unsigned)changes;
-	if ((st = sqlite_use(s, STMT_retain_event_seq)) == NULL)
-		return DB_FAILED;
-	bind_i64(st, 1, tenant_pk);
-	bind_i64(st, 2, last);
-	return sqlite_run(s, st, NULL);
+	return run_with(s, STMT_retain_event_links, tenant_pk, last) == DB_OK ?
+	    run_with(s, STMT_retain_event_seq, tenant_pk, last) : DB_FAILED;
 }
 
 /* Tenant by tenant: at most limit rows go, and at most as many tenants are looked at. */
@@ -556,6 +560,17 @@ trim_events(struct sqlite_db *s, int64_t before, unsigned limit, bool *more)
 	return DB_OK;
 }
 
+static enum db_result
+number_removed(struct sqlite_db *s, int64_t command_pk)
+{
+	sqlite3_stmt *st = sqlite_use(s, STMT_retain_command_last);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, command_pk);
+	return sqlite_run(s, st, NULL);
+}
+
 /*
  * Commands in windows of limit rows: open ones among them stay, so that the window must move on by
  * number.
@@ -566,6 +581,7 @@ trim_commands(struct sqlite_db *s, int64_t keep_after, unsigned limit, bool *mor
 	sqlite3_stmt *st = sqlite_use(s, STMT_retain_command_window);
 	int64_t last, newest, count;
 	enum db_result result;
+	int changes;
 
 	if (st == NULL)
 		return DB_FAILED;
@@ -586,8 +602,11 @@ trim_commands(struct sqlite_db *s, int64_t keep_after, unsigned limit, bool *mor
 	bind_i64(st, 1, s->retain_from);
 	bind_i64(st, 2, last);
 	bind_i64(st, 3, keep_after);
-	if ((result = sqlite_run(s, st, NULL)) != DB_OK)
+	if ((result = sqlite_run(s, st, &changes)) != DB_OK)
 		return result;
+	if (changes > 0 && (sqlite_run(s, sqlite_use(s, STMT_retain_command_links), NULL) != DB_OK ||
+	    number_removed(s, last) != DB_OK))
+		return DB_FAILED;
 	if (newest < keep_after && count == (int64_t)limit) {
 		s->retain_from = last;
 		*more = true;

@@ -1,6 +1,7 @@
-# Unit tests: the store's operations; the place of a store that ends with the instance; and that readers answer as the writer does.
+# Unit tests: the store's operations; which rows are a device's; the place of a store that ends with the instance; and that readers answer as the writer does.
 DB_TESTS = \
 	tests/unit/db \
+	tests/unit/db_links \
 	tests/unit/db_place \
 	tests/unit/db_same tests/unit/db_page \
 	tests/unit/db_usage
@@ -12,6 +13,10 @@ DB_TEST_LIBS = libdb.a libbase.a $(SQLITE_LIBS) $(JANSSON_LIBS) $(CRYPTO_LIBS) $
 tests_unit_db_SOURCES = tests/unit/db.c
 tests_unit_db_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_db_LDADD = $(DB_TEST_LIBS)
+
+tests_unit_db_links_SOURCES = tests/unit/db_links.c
+tests_unit_db_links_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_db_links_LDADD = $(DB_TEST_LIBS)
 
 tests_unit_db_place_SOURCES = tests/unit/db_place.c
 tests_unit_db_place_CPPFLAGS = $(UNIT_CPPFLAGS)

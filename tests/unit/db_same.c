@@ -628,8 +628,15 @@ static void
 do_event_insert(struct world *w)
 {
 	static const char *const kinds[] = { "command_sent", "device_connected", "x" };
-	struct db_event e = { .tenant_pk = 1 + below(w, 3), .device_pk = device_pk(w), .epoch = below(w, 5), .at = moment(w) };
+	struct db_event e = { .device_pk = device_pk(w), .epoch = below(w, 5), .at = moment(w) };
+	struct db_device d = { .text = BUF_INIT };
+	enum db_result result = DB(db(w), device_by_pk, e.device_pk, false, &d);
 
+	tell(w, result);
+	e.tenant_pk = d.tenant_pk;
+	db_device_fini(&d);
+	if (result != DB_OK)
+		return;
 	memset(e.id, (int)below(w, 256), sizeof(e.id));
 	e.event = PICK(w, kinds);
 	e.actor = user_name(w);

@@ -206,7 +206,8 @@ change_events(void)
 
 	assert_int_equal(DB(db, tenant, slice_of(tenant_name(below(TENANTS))), true, &tenant_pk), DB_OK);
 	for (unsigned i = 0; i < n; i++) {
-		e[i] = (struct db_event){ .tenant_pk = tenant_pk, .device_pk = device_pk(), .at = now, .received_at = now };
+		e[i] = (struct db_event){ .tenant_pk = tenant_pk, .at = now, .received_at = now };
+		e[i].device_pk = 1000 * tenant_pk + (int64_t)below(8);		/* a device is of one tenant */
 		e[i].event = SLICE("x");
 		e[i].data_json = e[i].payload = text();
 	}

@@ -2345,8 +2345,11 @@ knows_what_is_in_flight(void **state)
 	struct test *x = *state;
 	struct msg_device_welcome w;
 	uint8_t first[UUID_LEN], second[UUID_LEN];
-	struct order o = { .timeout_ms = 300000 };
+	char *big = must_alloc(20001);
+	struct order o = { .timeout_ms = 300000, .params = big };
 
+	memset(big, ' ', 20000);
+	memcpy(big, "{}", 2);
 	new_device(x, "d1", 0);
 	w = online(x, 0, "d1");
 	in_flight(x, 1);
@@ -2354,6 +2357,7 @@ knows_what_is_in_flight(void **state)
 	for (int i = 0; i < 40; i++)		/* the first ones fit */
 		post_order(x, &o);
 	world_run(&x->t);
+	free(big);
 	set_page_limit(x, 1000000);
 	assert_string_equal(ASK(x, .user = "owner"), "sent");
 	memcpy(first, x->last_id, UUID_LEN);

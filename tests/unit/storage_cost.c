@@ -26,12 +26,12 @@
 
 /*
  * Rows of a command: when it is asked for and sent, that of the command and that of its event; when it is executed, the same.  Of
- * each batch besides:
- * its number, and that of the tenant's places.
+ * each batch besides: its number, that of the tenant's places, and one for each device: which rows are its (sqlite_links.c), of
+ * which each 16 make another one.
  */
-#define COST_ROWS	4.2
-#define COST_ROWS_ALONE	8.0
-#define COST_ENTRIES	16
+#define COST_ROWS	4.4
+#define COST_ROWS_ALONE	10.3
+#define COST_ENTRIES	13
 #define COST_BYTES	4600
 #define COST_BYTES_ALONE 60000
 
