@@ -322,7 +322,8 @@ brings_older_files_up_to_date(void **state)
 	for (unsigned n = 0; n < EVENTS; n++) {
 		snprintf(sql, sizeof(sql), "INSERT INTO events VALUES ((1 << 40) + %u, x'', %u, 1, %u, %u, 'x', '', '', 0, '', 0, "
 		    "'', x''); INSERT INTO commands VALUES (%u, CAST('%016u' AS BLOB), %u, 3, 0, 2, 0, 1, 1, %u, 1, 1, %u, "
-		    "1, 0, 0, 0, 0, 'x', 'o', '{}', '', '', '', '')", n + 1, 1 + whose(n), n + 1, n + 1, n + 1, n + 1, 1 + whose(n), n + 1, n + 1);
+		    "1, 0, 0, 0, 0, 'x', 'o', '{}', '', '', '', '')",
+		    n + 1, 1 + whose(n), n + 1, n + 1, n + 1, n + 1, 1 + whose(n), n + 1, n + 1);
 		assert_int_equal(sqlite3_exec(raw, sql, NULL, NULL, NULL), SQLITE_OK);
 	}
 	assert_int_equal(sqlite3_close(raw), SQLITE_OK);
