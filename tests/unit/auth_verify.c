@@ -1371,7 +1371,7 @@ test_service_keys(void **state)
 	auth = auth_or_fail(&(struct auth_config){ .service_keys = STRINGS(a.data, b.data) });
 	assert_int_equal(verify_at(auth, text("%s", key), NOW_MS, &id, NULL), AUTH_OK);
 	assert_int_equal(id.role, ROLE_SERVICE);
-	assert_string_equal(id.user, "billing");
+	assert_string_equal(id.user, "key:billing");
 	assert_string_equal(id.tenant, "org:eu:1");
 	assert_false(id.any_tenant);
 	assert_int_equal(id.expires_ms, 0);
