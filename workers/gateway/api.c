@@ -206,7 +206,8 @@ tenant_in_body(struct slice text, struct buf *scratch, struct slice *tenant)
 	struct json_iter it;
 
 	/* The name may be written with escapes. */
-	if (memmem(text.p, text.len, "tenantId", 8) == NULL && memchr(text.p, '\\', text.len) == NULL)
+	if (text.len == 0 ||
+	    (memmem(text.p, text.len, "tenantId", 8) == NULL && memchr(text.p, '\\', text.len) == NULL))
 		return NAMED_NOWHERE;
 	if (json_parse(text, JSON_DEPTH_MAX, &body) == -1)
 		return NAMED_NOWHERE;
