@@ -43,6 +43,7 @@ class Lock:
         """The next commands that come are these."""
         for i in numbers:
             p = (await self.client.expect("command"))["payload"]
+            await eventually(lambda: len(self.ids) > i)		# it may come before the answer to who asked
             assert (p["params"]["i"], p["commandId"]) == (i, self.ids[i])
 
     async def ack(self, i, status="executed"):

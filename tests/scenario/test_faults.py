@@ -372,7 +372,8 @@ def stored_bytes(daemon):
 
 
 def descriptors(pid):
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    """Those of the store are left out: its check-points open the file for themselves, once, when the log is long enough."""
+    return sum("/belay.db" not in os.readlink(d) for d in Path(f"/proc/{pid}/fd").iterdir())
 
 
 # --- the disk

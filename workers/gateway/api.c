@@ -260,7 +260,7 @@ names_no_other(struct gateway *g, struct conn *c)
 	if (h->who.any_tenant || h->who.tenant[0] == '\0')
 		return true;
 	named = tenant_in_request(g, h, &tenant);
-	if (named == NAMED_TWICE || (tenant.p != NULL && !schema_is_id(tenant)))
+	if (named == NAMED_TWICE || (tenant.p != NULL && !schema_is_id(tenant) && !slice_is(tenant, "*")))
 		bad_tenant(g, c, NAMED_TWICE);
 	else if (tenant.p != NULL && !slice_is(tenant, h->who.tenant))
 		http_respond_error(g, c, ERROR_no_access, "another tenant", "tenantId");
