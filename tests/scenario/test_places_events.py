@@ -66,7 +66,9 @@ async def test_per_tenant_without_a_hole(start):
                         await device.send("event", {"event": "x_n", "data": {"n": n, "i": i}}, f"{n}-{i}")
             await eventually(lambda: under_way(belayd))
         if n % 2:
-            os.kill(belayd.workers("storage")["storage 1"], signal.SIGKILL)
+            was = belayd.workers("storage")["storage 1"]
+            os.kill(was, signal.SIGKILL)
+            await eventually(lambda was=was: belayd.workers("storage").get("storage 1", was) != was)
         for device in devices.values():
             await device.expect("ok", where=lambda m: m["re"] == f"{n}-18")
     await devices["t1"].expect("ok", where=lambda m: m["re"] == "9-19")
