@@ -6,6 +6,7 @@ Everything is on loopback, on a free port, and stopped by process id.
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -40,10 +41,18 @@ LOGS = {}
 PATIENCE = 90
 
 
+PORTS = 2500		# of each worker of xdist
+ports = itertools.count(os.getpid() % PORTS)
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below those that the system gives to whoever connects, so that it is free still when it is used; no other worker's."""
+    first = 10000 + PORTS * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8)
+    for n in itertools.islice(ports, PORTS):
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.bind(("127.0.0.1", first + n % PORTS))
+            return first + n % PORTS
+    raise AssertionError("no port is free")
 
 
 def token(user="u1", tenant="t1", role=None, ttl=3600, secret=SECRET, algorithm="HS256", headers=None, **claims):
