@@ -108,7 +108,8 @@ async def test_cursor_of_devices_is_sealed(belayd):
     assert sorted(ids) == [i for i in got if i in ids] and n >= 3
     _, body = await belayd.rest("GET", "/api/device?limit=1")
     good = body["nextCursor"]
-    bad = ["x", "sealed.1@x", "%00", "AAAA", "A" * 22, "A" * 107, "A" * 1000, good[:-1], good + "A", "B" + good[1:], good[:22], good[22:],
+    other = ("B" if good[0] == "A" else "A") + good[1:]
+    bad = ["x", "sealed.1@x", "%00", "AAAA", "A" * 22, "A" * 107, "A" * 1000, good[:-1], good + "A", other, good[:22], good[22:],
            "%2B".join((good[:5], good[6:]))]
     _, body = await belayd.rest("GET", "/api/events?limit=1")
     bad.append(body["nextCursor"])
