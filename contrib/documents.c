@@ -706,7 +706,8 @@ who_may(enum route_access access)
 	static const char *const words[] = {
 		[ROUTE_ANYONE] = "anyone", [ROUTE_USER] = "user", [ROUTE_VIEW] = "view",
 		[ROUTE_CONTROL] = "control", [ROUTE_ADMIN] = "admin", [ROUTE_OWNER] = "owner",
-		[ROUTE_SERVICE] = "service", [ROUTE_METRICS] = "metrics", [ROUTE_SOCKET] = "socket"
+		[ROUTE_SERVICE] = "service", [ROUTE_DEVICE] = "device", [ROUTE_USER_DEVICE] = "user, device",
+		[ROUTE_METRICS] = "metrics", [ROUTE_SOCKET] = "socket"
 	};
 
 	return words[access];

@@ -230,6 +230,8 @@ put_route(const char *method, const char *path, const char *who, const char *bod
 		    { "CONTROL", "needs control" },
 		{ "ADMIN", "needs admin" }, { "OWNER", "the owner" },
 		    { "SERVICE", "role service or admin" },
+		{ "DEVICE", "the device itself, by its token" },
+		    { "USER_DEVICE", "any user; a device by its token, of itself" },
 		{ "METRICS", "a service key; anyone on server.admin_listen" },
 		    { "SOCKET", "see belay-protocol(7)" },
 	};

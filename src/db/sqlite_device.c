@@ -223,6 +223,19 @@ sqlite_device_newest_epoch(struct db *db, int64_t *epoch)
 }
 
 enum db_result
+sqlite_device_seen(struct db *db, int64_t pk, int64_t at)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_seen);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	bind_i64(st, 2, at);
+	return sqlite_change(s, st);
+}
+
+enum db_result
 sqlite_device_set_state(struct db *db, int64_t pk, int64_t epoch, struct slice state_json,
     int64_t now)
 {

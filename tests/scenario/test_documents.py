@@ -248,6 +248,14 @@ async def the_rest(belayd, ask):
     await ask("telemetry", 202, {"deviceId": "d1", "data": {"t": 1}})
     await ask("telemetry", 202, [{"deviceId": "d1", "data": {}, "at": "2026-01-31T12:00:00+01:00"}] * 2)
     await ask("telemetry", 404, {"deviceId": "nobody", "data": {}})
+    secret = (await ask("device_token", 200, id="d1"))["deviceToken"]
+    await ask("telemetry", 202, {"deviceId": "d1", "data": {}}, bearer=secret)
+    await ask("device_event", 202, {"event": "x_y", "at": "2026-01-31T12:00:00Z", "data": {"a": 1}}, bearer=secret, id="d1")
+    await ask("device_event", 422, {"event": "lost"}, bearer=secret, id="d1")
+    await ask("device_state", 204, {"door": "open"}, bearer=secret, id="d1", headers={"X-Device-Id": "d1"})
+    await ask("device_state", 403, {}, id="d1")
+    await ask("device_state", 404, {}, bearer=secret, id="nobody")
+    await ask("device_state", 401, {}, bearer="bdt_x", id="d1")
     await ask("telemetry", 422, [{"deviceId": "d1"}])
     for bad in ({"cursor": "1"}, {"limit": 0}, {"since": "now"}):
         await ask("device_telemetry", 422, id="d1", **bad)

@@ -603,11 +603,14 @@ async def test_every_route_wants_a_token(belayd):
         for bearer, code in (("", "missing_token"), ("x", "invalid_token"), (token(ttl=-60), "token_expired")):
             status, headers, raw = await belayd.rest(method, path, bearer=bearer, raw=True)
             assert status == 401 and error_of(json.loads(raw), code) and headers["WWW-Authenticate"].startswith("Bearer"), (method, path)
-        if who in ("SERVICE", "METRICS"):
-            status, body = await belayd.rest(method, path, {} if method == "POST" else None, token())
+        if who in ("SERVICE", "METRICS", "DEVICE"):
+            status, body = await belayd.rest(method, path, {} if method in ("POST", "PUT") else None, token())
             assert status == 403 and error_of(body, "no_access"), (method, path)
         status, body = await belayd.rest(method, path, bearer=token(user=None, device="x"))
-        assert status == 403 and error_of(body, "no_access"), (method, path)
+        if who in ("DEVICE", "USER_DEVICE"):		# which may, were it registered
+            assert status == 401 and error_of(body, "invalid_token"), (method, path)
+        else:
+            assert status == 403 and error_of(body, "no_access"), (method, path)
 
 
 async def test_methods(belayd):

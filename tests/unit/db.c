@@ -113,6 +113,13 @@ finds_devices(void **state)
 	assert_int_equal(DB(db, device_lost, a.pk, 0, 4, 9, SLICE("l")), DB_OK);
 	assert_int_equal(DB(db, device_by_pk, a.pk, false, &got), DB_OK);
 	assert_true(got.online == 3 && got.last_seen == 9 && slice_is(got.gone_reason, "l"));
+	assert_int_equal(DB(db, device_seen, a.pk, 7), DB_OK);
+	assert_int_equal(DB(db, device_by_pk, a.pk, false, &got), DB_OK);
+	assert_true(got.last_seen == 9);
+	assert_int_equal(DB(db, device_seen, a.pk, 10), DB_OK);
+	assert_int_equal(DB(db, device_by_pk, a.pk, false, &got), DB_OK);
+	assert_true(got.online == 3 && got.last_seen == 10);
+	assert_int_equal(DB(db, device_seen, a.pk + 1000, 10), DB_NONE);
 	assert_int_equal(DB(db, device_gone, a.pk, 0, 4, 8, 8, SLICE("r")), DB_OK);
 	assert_int_equal(DB(db, device_gone, a.pk, 0, 4, 8, 8, SLICE("r")), DB_NONE);
 	assert_int_equal(DB(db, device_lost, a.pk, 0, 4, 9, SLICE("l")), DB_NONE);

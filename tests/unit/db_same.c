@@ -450,6 +450,8 @@ do_device_presence(struct world *w)
 		tell(w, DB(db(w), device_connected, pk, transport, epoch, ref, at));
 	else if (one_in(w, 3))
 		tell(w, DB(db(w), device_lost, pk, transport, epoch, at, word(w)));
+	else if (one_in(w, 4))
+		tell(w, DB(db(w), device_seen, pk, at));
 	else
 		tell(w, DB(db(w), device_gone, pk, transport, epoch, at, moment(w), word(w)));
 }

@@ -17,6 +17,7 @@
 #include "gateway/http.h"
 #include "gateway/keysets.h"
 #include "gateway/limits.h"
+#include "gateway/own.h"
 #include "gateway/refusals.h"
 #include "gateway/resume.h"
 #include "gateway/session.h"
@@ -116,13 +117,63 @@ body_is_json(const struct http_head *head)
 	return true;
 }
 
+/* As far as that is known without the device that the request is about. */
+static bool
+may_ask(enum route_access access, const struct identity *who)
+{
+	switch (access) {
+	case ROUTE_SERVICE:
+		return who->role == ROLE_SERVICE || who->role == ROLE_ADMIN;
+	case ROUTE_METRICS:
+		return is_service_key(who);
+	case ROUTE_DEVICE:
+		return who->role == ROLE_DEVICE;
+	case ROUTE_USER_DEVICE:
+		return true;
+	default:
+		return who->role != ROLE_DEVICE;
+	}
+}
+
+/* Whose token it is, into h->who.  false: the request was answered, or its head waits. */
+static bool
+identify(struct gateway *g, struct conn *c, const struct http_head *head)
+{
+	struct http *h = c->http;
+	struct slice token = upgrade_bearer(head);
+	bool own = token.p != NULL && auth_device_token_is(token);
+	char why[AUTH_WHY_LEN];
+	enum auth_verdict verdict;
+
+	if (token.p == NULL)
+		return refuse_token(g, c, AUTH_MISSING, "no token");
+	if (!own) {
+		verdict = auth_verify(g->auth, token, g->w->now_ms, &h->who, why);
+		if (verdict == AUTH_NOT_YET) {
+			keysets_hold_request(g, c);
+			return false;
+		}
+		if (verdict != AUTH_OK)
+			return refuse_token(g, c, verdict, why);
+		/* It is there, and whose it is, is asked where that matters. */
+		own = h->who.role == ROLE_DEVICE && may_ask(h->match.info->access, &h->who);
+	}
+	switch (own ? own_identify(g, c, head, token) : OWN_KNOWN) {
+	case OWN_KNOWN:
+		return true;
+	case OWN_UNKNOWN:
+		return refuse_token(g, c, AUTH_INVALID, "no such device token");
+	case OWN_LATER:
+		break;
+	}
+	return false;
+}
+
 bool
 api_authorize(struct gateway *g, struct conn *c, const struct http_head *head)
 {
 	struct http *h = c->http;
 	enum route_access access = h->match.info->access;
-	char why[AUTH_WHY_LEN];
-	enum auth_verdict verdict;
 	int64_t retry_after_ms;
 
 	memset(&h->who, 0, sizeof(h->who));
@@ -133,19 +184,9 @@ api_authorize(struct gateway *g, struct conn *c, const struct http_head *head)
 		return false;
 	}
 	if (access != ROUTE_ANYONE) {
-		struct slice token = upgrade_bearer(head);
-
-		if (token.p == NULL)
-			return refuse_token(g, c, AUTH_MISSING, "no token");
-		verdict = auth_verify(g->auth, token, g->w->now_ms, &h->who, why);
-		if (verdict == AUTH_NOT_YET) {
-			keysets_hold_request(g, c);
+		if (!identify(g, c, head))
 			return false;
-		}
-		if (verdict != AUTH_OK)
-			return refuse_token(g, c, verdict, why);
-		if ((access == ROUTE_SERVICE && h->who.role != ROLE_SERVICE && h->who.role != ROLE_ADMIN) ||
-		    (access == ROUTE_METRICS && !is_service_key(&h->who)) || h->who.role == ROLE_DEVICE) {
+		if (!may_ask(access, &h->who)) {
 			http_respond_error(g, c, ERROR_no_access, NULL, NULL);
 			return false;
 		}
@@ -237,7 +278,9 @@ tenant_in_request(struct gateway *g, const struct http *h, struct slice *tenant)
 	got = uri_query_get_id(query, "tenantId", &g->scratch, tenant);
 	if (got == -1 || uri_query_count(query, "tenantId") > 1)
 		return NAMED_TWICE;
-	body = tenant_in_body(buf_slice(&h->body), &g->scratch, tenant);
+	/* A state has whatever members a device likes. */
+	body = h->match.route == ROUTE_device_state ? NAMED_NOWHERE :
+	    tenant_in_body(buf_slice(&h->body), &g->scratch, tenant);
 	return body == NAMED_NOWHERE && got == 1 ? NAMED_ONCE : body;
 }
 
@@ -396,6 +439,10 @@ body_of(enum http_route route)
 		return BODY_device_token;
 	case ROUTE_share_add:
 		return BODY_device_share;
+	case ROUTE_device_event:
+		return BODY_device_event;
+	case ROUTE_device_state:
+		return BODY_device_state;
 	default:
 		return BODY_NONE;
 	}
@@ -453,6 +500,18 @@ elements_beyond_first(struct gateway *g, struct conn *c, struct slice text)
 	return n > 0 ? n - 1 : 0;
 }
 
+/* Fills in who asks; of a device, whose turn it is. */
+#define ASKED_BY(c, m) do { \
+	const struct identity *who_ = &(c)->http->who; \
+	(m)->role = (uint8_t)who_->role; \
+	(m)->user = slice_of(who_->user); \
+	if (who_->role == ROLE_DEVICE) { \
+		(m)->user = own_owner(c); \
+		(m)->own = slice_of(who_->user); \
+		(m)->own_hash = own_hash(c); \
+	} \
+} while (0)
+
 /* What a reader answers. */
 static void
 on_read(struct gateway *g, struct conn *c)
@@ -460,10 +519,10 @@ on_read(struct gateway *g, struct conn *c)
 	struct http *h = c->http;
 	int64_t retry_after_ms, more;
 	struct msg_read m = {
-		.ref = conn_ref(g, c), .route = (uint32_t)h->match.route, .role = (uint8_t)h->who.role,
-		.user = slice_of(h->who.user), .query = buf_slice(&h->query)
+		.ref = conn_ref(g, c), .route = (uint32_t)h->match.route, .query = buf_slice(&h->query)
 	};
 
+	ASKED_BY(c, &m);
 	if (!params_ok(&h->match)) {
 		http_respond_error(g, c, ERROR_not_found, NULL, NULL);
 		return;
@@ -495,13 +554,17 @@ on_rest(struct gateway *g, struct conn *c)
 	uint8_t hash[SHA256_LEN];
 	struct msg_rest m = {
 		.ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .route = (uint32_t)h->match.route,
-		.role = (uint8_t)h->who.role, .user = slice_of(h->who.user),
 		.query = buf_slice(&h->query)
 	};
 	struct ask *a;
 
+	ASKED_BY(c, &m);
 	if (!params_ok(&h->match)) {
 		http_respond_error(g, c, ERROR_not_found, NULL, NULL);
+		return;
+	}
+	if (h->match.route == ROUTE_device_state && h->body.len == 0) {	/* forgotten; and no state without members */
+		http_respond_error(g, c, ERROR_invalid_payload, "required", "body");
 		return;
 	}
 	if (schema != BODY_NONE) {
@@ -710,6 +773,8 @@ asker(struct gateway *g, const struct ask *a)
 		return c->phase == CONN_HTTP && c->http->state == REQUEST_ASKED ? c : NULL;
 	if (a->kind == ASK_WELCOME || a->kind == ASK_TICKET_TAKE)
 		return c->phase == CONN_AUTH ? c : NULL;
+	if (a->kind == ASK_OWN)
+		return c->phase == CONN_HTTP && c->http->state == REQUEST_HELD ? c : NULL;
 	if (a->kind == ASK_RESUME)
 		return c->phase == CONN_RESUMING ? c : NULL;
 	return c->phase == CONN_OPEN ? c : NULL;
@@ -755,6 +820,8 @@ answer_failed(struct gateway *g, struct ask *a, enum error_code code)
 		answer_probe(g, c, a, "the store does not answer");
 	else if (a->kind == ASK_GATHER)
 		users_answer(g, c, a);		/* of those that answered */
+	else if (a->kind == ASK_OWN)
+		own_failed(g, a, code);
 	else if (is_http(a) && code == ERROR_too_many)
 		http_respond_retry(g, c, code, READS_RETRY_MS);
 	else if (is_http(a))

@@ -41,6 +41,7 @@ enum ask_kind {
 	ASK_METRICS,			/* HTTP: counts of storage, and then those of all gateways */
 	ASK_TICKET_TAKE,		/* an upgrade's ticket: whose is it? */
 	ASK_REFRESH,			/* a device's own token, once more: answered by ok */
+	ASK_OWN,			/* HTTP: whose is a device's token? */
 	ASK_ROTATE			/* a device's new token: answered by ok with the token */
 };
 

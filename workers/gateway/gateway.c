@@ -17,6 +17,7 @@
 #include "gateway/device.h"
 #include "gateway/gateway.h"
 #include "gateway/limits.h"
+#include "gateway/own.h"
 #include "gateway/peer.h"
 #include "gateway/refusals.h"
 #include "gateway/resume.h"
@@ -209,6 +210,13 @@ gateway_mail(struct worker *w, const struct mail *mail)
 
 		UNPACK(device_welcome, mail, &m);
 		upgrade_welcome(g, &m);
+		break;
+	}
+	case MSG_device_is: {
+		struct msg_device_is m;
+
+		UNPACK(device_is, mail, &m);
+		own_answer(g, &m);
 		break;
 	}
 	case MSG_kick: {

@@ -65,6 +65,7 @@ http_end(struct gateway *g, struct conn *c)
 	buf_fini(&h->cors);
 	buf_fini(&h->auth_id);
 	resume_free(&h->resuming);
+	free(h->own);
 	free(h);
 	c->http = NULL;
 }

@@ -18,6 +18,7 @@
 
 struct conn;
 struct gateway;
+struct own;
 
 #define HTTP_RESUME_MAX 40		/* characters of a cursor */
 
@@ -38,6 +39,7 @@ struct http {
 	struct buf query;		/* raw */
 	struct buf idempotency_key;
 	struct buf cors;		/* header lines for the page that asks */
+	struct own *own;		/* owned; a device that asks by its own token: own.h; NULL: none did yet */
 	int refusal;			/* a status that is decided, and when to try again */
 	int64_t refusal_retry_ms;
 	bool health_too;		/* a guest is told how the server is, before it goes */

@@ -319,13 +319,15 @@ static bool
 take_request(struct gateway *g, struct conn *c, const struct identity *who, uint32_t more,
     int64_t *retry_after_ms)
 {
-	unsigned most = g->conf->limits_requests_per_user;
+	struct slice tenant = slice_of(who->tenant), user = slice_of(who->user);
+	bool device = who->role == ROLE_DEVICE;
+	uint64_t most = device ? g->conf->limits_message_rate : g->conf->limits_requests_per_user;
 	struct bucket_rate rate;
 
 	if (most > 0 && who->role != ROLE_SERVICE) {
-		rate = bucket_rate(most, SECOND_NS, 2 * (uint64_t)most);
-		*retry_after_ms = take(g, user_thing(g, slice_of(who->tenant), slice_of(who->user)),
-		    &rate, more);
+		rate = bucket_rate(most, SECOND_NS, device ? g->conf->limits_message_burst : 2 * most);
+		*retry_after_ms = take(g, device ? audience_device_key(shm_hash_key(g->w->shm), tenant, user) :
+		    user_thing(g, tenant, user), &rate, more);
 		if (*retry_after_ms > 0) {
 			gateway_count(g, REQUESTS_LIMITED, 1);
 			note_refused(g, c, *retry_after_ms);
@@ -335,11 +337,11 @@ take_request(struct gateway *g, struct conn *c, const struct identity *who, uint
 	if (g->conf->limits_tenant_message_rate == 0 || who->any_tenant)
 		return true;
 	rate = tenant_rate(g);
-	*retry_after_ms = take(g, tenant_thing(g, slice_of(who->tenant)), &rate, more);
+	*retry_after_ms = take(g, tenant_thing(g, tenant), &rate, more);
 	if (*retry_after_ms == 0)
 		return true;
 	gateway_count(g, TENANT_LIMITED, 1);
-	note_refused(g, c, refused_wait_ms(g, tenant_find(g, slice_of(who->tenant))));
+	note_refused(g, c, refused_wait_ms(g, tenant_find(g, tenant)));
 	return false;
 }
 

@@ -55,8 +55,8 @@ void limits_leave(struct gateway *g, struct conn *c, struct slice tenant, struct
 /* One more connection of the address: 0, or the milliseconds until it may come. */
 int64_t limits_connect_wait_ms(struct gateway *g, struct hash128 address);
 /*
- * One more REST request of its user, and of its tenant.  false: too many; *retry_after_ms says when
- * to try again: http_respond_too_fast().
+ * One more REST request of its user, and of its tenant; a device's is one more of its messages.  false:
+ * too many; *retry_after_ms says when to try again: http_respond_too_fast().
  */
 bool limits_request(struct gateway *g, struct conn *c, const struct identity *who,
     int64_t *retry_after_ms);

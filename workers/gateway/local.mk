@@ -1,7 +1,7 @@
 # The gateway: clients' connections.
 libworkers_a_SOURCES += \
 	workers/gateway/accept.c workers/gateway/accept.h \
-	workers/gateway/api.c workers/gateway/api.h \
+	workers/gateway/api.c workers/gateway/api.h workers/gateway/own.c workers/gateway/own.h \
 	workers/gateway/api_health.c \
 	workers/gateway/aside.c workers/gateway/aside.h \
 	workers/gateway/ask.c workers/gateway/ask.h \

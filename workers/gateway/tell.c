@@ -143,6 +143,8 @@ route_stores(uint32_t route)
 	switch (route) {
 	case ROUTE_device_register:
 	case ROUTE_device_update:
+	case ROUTE_device_event:
+	case ROUTE_device_state:
 	case ROUTE_share_add:
 	case ROUTE_visitor_approve:
 		return STORES_MORE;

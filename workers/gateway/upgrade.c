@@ -92,14 +92,21 @@ read_name(struct gateway *g, const struct http_head *head, const char *name, cha
 		copy_id(out, size, got == 1 ? v : SLICE("*"));
 }
 
-static void
-read_names(struct gateway *g, struct http *h, const struct http_head *head)
+void
+upgrade_read_device(struct gateway *g, const struct http_head *head, char device[ID_DEVICE_MAX + 1])
 {
 	struct slice v = http_header(head, "X-Device-Id");
 
+	device[0] = '\0';
 	if (v.p != NULL)
-		copy_id(h->device, sizeof(h->device), v);
-	read_name(g, head, "device", h->device, sizeof(h->device));
+		copy_id(device, ID_DEVICE_MAX + 1, v);
+	read_name(g, head, "device", device, ID_DEVICE_MAX + 1);
+}
+
+static void
+read_names(struct gateway *g, struct http *h, const struct http_head *head)
+{
+	upgrade_read_device(g, head, h->device);
 	read_name(g, head, "tenantId", h->tenant, sizeof(h->tenant));
 	read_name(g, head, "resume", h->resume, sizeof(h->resume));
 	h->resumes = uri_query_count(head->query, "resume") > 0;

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+#include "auth/identity.h"
 #include "base/slice.h"
 #include "http/request.h"
 
@@ -24,10 +25,11 @@ void upgrade_request(struct gateway *g, struct conn *c, const struct http_head *
  */
 void upgrade_with_token(struct gateway *g, struct conn *c, struct slice token);
 /* A user was verified: ?tenantId= and ?charger= are looked at. */
-struct identity;
 void upgrade_open_user(struct gateway *g, struct conn *c, struct identity *who);
 /* The token of an Authorization header; p is NULL when there is none. */
 struct slice upgrade_bearer(const struct http_head *head);
+/* How a device names itself beside its token: ?device=, else X-Device-Id, else "".  What can be no id is "*". */
+void upgrade_read_device(struct gateway *g, const struct http_head *head, char device[ID_DEVICE_MAX + 1]);
 /* Storage's answer about a device. */
 struct msg_device_welcome;
 void upgrade_welcome(struct gateway *g, const struct msg_device_welcome *m);

@@ -109,7 +109,7 @@ take_read(struct reading *x)
 		return false;
 	x->r = (struct rest){
 		.request = m.request, .ref = m.ref, .who = { (enum role)m.role, m.tenant, m.user },
-		.target = m.target, .query = m.query
+		.target = m.target, .query = m.query, .own = m.own, .own_hash = m.own_hash
 	};
 	x->body_json = m.body_json;
 	/*

@@ -16,11 +16,14 @@ static enum db_result
 check_one(struct desk *k, const struct reading *x, const struct field_value *f, const char *prefix)
 {
 	struct db_device *d = &k->device;
+	struct slice id = f[FIELD_telemetry_post_deviceId].str;
 	char field[40];
-	enum db_result result = DB(k->db, device_by_id, x->r.who.tenant,
-	    f[FIELD_telemetry_post_deviceId].str, false, d);
+	enum db_result result;
 
 	snprintf(field, sizeof(field), "%sdeviceId", prefix);
+	if (x->r.who.role == ROLE_DEVICE)
+		return rest_own_device(k, &x->r, id, field);
+	result = DB(k->db, device_by_id, x->r.who.tenant, id, false, d);
 	if (result == DB_NONE)
 		rest_error(k, &x->r, ERROR_not_found, field, "no such device");
 	if (result != DB_OK)

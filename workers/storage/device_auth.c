@@ -1,5 +1,7 @@
 /*
- * device_auth.c: a device's connection wants in.  Only the storage process.
+ * device_auth.c: a device's connection wants in, or a request of one that sleeps.  Only the storage process.
+ *
+ * Of a connection:
  *
  *	1. the token's hash, or tenant and id of a verified JWT, find the device; a token that is used for the
  *	   first time puts an end to those before it (device_token.c)
@@ -52,17 +54,18 @@ refuse(struct storage *s, const struct msg_device_auth *m, enum error_code code)
 }
 
 static enum db_result
-find(struct storage *s, const struct msg_device_auth *m, struct db_device *d, bool *old)
+find(struct storage *s, bool by_token, const uint8_t hash[SHA256_LEN], struct slice tenant, struct slice device,
+    struct db_device *d, bool *old)
 {
 	enum db_result result;
 
-	if (!m->by_token)
-		return DB(s->desk.db, device_by_id, m->tenant, m->device, false, d);
-	result = token_find(s, m->token_hash, d, old);
+	if (!by_token)
+		return DB(s->desk.db, device_by_id, tenant, device, false, d);
+	result = token_find(s, hash, d, old);
 	/*
 	 * The token alone finds the device; an id that was given beside it must be that device's.
 	 */
-	if (result == DB_OK && m->device.len > 0 && !slice_eq(m->device, d->id))
+	if (result == DB_OK && device.len > 0 && !slice_eq(device, d->id))
 		return DB_NONE;
 	return result;
 }
@@ -149,7 +152,7 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 	uint64_t old_ref;
 	int64_t epoch;
 	bool old = false;
-	enum db_result result = find(s, m, d, &old);
+	enum db_result result = find(s, m->by_token, m->token_hash, m->tenant, m->device, d, &old);
 
 	if (result == DB_FAILED)
 		return DB_FAILED;
@@ -181,4 +184,30 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 	kick_old(s, old_ref);
 	TRY(tell_connected(s, d, transport, epoch));
 	return command_pump(s, d, NULL);
+}
+
+/* Its connection, if it has one, stays as it is, and so do its epoch and what is said of its being connected. */
+enum db_result
+device_who(struct storage *s, const struct msg_device_who *m)
+{
+	struct db_device *d = &s->desk.device;
+	struct msg_device_is is = { .request = m->request, .ref = m->ref };
+	bool old = false;
+	enum db_result result = find(s, m->by_token, m->token_hash, m->tenant, m->device, d, &old);
+
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	if (result == DB_NONE) {
+		is.code = ERROR_invalid_token;
+	} else {
+		TRY(batch_begin(s));
+		if (m->by_token)
+			TRY(token_used(s, d, m->token_hash, old));
+		TRY(DB(s->desk.db, device_seen, d->pk, s->desk.now));
+		is.tenant = d->tenant;
+		is.device = d->id;
+		is.owner = d->owner;
+	}
+	post_to_ref(&s->desk, device_is, &is);
+	return DB_OK;
 }

@@ -10,7 +10,7 @@ static bool
 stores_more(enum http_route route)
 {
 	return route == ROUTE_device_register || route == ROUTE_device_update || route == ROUTE_share_add ||
-	    route == ROUTE_visitor_approve;
+	    route == ROUTE_visitor_approve || route == ROUTE_device_event || route == ROUTE_device_state;
 }
 
 enum db_result
@@ -19,7 +19,7 @@ rest(struct storage *s, const struct msg_rest *m)
 	bool room = true;
 	struct rest r = {
 		.request = m->request, .ref = m->ref, .who = { (enum role)m->role, m->tenant, m->user },
-		.target = m->target, .query = m->query, .m = m
+		.target = m->target, .query = m->query, .own = m->own, .own_hash = m->own_hash, .m = m
 	};
 
 	if (stores_more((enum http_route)m->route))
@@ -32,6 +32,8 @@ rest(struct storage *s, const struct msg_rest *m)
 	ANSWERS(device_update)
 	ANSWERS(device_delete)
 	ANSWERS(device_token)
+	ANSWERS(device_event)
+	ANSWERS(device_state)
 	ANSWERS(share_add)
 	ANSWERS(share_remove)
 	ANSWERS(visitor_approve)

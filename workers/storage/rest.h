@@ -15,6 +15,9 @@ enum db_result rest_device_delete(struct storage *s, const struct rest *r);
 enum db_result rest_device_and_token(struct storage *s, const struct rest *r, int64_t pk, unsigned status);
 /* device_token.c */
 enum db_result rest_device_token(struct storage *s, const struct rest *r);
+/* report.c: a device tells it without a connection */
+enum db_result rest_device_event(struct storage *s, const struct rest *r);
+enum db_result rest_device_state(struct storage *s, const struct rest *r);
 /* rest_health.c */
 enum db_result rest_health_metrics(struct storage *s, const struct rest *r);
 /* rest_share.c */

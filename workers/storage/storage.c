@@ -37,7 +37,7 @@
 	RUN(device_gone) RUN(command_ack) RUN(device_send_failed) RUN(command_pump_on)
 #define APART(RUN) \
 	RUN(store_probe) \
-	RUN(device_auth) RUN(ticket_take) RUN(sample)
+	RUN(device_auth) RUN(device_who) RUN(ticket_take) RUN(sample)
 
 /* A size for people; binary units. */
 static void
@@ -200,6 +200,17 @@ storage_refuse(struct storage *s, const struct mail *mail)
 			no.request = m.request;
 			no.ref = m.ref;
 			post_to_ref(&s->desk, device_welcome, &no);
+		}
+		return true;
+	}
+	case MSG_device_who: {
+		struct msg_device_who m;
+		struct msg_device_is no = { .code = ERROR_unavailable };
+
+		if (msg_unpack_device_who(&m, mail->data, mail->len) == 0) {
+			no.request = m.request;
+			no.ref = m.ref;
+			post_to_ref(&s->desk, device_is, &no);
 		}
 		return true;
 	}

@@ -161,6 +161,7 @@ enum db_result token_tick(struct storage *s);	/* old ones whose time is over go,
 
 /* device_auth.c, presence.c */
 enum db_result device_auth(struct storage *s, const struct msg_device_auth *m);
+enum db_result device_who(struct storage *s, const struct msg_device_who *m);
 enum db_result device_gone(struct storage *s, const struct msg_device_gone *m);
 /*
  * The device's connection is over: event, publication, directory.  DB_NONE: it was over already, or

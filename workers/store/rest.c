@@ -1,6 +1,9 @@
 /*
  * rest.c: what the answers to REST requests have in common.
  */
+#include <string.h>
+
+#include "base/must.h"
 #include "store/rest.h"
 
 enum db_result
@@ -32,5 +35,46 @@ rest_device(struct desk *k, const struct rest *r, bool whole, enum access at_lea
 		rest_error(k, r, ERROR_no_access, NULL, NULL);
 	else
 		return DB_OK;
+	return DB_NONE;
+}
+
+/* The device that asks, into k->device.  DB_NONE: it is there no more, or its token is not good any more. */
+static enum db_result
+find_own(struct desk *k, const struct rest *r)
+{
+	struct db_device *d = &k->device;
+	uint8_t hash[SHA256_LEN];
+	enum db_result result;
+
+	if (r->who.role != ROLE_DEVICE)
+		return DB_NONE;
+	if (r->own_hash.len == 0)
+		return DB(k->db, device_by_id, r->who.tenant, r->own, false, d);
+	must(r->own_hash.len == sizeof(hash));
+	memcpy(hash, r->own_hash.p, sizeof(hash));
+	result = DB(k->db, device_by_token, hash, d);
+	if (result == DB_NONE)
+		result = DB(k->db, device_by_old_token, hash, k->now, d);
+	if (result == DB_OK && !(slice_eq(d->tenant, r->who.tenant) && slice_eq(d->id, r->own)))
+		return DB_NONE;
+	return result;
+}
+
+enum db_result
+rest_own_device(struct desk *k, const struct rest *r, struct slice id, const char *field)
+{
+	enum db_result result = find_own(k, r);
+
+	if (result == DB_NONE)
+		rest_error(k, r, ERROR_invalid_token, NULL, NULL);
+	if (result != DB_OK || slice_eq(id, r->own))
+		return result;
+	result = DB(k->db, device_by_id, r->who.tenant, id, false, &k->device);
+	if (result == DB_FAILED)
+		return DB_FAILED;
+	if (result == DB_NONE)
+		rest_error(k, r, ERROR_not_found, field, "no such device");
+	else
+		rest_error(k, r, ERROR_no_access, field, NULL);
 	return DB_NONE;
 }

@@ -11,6 +11,7 @@ struct rest {
 	uint64_t request, ref;		/* who is answered */
 	struct requester who;
 	struct slice target, query;	/* first parameter of the path; raw query */
+	struct slice own, own_hash;	/* a device that asks: its id, and the hash of its token or none */
 	const struct msg_rest *m;	/* the rest of it, where storage answers; NULL at a reader */
 };
 
@@ -26,5 +27,11 @@ enum db_result rest_error(struct desk *k, const struct rest *r, enum error_code 
  */
 enum db_result rest_device(struct desk *k, const struct rest *r, bool whole,
     enum access at_least);
+
+/*
+ * The device `id` into k->device, not whole, if it is the one that asks, by a token that is good at this moment.
+ * field: what named it, or NULL.  DB_NONE: it was answered (401, 404, 403) and nothing is left to do.
+ */
+enum db_result rest_own_device(struct desk *k, const struct rest *r, struct slice id, const char *field);
 
 #endif
