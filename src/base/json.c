@@ -672,6 +672,16 @@ json_get(struct json_value object, const char *key, struct json_value *value)
 	return found;
 }
 
+struct slice
+json_raw(struct slice object, const char *key)
+{
+	struct json_value v;
+
+	if (object.len == 0)
+		return SLICE_NONE;
+	return json_get((struct json_value){ JSON_KIND_OBJECT, object }, key, &v) == 0 ? v.raw : SLICE_NONE;
+}
+
 /* --- one text for each value */
 
 static void

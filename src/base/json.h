@@ -87,6 +87,8 @@ int json_bool(struct json_value v, bool *out);		/* -1: neither true nor false */
 
 /* The member of that name, the last where there are several.  0, or -1: v is no object or has none. */
 int json_get(struct json_value object, const char *key, struct json_value *value);
+/* The same of the text of a validated object without space around it, or of none: the member's own text, or none. */
+struct slice json_raw(struct slice object, const char *key);
 
 /*
  * Appends a text that is the same for equal values of validated texts: without spaces, members in the

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/version.h"
 #include "gateway/api.h"
+#include "gateway/api_health.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
@@ -31,8 +32,9 @@ api_health(struct gateway *g, struct conn *c)
 	http_respond_json(g, c, 200, buf_slice(b));
 }
 
-void
-api_health_ready(struct gateway *g, struct conn *c, const char *fault)
+/* fault: why the store takes no writes, in words; NULL: it does. */
+static void
+respond_ready(struct gateway *g, struct conn *c, const char *fault)
 {
 	if (gateway_leaves(g))
 		http_respond_error(g, c, ERROR_unavailable, "the server is stopping", NULL);
@@ -70,8 +72,9 @@ state_name(const struct gateway *g, const struct slot_view *view)
 	    "starting";
 }
 
-void
-api_health_detailed(struct gateway *g, struct conn *c, const char *fault, int64_t store_ms, bool whole)
+/* whole: with the counts that are of no one tenant. */
+static void
+respond_detailed(struct gateway *g, struct conn *c, const char *fault, int64_t store_ms, bool whole)
 {
 	struct buf *b = &g->payload;
 	bool all_ok = fault == NULL;
@@ -112,19 +115,58 @@ api_health_detailed(struct gateway *g, struct conn *c, const char *fault, int64_
 	http_respond_json(g, c, 200, buf_slice(b));
 }
 
-/* A member of an object that storage wrote. */
-static struct slice
-member(struct slice json, const char *name)
-{
-	struct json_value object = { JSON_KIND_OBJECT, json }, v;
+/* ------------------------------------------------------------------ the store is asked */
 
-	return json_get(object, name, &v) == 0 ? v.raw : SLICE("null");
+static void
+answer_probe(struct gateway *g, struct conn *c, const struct ask *a, const char *fault)
+{
+	if (c->http->match.route == ROUTE_health_detailed)
+		respond_detailed(g, c, fault, g->w->mono_ms - a->since_ms, api_sees_instance(g, c));
+	else
+		respond_ready(g, c, fault);
 }
+
+static void
+probed(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	char fault[512];
+
+	snprintf(fault, sizeof(fault), "%.*s", (int)m->message.len, m->message.p);
+	answer_probe(g, c, a, m->code == ERROR_NONE ? NULL : fault);
+}
+
+static void
+probe_failed(struct gateway *g, struct conn *c, const struct ask *a, enum error_code code)
+{
+	(void)code;
+	answer_probe(g, c, a, "the store does not answer");
+}
+
+static const struct ask_ops probes = { .waits = api_waits, .answer = probed, .failed = probe_failed };
+
+void
+api_probe(struct gateway *g, struct conn *c)
+{
+	struct msg_store_probe m = { .ref = conn_ref(g, c) };
+	struct ask *a;
+
+	if (gateway_leaves(g) && c->http->match.route == ROUTE_health_ready) {
+		respond_ready(g, c, NULL);
+		return;
+	}
+	a = ask_new(g, c, &probes, SLICE_NONE);
+	a->until_ms = g->w->mono_ms + ASK_PROBE_MS;
+	m.request = a->request;
+	if (gateway_tell_storage(g, store_probe, &m) == -1)
+		ask_failed(g, a, ERROR_unavailable);
+}
+
+/* ------------------------------------------------------------------ counts */
 
 static int64_t
 number(struct slice json, const char *name)
 {
-	struct json_value v = { JSON_KIND_NUMBER, member(json, name) };
+	struct json_value v = { JSON_KIND_NUMBER, json_raw(json, name) };
 	int64_t n;
 
 	return json_i64(v, &n) == 0 ? n : 0;
@@ -140,9 +182,8 @@ put_rates(struct buf *b, int64_t window_ms, int64_t events, int64_t events_ms, c
 }
 
 void
-api_health_metrics(struct gateway *g, struct conn *c, const struct traffic_sum *t)
+api_health_metrics(struct gateway *g, struct conn *c, struct slice store, const struct traffic_sum *t)
 {
-	struct slice store = buf_slice(&c->http->body);
 	int64_t events = number(store, "events"), store_ms = number(store, "windowMs");
 	int64_t window_ms = t->window_ms < store_ms ? t->window_ms : store_ms;
 	struct buf *b = &g->payload;
@@ -155,10 +196,10 @@ api_health_metrics(struct gateway *g, struct conn *c, const struct traffic_sum *
 	    (unsigned long long)t->counts[TRAFFIC_INVALID]);
 	put_rates(b, window_ms, events, store_ms, t);
 	buf_puts(b, "\"commands\":");
-	buf_put_slice(b, member(store, "commands"));
-	if (!slice_is(member(store, "store"), "null")) {
+	buf_put_slice(b, json_raw(store, "commands"));
+	if (json_raw(store, "store").p != NULL) {
 		buf_puts(b, ",\"store\":");
-		buf_put_slice(b, member(store, "store"));
+		buf_put_slice(b, json_raw(store, "store"));
 	}
 	buf_printf(b, ",\"events\":{\"stored\":%lld},\"errors\":{\"store\":%llu,\"http5xx\":%llu}}", (long long)events,
 	    (unsigned long long)t->counts[TRAFFIC_UNAVAILABLE], (unsigned long long)t->counts[TRAFFIC_HTTP_5XX]);

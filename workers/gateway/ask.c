@@ -5,12 +5,11 @@
 #include <string.h>
 
 #include "base/must.h"
-#include "gateway/api.h"
 #include "gateway/ask.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/reads.h"
-#include "gateway/users.h"
+#include "gateway/tell.h"
 
 #define BUCKETS_MIN 256u
 
@@ -29,6 +28,14 @@ ask_init(struct ask_table *t, uint64_t first)
 	t->last_request = first;
 }
 
+static void
+give_back(struct ask *a)
+{
+	if (a->ops->free != NULL)
+		a->ops->free(a);
+	free(a);
+}
+
 void
 ask_fini(struct ask_table *t)
 {
@@ -36,8 +43,7 @@ ask_fini(struct ask_table *t)
 
 	while ((a = t->oldest) != NULL) {
 		t->oldest = a->newer;
-		gather_free(&a->gather);
-		free(a);
+		give_back(a);
 	}
 	free(t->buckets);
 }
@@ -59,7 +65,7 @@ grow(struct ask_table *t)
 }
 
 struct ask *
-ask_new(struct gateway *g, struct conn *c, enum ask_kind kind, struct slice re)
+ask_new(struct gateway *g, struct conn *c, const struct ask_ops *ops, struct slice re)
 {
 	struct ask_table *t = &g->asks;
 	size_t re_len = re.p == NULL ? 0 : re.len;
@@ -72,7 +78,7 @@ ask_new(struct gateway *g, struct conn *c, enum ask_kind kind, struct slice re)
 		grow(t);
 	a->request = ++t->last_request;
 	a->ref = conn_ref(g, c);
-	a->kind = (uint8_t)kind;
+	a->ops = ops;
 	a->since_ms = g->w->mono_ms;
 	a->until_ms = g->w->mono_ms + ASK_TIMEOUT_MS;
 	a->re_len = re.p == NULL ? 0xffff : (uint16_t)re_len;
@@ -120,8 +126,40 @@ ask_free(struct gateway *g, struct ask *a)
 		t->newest = a->older;
 	t->count--;
 	reads_free(g, &a->read);
-	gather_free(&a->gather);
-	free(a);
+	give_back(a);
+}
+
+struct conn *
+ask_conn(struct gateway *g, const struct ask *a)
+{
+	struct conn *c = conn_of_ref(g, a->ref);
+
+	return c != NULL && a->ops->waits(c, a) ? c : NULL;
+}
+
+void
+ask_answer(struct gateway *g, const struct msg_store_reply *m)
+{
+	struct ask *a = ask_find(g, m->request);
+	struct conn *c;
+
+	if (a == NULL || a->ops->answer == NULL)
+		return;
+	reads_free(g, &a->read);	/* it is not asked any more, whatever ends with the answer */
+	if ((c = ask_conn(g, a)) != NULL)
+		a->ops->answer(g, c, a, m);
+	ask_free(g, a);
+}
+
+void
+ask_failed(struct gateway *g, struct ask *a, enum error_code code)
+{
+	struct conn *c = ask_conn(g, a);
+
+	reads_free(g, &a->read);
+	if (c != NULL)
+		a->ops->failed(g, c, a, code);
+	ask_free(g, a);
 }
 
 void
@@ -136,7 +174,7 @@ ask_tick(struct gateway *g)
 		if (a->until_ms <= g->w->mono_ms) {
 			gateway_count(g, ASKS_TIMED_OUT, 1);
 			tell_withdraw(g, a);
-			answer_failed(g, a, ERROR_unavailable);
+			ask_failed(g, a, ERROR_unavailable);
 		/* nobody's time is shorter */
 		} else if (g->w->mono_ms - a->since_ms < ASK_PROBE_MS) {
 			break;

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/must.h"
 #include "base/names.h"
-#include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/dashboard.h"
 #include "gateway/gateway.h"
@@ -179,12 +179,16 @@ end_names(struct names *names, struct buf *scratch)
 	buf_fini(scratch);
 }
 
-void
-dashboard_subscribed(struct gateway *g, struct conn *c, struct slice re, struct slice devices_json)
+/* The devices asked for (or null, all) may be viewed: they are the filter from now on. */
+static void
+subscribed(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
 {
+	struct slice devices_json = json_raw(m->body_json, "devices");
 	struct buf scratch;
 	struct names names;
 
+	if (session_refused(g, c, ask_re(a), m))
+		return;
 	if (slice_is(devices_json, "null")) {
 		set_filter(g, c, NULL);
 	} else {
@@ -192,12 +196,12 @@ dashboard_subscribed(struct gateway *g, struct conn *c, struct slice re, struct 
 		set_filter(g, c, filter_new(g, c, names.v, names.n, false));
 		end_names(&names, &scratch);
 	}
-	answer_filter(g, c, re);
+	answer_filter(g, c, ask_re(a));
 }
 
 /* Takes devices out of the list, or out of "all". */
-void
-dashboard_unsubscribed(struct gateway *g, struct conn *c, struct slice re, struct slice devices_json)
+static void
+take_out(struct gateway *g, struct conn *c, struct slice re, struct slice devices_json)
 {
 	struct filter *f = c->filter;
 	struct slice *old, *left;
@@ -230,12 +234,27 @@ dashboard_unsubscribed(struct gateway *g, struct conn *c, struct slice re, struc
 	end_names(&gone, &scratch);
 }
 
+/* Its turn has come. */
+static void
+unsubscribed(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	if (!session_refused(g, c, ask_re(a), m))
+		take_out(g, c, ask_re(a), json_raw(m->body_json, "devices"));
+}
+
+static const struct ask_ops subscribes = {
+	.waits = session_waits, .answer = subscribed, .failed = session_ask_failed
+};
+static const struct ask_ops unsubscribes = {
+	.waits = session_waits, .answer = unsubscribed, .failed = session_ask_failed
+};
+
 /*
  * Whether devices may be viewed is a reader's to say, and takes a while.  A change that needs no right
  * goes the same way all the same: changes take effect in the order in which they were asked for.
  */
 static void
-ask_to_change(struct gateway *g, struct conn *c, enum ask_kind kind, bool check,
+ask_to_change(struct gateway *g, struct conn *c, const struct ask_ops *ops, bool check,
     struct slice devices_json)
 {
 	struct msg_subscribe m = {
@@ -244,7 +263,7 @@ ask_to_change(struct gateway *g, struct conn *c, enum ask_kind kind, bool check,
 		.devices_json = devices_json
 	};
 
-	SESSION_READ(g, c, kind, subscribe, &m);
+	SESSION_READ(g, c, ops, subscribe, &m);
 }
 
 static void
@@ -252,14 +271,14 @@ on_subscribe(struct gateway *g, struct conn *c)
 {
 	const struct field_value *devices = &g->envelope.field[FIELD_subscribe_devices];
 
-	ask_to_change(g, c, ASK_SUBSCRIBE, !devices->null,
+	ask_to_change(g, c, &subscribes, !devices->null,
 	    devices->null ? SLICE("null") : devices->json.raw);
 }
 
 static void
 on_unsubscribe(struct gateway *g, struct conn *c)
 {
-	ask_to_change(g, c, ASK_UNSUBSCRIBE, false,
+	ask_to_change(g, c, &unsubscribes, false,
 	    g->envelope.field[FIELD_unsubscribe_devices].json.raw);
 }
 
@@ -275,6 +294,17 @@ tenant_for(struct gateway *g, struct conn *c, unsigned field, struct slice *tena
 	session_error(g, c, g->envelope.id, ERROR_no_access, "payload.tenantId", "another tenant");
 	return false;
 }
+
+/* The first answer is the publication of the command: deliver.c. */
+static void
+command_refused(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	session_refused(g, c, ask_re(a), m);
+}
+
+static const struct ask_ops commands = {
+	.waits = session_waits, .answer = command_refused, .failed = session_ask_failed
+};
 
 static void
 on_command(struct gateway *g, struct conn *c)
@@ -298,8 +328,26 @@ on_command(struct gateway *g, struct conn *c)
 		m.only_if_json = f[FIELD_command_onlyIf].json.raw;
 	if (f[FIELD_command_idempotencyKey].present)
 		m.idempotency_key = f[FIELD_command_idempotencyKey].str;
-	SESSION_ASK(g, c, ASK_COMMAND, command_new, &m);
+	SESSION_ASK(g, c, &commands, command_new, &m);
 }
+
+/* The message is that of a stored event, whoever it goes to. */
+static struct slice
+cursor_of(const struct msg_store_reply *m)
+{
+	return m->cursor.len > 0 ? m->cursor : SLICE_NONE;
+}
+
+static void
+cancelled(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	if (!session_refused(g, c, ask_re(a), m))
+		conn_send(g, c, "command_status", ask_re(a), json_raw(m->body_json, "command"), cursor_of(m));
+}
+
+static const struct ask_ops cancels = {
+	.waits = session_waits, .answer = cancelled, .failed = session_ask_failed
+};
 
 static void
 on_cancel(struct gateway *g, struct conn *c)
@@ -312,8 +360,32 @@ on_cancel(struct gateway *g, struct conn *c)
 	if (!tenant_for(g, c, FIELD_cancel_tenantId, &m.tenant))
 		return;
 	memcpy(m.command_id, g->envelope.field[FIELD_cancel_commandId].uuid, sizeof(m.command_id));
-	SESSION_ASK(g, c, ASK_CANCEL, command_cancel, &m);
+	SESSION_ASK(g, c, &cancels, command_cancel, &m);
 }
+
+/* visitor_decided, or the error conflict with the visitor as it was decided before. */
+static void
+visitor_decided(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	struct slice visitor = json_raw(m->body_json, "visitor");
+
+	if (m->code == ERROR_NONE) {
+		conn_send(g, c, "visitor_decided", ask_re(a), visitor, cursor_of(m));
+	} else if (m->code == ERROR_conflict && visitor.p != NULL) {
+		buf_clear(&g->payload);
+		buf_puts(&g->payload, "{\"code\":\"conflict\",\"message\":\"it was decided "
+		    "before\",\"visitor\":");
+		buf_put_slice(&g->payload, visitor);
+		buf_putc(&g->payload, '}');
+		conn_send(g, c, "error", ask_re(a), buf_slice(&g->payload), SLICE_NONE);
+	} else {
+		session_refused(g, c, ask_re(a), m);
+	}
+}
+
+static const struct ask_ops visits = {
+	.waits = session_waits, .answer = visitor_decided, .failed = session_ask_failed
+};
 
 /* The same as POST /api/visitor/:id/approve and …/deny. */
 static void
@@ -333,7 +405,7 @@ on_visitor_decide(struct gateway *g, struct conn *c)
 	uuid_format(f[FIELD_visitor_decide_visitorId].uuid, id);
 	m.target = slice_of(id);
 	uuid_new(m.fresh_id);
-	SESSION_ASK(g, c, ASK_VISITOR, rest, &m);
+	SESSION_ASK(g, c, &visits, rest, &m);
 }
 
 void

@@ -36,11 +36,5 @@ void dashboard_replayed(struct gateway *g, struct conn *c, int64_t place);
  * With the first one behind what was replayed, all that come are.
  */
 bool dashboard_is_news(struct conn *c, int64_t place, bool status);
-/* The devices asked for (or null, all) may be viewed: they are the filter from now on; answers ok. */
-void dashboard_subscribed(struct gateway *g, struct conn *c, struct slice re,
-    struct slice devices_json);
-/* Its turn has come: these devices are taken out of the filter; answers ok. */
-void dashboard_unsubscribed(struct gateway *g, struct conn *c, struct slice re,
-    struct slice devices_json);
 
 #endif

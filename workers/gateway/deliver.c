@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/must.h"
-#include "gateway/api.h"
+#include "gateway/api_command.h"
 #include "gateway/conn.h"
 #include "gateway/dashboard.h"
 #include "gateway/deliver.h"
@@ -13,6 +13,7 @@
 #include "gateway/resume.h"
 #include "gateway/session.h"
 #include "msg/audience.h"
+#include "msg/command_json.h"
 #include "shm/topics.h"
 #include "ws/frame.h"
 
@@ -158,10 +159,10 @@ give_ref(struct gateway *g, struct delivery *d, struct conn *c)
 	struct ask *a = m->to == PUBLISH_ANSWER ? ask_find(g, m->request) : NULL;
 
 	if (c != NULL && c->phase == CONN_HTTP) {
-		answer_command(g, c, a, m->payload_json);
+		api_command_changed(g, c, a, m->payload_json);
 	} else if (c != NULL && c->phase == CONN_OPEN && a != NULL) {
 		give_apart(g, m, c, ask_re(a));
-		if (ask_re(a).p != NULL && answer_command_id(m->payload_json, d->command)) {
+		if (ask_re(a).p != NULL && command_json_id(m->payload_json, d->command)) {
 			follow_add(g, c, d->command, ask_re(a));
 			d->followed = true;
 		}
@@ -188,12 +189,12 @@ deliver_here(struct gateway *g, const struct msg_publish *m)
 		d.device_key = audience_device_key(shm_hash_key(g->w->shm), m->tenant, m->device);
 	if (m->to != PUBLISH_ALL)
 		d.apart = conn_of_ref(g, m->ref);
-	d.followed = g->follows.count > 0 && d.status && answer_command_id(m->payload_json, d.command);
+	d.followed = g->follows.count > 0 && d.status && command_json_id(m->payload_json, d.command);
 	give_audience(g, &d);
 	frame_put(d.frame);
 	if (m->to == PUBLISH_WITH_REF || m->to == PUBLISH_ANSWER)
 		give_ref(g, &d, d.apart);
-	if (!d.followed || (end = answer_command_end(m->payload_json)) == COMMAND_RUNS)
+	if (!d.followed || (end = command_json_end(m->payload_json)) == COMMAND_RUNS)
 		return;
 	if (end == COMMAND_TIMED_OUT)
 		follow_timed_out(g, d.command);

@@ -8,7 +8,6 @@
 
 #include "auth/device_token.h"
 #include "base/must.h"
-#include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/deliver.h"
 #include "gateway/device.h"
@@ -78,10 +77,28 @@ device_owes(struct device *d)
 	return d->owed > 0 && d->owed-- > 0;
 }
 
+static void
+answered(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	if (!session_refused(g, c, ask_re(a), m))
+		conn_send(g, c, "ok", ask_re(a), SLICE_NONE, SLICE_NONE);
+}
+
+static const struct ask_ops asks = { .waits = session_waits, .answer = answered, .failed = session_ask_failed };
+
+void
+device_refused(struct gateway *g, const struct msg_store_reply *m)
+{
+	struct conn *c = conn_of_ref(g, m->ref);
+
+	if (c != NULL && c->phase == CONN_OPEN && c->kind == CONN_DEVICE)
+		session_refused(g, c, SLICE_NONE, m);
+}
+
 /* Tells storage; where the device gave an id, its answer is passed on, and a refusal always. */
 #define TELL(g, c, name, m) do { \
 	if ((g)->envelope.id.p != NULL) \
-		SESSION_ASK((g), (c), ASK_OK, name, (m)); \
+		SESSION_ASK((g), (c), &asks, name, (m)); \
 	else if (gateway_tell_storage((g), name, (m)) == -1) \
 		session_error((g), (c), SLICE_NONE, tell_refusal(), NULL, NULL); \
 } while (0)
@@ -210,6 +227,17 @@ on_visitor(struct gateway *g, struct conn *c)
 }
 
 static void
+rotated(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	if (!session_refused(g, c, ask_re(a), m))
+		conn_send(g, c, "ok", ask_re(a), m->body_json, SLICE_NONE);
+}
+
+static const struct ask_ops rotates = {
+	.waits = session_waits, .answer = rotated, .failed = session_ask_failed
+};
+
+static void
 on_token_rotate(struct gateway *g, struct conn *c)
 {
 	const struct device *d = c->device;
@@ -222,7 +250,7 @@ on_token_rotate(struct gateway *g, struct conn *c)
 
 	auth_device_token_new(token, hash);
 	m.token = slice_of(token);
-	SESSION_ASK(g, c, ASK_ROTATE, token_rotate, &m);
+	SESSION_ASK(g, c, &rotates, token_rotate, &m);
 }
 
 void

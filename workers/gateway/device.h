@@ -47,6 +47,8 @@ bool device_owes(struct device *d);
 
 /* The message in g->envelope came from this device. */
 void device_message(struct gateway *g, struct conn *c);
+/* What a device said without an id was refused. */
+void device_refused(struct gateway *g, const struct msg_store_reply *m);
 /* Storage has something for this device. */
 void device_deliver(struct gateway *g, const struct msg_device_send *m);
 

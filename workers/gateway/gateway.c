@@ -11,7 +11,6 @@
 #include "base/log.h"
 #include "base/must.h"
 #include "gateway/accept.h"
-#include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/deliver.h"
 #include "gateway/device.h"
@@ -195,7 +194,10 @@ gateway_mail(struct worker *w, const struct mail *mail)
 		struct msg_store_reply m;
 
 		UNPACK(store_reply, mail, &m);
-		answer_reply(g, &m);
+		if (m.request == 0)
+			device_refused(g, &m);
+		else
+			ask_answer(g, &m);
 		break;
 	}
 	case MSG_device_send: {

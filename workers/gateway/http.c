@@ -7,6 +7,7 @@
 
 #include "base/must.h"
 #include "gateway/api.h"
+#include "gateway/api_command.h"
 #include "gateway/conn.h"
 #include "gateway/cors.h"
 #include "gateway/gateway.h"

@@ -2,7 +2,8 @@
 libworkers_a_SOURCES += \
 	workers/gateway/accept.c workers/gateway/accept.h \
 	workers/gateway/api.c workers/gateway/api.h workers/gateway/own.c workers/gateway/own.h \
-	workers/gateway/api_health.c \
+	workers/gateway/api_command.c workers/gateway/api_command.h \
+	workers/gateway/api_health.c workers/gateway/api_health.h \
 	workers/gateway/aside.c workers/gateway/aside.h \
 	workers/gateway/ask.c workers/gateway/ask.h \
 	workers/gateway/conn.c workers/gateway/conn.h \

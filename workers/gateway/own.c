@@ -43,11 +43,30 @@ take(struct gateway *g, struct conn *c)
 	return OWN_KNOWN;
 }
 
+/* Does the connection's head wait for this question? */
+static bool
+waits(const struct conn *c, const struct ask *a)
+{
+	return c->phase == CONN_HTTP && c->http->state == REQUEST_HELD && c->http->own != NULL &&
+	    c->http->own->request == a->request;
+}
+
+static void
+failed(struct gateway *g, struct conn *c, const struct ask *a, enum error_code code)
+{
+	(void)a;
+	c->http->own->code = code;
+	c->http->own->answered = true;
+	http_unhold(g, c);
+}
+
+static const struct ask_ops asks = { .waits = waits, .failed = failed };
+
 static enum own_verdict
 ask_storage(struct gateway *g, struct conn *c, struct msg_device_who *m)
 {
 	struct own *own = c->http->own;
-	struct ask *a = ask_new(g, c, ASK_OWN, SLICE_NONE);
+	struct ask *a = ask_new(g, c, &asks, SLICE_NONE);
 	enum error_code code;
 
 	a->until_ms = g->w->mono_ms + OWN_MS;
@@ -88,23 +107,11 @@ own_identify(struct gateway *g, struct conn *c, const struct http_head *head, st
 	return ask_storage(g, c, &m);
 }
 
-/* The connection whose head waits for this question; NULL: none does. */
-static struct conn *
-waiting(struct gateway *g, const struct ask *a)
-{
-	struct conn *c = conn_of_ref(g, a->ref);
-
-	if (c == NULL || c->phase != CONN_HTTP || c->http->state != REQUEST_HELD || c->http->own == NULL ||
-	    c->http->own->request != a->request)
-		return NULL;
-	return c;
-}
-
 void
 own_answer(struct gateway *g, const struct msg_device_is *m)
 {
 	struct ask *a = ask_find(g, m->request);
-	struct conn *c = a == NULL ? NULL : waiting(g, a);
+	struct conn *c = a == NULL ? NULL : ask_conn(g, a);
 	struct own *own;
 
 	if (a == NULL)
@@ -118,18 +125,6 @@ own_answer(struct gateway *g, const struct msg_device_is *m)
 	copy(own->device, sizeof(own->device), m->device);
 	copy(own->owner, sizeof(own->owner), m->owner);
 	own->answered = true;
-	http_unhold(g, c);
-}
-
-void
-own_failed(struct gateway *g, const struct ask *a, enum error_code code)
-{
-	struct conn *c = waiting(g, a);
-
-	if (c == NULL)
-		return;
-	c->http->own->code = code;
-	c->http->own->answered = true;
 	http_unhold(g, c);
 }
 

@@ -16,7 +16,6 @@
 #include "msg/error.h"
 #include "msg/msg.h"
 
-struct ask;
 struct conn;
 struct gateway;
 struct http_head;
@@ -35,9 +34,8 @@ enum own_verdict { OWN_KNOWN, OWN_UNKNOWN, OWN_LATER };
 
 /* c->http->who is the device of a JWT that was verified, or nobody, and the token is a device token. */
 enum own_verdict own_identify(struct gateway *g, struct conn *c, const struct http_head *head, struct slice token);
-/* Storage's answer; or none came (answer_failed()). */
+/* Storage's answer. */
 void own_answer(struct gateway *g, const struct msg_device_is *m);
-void own_failed(struct gateway *g, const struct ask *a, enum error_code code);
 
 /* For the record of a device's request: whose turn it is, and the hash (none with a JWT). */
 struct slice own_owner(const struct conn *c);

@@ -5,12 +5,11 @@
 #include <string.h>
 
 #include "base/must.h"
-#include "gateway/api.h"
+#include "gateway/ask.h"
 #include "gateway/ask.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/reads.h"
-#include "gateway/resume.h"
 #include "msg/audience.h"
 
 #define BUCKETS		1024u
@@ -136,7 +135,7 @@ reads_post(struct gateway *g, struct ask *a, uint16_t kind, struct slice tenant,
 		group_put(t, of_user);
 		group_put(t, of_tenant);
 		gateway_count(g, READS_REFUSED, 1);
-		answer_failed(g, a, ERROR_too_many);
+		ask_failed(g, a, ERROR_too_many);
 		return;
 	}
 	r = must_alloc(sizeof(*r) + g->record.len);
@@ -161,7 +160,7 @@ reads_post(struct gateway *g, struct ask *a, uint16_t kind, struct slice tenant,
 	gateway_count(g, READS_ASKED, 1);
 	/* Where its reader has another successor than is known, those before it are asked again first: by the tick. */
 	if (generation_of(g, r->reader) == t->generation[r->reader] && hand_over(g, r) == -1)
-		answer_failed(g, a, ERROR_unavailable);
+		ask_failed(g, a, ERROR_unavailable);
 }
 
 void
@@ -231,10 +230,10 @@ ask_again(struct gateway *g, unsigned reader)
 			continue;
 		if (a->read->tries > 0)
 			gateway_count(g, READS_AGAIN, 1);
-		if (a->read->kind == MSG_resume && a->read->tries > 0 && a->read->tries < TRIES_MAX)
-			resume_again(g, a);
+		if (a->ops->again != NULL && a->read->tries > 0 && a->read->tries < TRIES_MAX)
+			a->ops->again(g, a);
 		else if (a->read->tries == TRIES_MAX || hand_over(g, a->read) == -1)
-			answer_failed(g, a, ERROR_unavailable);
+			ask_failed(g, a, ERROR_unavailable);
 	}
 	buf_fini(&requests);
 }

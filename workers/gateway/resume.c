@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "base/must.h"
-#include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
@@ -72,11 +71,45 @@ resuming_of(const struct conn *c)
 	return c->phase == CONN_RESUMING && !c->doomed ? c->http->resuming : NULL;
 }
 
+static bool
+waits(const struct conn *c, const struct ask *a)
+{
+	(void)a;
+	return resuming_of(c) != NULL;
+}
+
+static void
+failed(struct gateway *g, struct conn *c, const struct ask *a, enum error_code code)
+{
+	(void)a;
+	(void)code;
+	resume_failed(g, c);
+}
+
+static void ask_part(struct gateway *g, struct conn *c);
+
+/* Its reader died, perhaps over this part. */
+static void
+ask_again(struct gateway *g, struct ask *a)
+{
+	struct conn *c = conn_of_ref(g, a->ref);
+
+	ask_free(g, a);
+	if (c == NULL || resuming_of(c) == NULL)
+		return;
+	if (++c->http->resuming->deaths < DEATHS_MAX)
+		ask_part(g, c);
+	else
+		resume_failed(g, c);
+}
+
+static const struct ask_ops asks = { .waits = waits, .failed = failed, .again = ask_again };
+
 static void
 ask_part(struct gateway *g, struct conn *c)
 {
 	struct resuming *r = c->http->resuming;
-	struct ask *a = ask_new(g, c, ASK_RESUME, SLICE_NONE);
+	struct ask *a = ask_new(g, c, &asks, SLICE_NONE);
 	struct msg_resume m = {
 		.ref = conn_ref(g, c), .role = c->role, .begin = (uint8_t)r->begin,
 		.limit = g->conf->limits_replay, .count = r->count,
@@ -129,20 +162,6 @@ resume_failed(struct gateway *g, struct conn *c)
 	greet(g, c, SLICE_NONE);
 	if (resuming_of(c) != NULL)
 		finish(g, c, &nothing);
-}
-
-void
-resume_again(struct gateway *g, struct ask *a)
-{
-	struct conn *c = conn_of_ref(g, a->ref);
-
-	ask_free(g, a);
-	if (c == NULL || resuming_of(c) == NULL)
-		return;
-	if (++c->http->resuming->deaths < DEATHS_MAX)
-		ask_part(g, c);
-	else
-		resume_failed(g, c);
 }
 
 /* ------------------------------------------------------------------ what is published meanwhile */

@@ -30,8 +30,6 @@ void resume_part(struct gateway *g, const struct msg_resume_part *m);
  * knowing its place.
  */
 void resume_failed(struct gateway *g, struct conn *c);
-/* The reader that was asked is gone: from where the connection has got. */
-void resume_again(struct gateway *g, struct ask *a);
 /*
  * A publication that may not be lost, for a connection that resumes: f is its frame, of which a reference is taken;
  * place and status as of dashboard_is_news().

@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "base/must.h"
 #include "base/version.h"
-#include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/dashboard.h"
 #include "gateway/device.h"
@@ -414,6 +413,38 @@ session_error_later(struct gateway *g, struct conn *c, struct slice re, enum err
 	send_fault(g, c, re, &fault);
 }
 
+bool
+session_waits(const struct conn *c, const struct ask *a)
+{
+	(void)a;
+	return c->phase == CONN_OPEN;
+}
+
+void
+session_ask_failed(struct gateway *g, struct conn *c, const struct ask *a, enum error_code code)
+{
+	if (code == ERROR_too_many)
+		session_error_later(g, c, ask_re(a), code, READS_RETRY_MS);
+	else
+		session_error(g, c, ask_re(a), code, NULL, NULL);
+}
+
+bool
+session_refused(struct gateway *g, struct conn *c, struct slice re, const struct msg_store_reply *m)
+{
+	bool bare = m->field.len < 7 || memcmp(m->field.p, "payload", 7) != 0;
+	char name[160], text[256];
+
+	if (m->code == ERROR_NONE)
+		return false;
+	snprintf(name, sizeof(name), "%s%.*s", m->field.len > 0 && bare ? "payload." : "",
+	    (int)m->field.len, m->field.p);
+	snprintf(text, sizeof(text), "%.*s", (int)m->message.len, m->message.p);
+	session_error(g, c, re, (enum error_code)m->code, name[0] != '\0' ? name : NULL,
+	    text[0] != '\0' ? text : NULL);
+	return true;
+}
+
 void
 session_gap(struct gateway *g, struct conn *c, int64_t dropped, int64_t since)
 {
@@ -692,6 +723,22 @@ extend(struct gateway *g, struct conn *c, struct slice re, int64_t expires_ms, u
 	expiry(g, c);
 }
 
+/* Storage has said whether the token is this device's own. */
+static void
+refreshed(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	if (m->code == ERROR_NONE)
+		extend(g, c, ask_re(a), 0, 0, 0);
+	else if (m->code == ERROR_invalid_token)
+		upgrade_refuse(g, c, REFUSE_INVALID, "the new token is not this device's");
+	else
+		session_refused(g, c, ask_re(a), m);
+}
+
+static const struct ask_ops refreshes = {
+	.waits = session_waits, .answer = refreshed, .failed = session_ask_failed
+};
+
 /* A device token: storage alone knows whose it is. */
 static void
 ask_whose(struct gateway *g, struct conn *c, struct slice re, struct slice token)
@@ -703,19 +750,10 @@ ask_whose(struct gateway *g, struct conn *c, struct slice re, struct slice token
 		upgrade_refuse(g, c, REFUSE_INVALID, "malformed device token");
 		return;
 	}
-	a = ask_new(g, c, ASK_REFRESH, re);
+	a = ask_new(g, c, &refreshes, re);
 	m.request = a->request;
 	if (gateway_tell_storage(g, token_check, &m) == -1)
-		answer_failed(g, a, tell_refusal());
-}
-
-void
-session_refreshed(struct gateway *g, struct conn *c, struct slice re, bool own)
-{
-	if (own)
-		extend(g, c, re, 0, 0, 0);
-	else
-		upgrade_refuse(g, c, REFUSE_INVALID, "the new token is not this device's");
+		ask_failed(g, a, tell_refusal());
 }
 
 static bool

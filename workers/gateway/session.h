@@ -5,6 +5,7 @@
 #ifndef BELAY_GATEWAY_SESSION_H
 #define BELAY_GATEWAY_SESSION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,9 +13,11 @@
 #include "base/slice.h"
 #include "msg/error.h"
 
+struct ask;
 struct conn;
 struct gateway;
 struct msg_device_welcome;
+struct msg_store_reply;
 
 /* Greets a user and has it hear what it may; closes it when that can't be had. */
 void session_open_user(struct gateway *g, struct conn *c, const struct identity *who);
@@ -63,20 +66,24 @@ void session_answer_at(struct gateway *g, struct conn *c, const char *type);
  * Asks storage with a struct msg_NAME on behalf of the message in hand; the answer goes to its id.  Where no
  * more of it may wait the client hears `rate_limited` at once.
  */
-#define SESSION_ASK(g, c, kind, name, m) do { \
-	struct ask *ask_ = ask_new((g), (c), (kind), (g)->envelope.id); \
+#define SESSION_ASK(g, c, ops, name, m) do { \
+	struct ask *ask_ = ask_new((g), (c), (ops), (g)->envelope.id); \
 	(m)->request = ask_->request; \
 	if (gateway_tell_storage((g), name, (m)) == -1) \
-		answer_failed((g), ask_, tell_refusal()); \
+		ask_failed((g), ask_, tell_refusal()); \
 } while (0)
 
 /* The same of a reader. */
-#define SESSION_READ(g, c, kind, name, m) \
-	reads_ask((g), ask_new((g), (c), (kind), (g)->envelope.id), name, (m), false)
+#define SESSION_READ(g, c, ops, name, m) \
+	reads_ask((g), ask_new((g), (c), (ops), (g)->envelope.id), name, (m), false)
 
-/* {"type":"auth"} on an open connection: a new token in place.  A device token is asked about first … */
+/* What questions on behalf of a message have in common: ask.h. */
+bool session_waits(const struct conn *c, const struct ask *a);
+void session_ask_failed(struct gateway *g, struct conn *c, const struct ask *a, enum error_code code);
+/* true: the reply is a refusal, and the client was told. */
+bool session_refused(struct gateway *g, struct conn *c, struct slice re, const struct msg_store_reply *m);
+
+/* {"type":"auth"} on an open connection: a new token in place.  A device token is asked about first. */
 void session_refresh(struct gateway *g, struct conn *c, struct slice re, struct slice token);
-/* … and was this device's own, or not. */
-void session_refreshed(struct gateway *g, struct conn *c, struct slice re, bool own);
 
 #endif

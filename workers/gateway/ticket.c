@@ -4,10 +4,10 @@
  */
 #include <string.h>
 
+#include "gateway/api.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
-#include "gateway/session.h"
 #include "gateway/ticket.h"
 #include "gateway/upgrade.h"
 
@@ -16,15 +16,27 @@
 #define TICKET_LEN	(sizeof(TICKET_PREFIX) - 1 + 43)
 #define TICKET_BYTES	32
 
+/* Storage has it. */
+static void
+stored(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	if (m->code == ERROR_NONE)
+		http_respond_json(g, c, 200, buf_slice(&c->http->body));
+	else
+		api_answer(g, c, a, m);
+}
+
+static const struct ask_ops stores = { .waits = api_waits, .answer = stored, .failed = api_failed };
+static const struct ask_ops takes = { .waits = upgrade_waits, .failed = upgrade_ask_failed };
+
 void
 ticket_request(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
-	struct ask *a = ask_new(g, c, ASK_TICKET, SLICE_NONE);
 	int64_t until = g->w->now_ms + TICKET_MS;
 	uint8_t bytes[TICKET_BYTES];
 	struct msg_ticket_put m = {
-		.request = a->request, .ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .lasts_ms = TICKET_MS,
+		.ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .lasts_ms = TICKET_MS,
 		.expires = h->who.expires_ms, .role = (uint8_t)h->who.role,
 		.any_tenant = h->who.any_tenant,
 		.tenant = slice_of(h->who.tenant), .user = slice_of(h->who.user),
@@ -42,16 +54,7 @@ ticket_request(struct gateway *g, struct conn *c)
 	buf_puts(&h->body, "\",\"expiresAt\":");
 	buf_put_json_time(&h->body, h->who.expires_ms != 0 && h->who.expires_ms < until ? h->who.expires_ms : until);
 	buf_putc(&h->body, '}');
-	if (gateway_tell_storage(g, ticket_put, &m) == -1) {
-		ask_free(g, a);
-		http_respond_error(g, c, tell_refusal(), NULL, NULL);
-	}
-}
-
-void
-ticket_respond(struct gateway *g, struct conn *c)
-{
-	http_respond_json(g, c, 200, buf_slice(&c->http->body));
+	API_ASK(g, c, &stores, ticket_put, &m);
 }
 
 void
@@ -70,13 +73,11 @@ ticket_present(struct gateway *g, struct conn *c, struct slice ticket)
 	}
 	memcpy(&c->key, bytes, sizeof(c->key));
 	digest_sha256(ticket, m.ticket_hash);
-	a = ask_new(g, c, ASK_TICKET_TAKE, SLICE_NONE);
+	a = ask_new(g, c, &takes, SLICE_NONE);
 	m.request = a->request;
 	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + 10);
-	if (gateway_tell_storage(g, ticket_take, &m) == -1) {
-		ask_free(g, a);
-		conn_close(g, c, WS_CLOSE_OVERLOADED);
-	}
+	if (gateway_tell_storage(g, ticket_take, &m) == -1)
+		ask_failed(g, a, tell_refusal());
 }
 
 void

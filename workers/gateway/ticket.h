@@ -16,7 +16,6 @@ struct msg_ticket_taken;
 
 /* POST /api/ticket */
 void ticket_request(struct gateway *g, struct conn *c);
-void ticket_respond(struct gateway *g, struct conn *c);		/* storage has it */
 /* ?ticket= of an upgrade: asks storage whose it is. */
 void ticket_present(struct gateway *g, struct conn *c, struct slice ticket);
 void ticket_taken(struct gateway *g, const struct msg_ticket_taken *m);

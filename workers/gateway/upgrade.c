@@ -259,10 +259,27 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 		session_input(g, c, (uint8_t *)(uintptr_t)rest.p, rest.len);
 }
 
+bool
+upgrade_waits(const struct conn *c, const struct ask *a)
+{
+	(void)a;
+	return c->phase == CONN_AUTH;
+}
+
+void
+upgrade_ask_failed(struct gateway *g, struct conn *c, const struct ask *a, enum error_code code)
+{
+	(void)a;
+	(void)code;
+	conn_close(g, c, WS_CLOSE_OVERLOADED);
+}
+
+static const struct ask_ops asks = { .waits = upgrade_waits, .failed = upgrade_ask_failed };
+
 static void
 ask_about_device(struct gateway *g, struct conn *c, struct msg_device_auth *m)
 {
-	struct ask *a = ask_new(g, c, ASK_WELCOME, SLICE_NONE);
+	struct ask *a = ask_new(g, c, &asks, SLICE_NONE);
 	char peer[INET6_ADDRSTRLEN];
 
 	conn_peer(c, peer);
@@ -271,10 +288,8 @@ ask_about_device(struct gateway *g, struct conn *c, struct msg_device_auth *m)
 	m->peer = slice_of(peer);
 	c->phase = CONN_AUTH;
 	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + 10);
-	if (gateway_tell_storage(g, device_auth, m) == -1) {
-		ask_free(g, a);
-		conn_close(g, c, WS_CLOSE_OVERLOADED);
-	}
+	if (gateway_tell_storage(g, device_auth, m) == -1)
+		ask_failed(g, a, tell_refusal());
 }
 
 void

@@ -4,12 +4,15 @@
 #ifndef BELAY_GATEWAY_UPGRADE_H
 #define BELAY_GATEWAY_UPGRADE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "auth/identity.h"
 #include "base/slice.h"
 #include "http/request.h"
+#include "msg/error.h"
 
+struct ask;
 struct conn;
 struct gateway;
 
@@ -30,6 +33,9 @@ void upgrade_open_user(struct gateway *g, struct conn *c, struct identity *who);
 struct slice upgrade_bearer(const struct http_head *head);
 /* How a device names itself beside its token: ?device=, else X-Device-Id, else "".  What can be no id is "*". */
 void upgrade_read_device(struct gateway *g, const struct http_head *head, char device[ID_DEVICE_MAX + 1]);
+/* What questions before the session is open have in common: ask.h. */
+bool upgrade_waits(const struct conn *c, const struct ask *a);
+void upgrade_ask_failed(struct gateway *g, struct conn *c, const struct ask *a, enum error_code code);
 /* Storage's answer about a device. */
 struct msg_device_welcome;
 void upgrade_welcome(struct gateway *g, const struct msg_device_welcome *m);

@@ -8,13 +8,16 @@
 #include "base/must.h"
 #include "base/names.h"
 #include "gateway/api.h"
+#include "gateway/api_health.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
 #include "gateway/users.h"
+#include "http/uri.h"
 #include "msg/audience.h"
 #include "ws/frame.h"
 
+#define GATHER_MS 2000
 #define HASHES_SIZE 8192		/* bytes of users' hashes in a record: well within the smallest mailbox */
 
 /* What the gateways said so far. */
@@ -24,17 +27,16 @@ struct gather {
 	uint64_t messages_in, messages_out;
 	struct traffic_sum traffic;
 	struct buf hashes;		/* of users: 64 bits each, as they came */
+	struct buf stored;		/* what storage counted; of /health/metrics */
 };
 
-void
-gather_free(struct gather **gp)
+static void
+gather_free(struct ask *a)
 {
-	struct gather *ga = *gp;
+	struct gather *ga = a->own;
 
-	*gp = NULL;
-	if (ga == NULL)
-		return;
 	buf_fini(&ga->hashes);
+	buf_fini(&ga->stored);
 	free(ga);
 }
 
@@ -234,30 +236,6 @@ users_task(struct gateway *g, const struct msg_user_task *m, unsigned from)
 
 /* ------------------------------------------------------------------ the request, and its answer */
 
-void
-users_done(struct gateway *g, const struct msg_user_done *m)
-{
-	struct ask *a = ask_find(g, m->request);
-	struct gather *ga;
-	struct conn *c;
-
-	if (a == NULL || a->kind != ASK_GATHER)
-		return;
-	ga = a->gather;
-	ga->connections += m->connections;
-	ga->devices += m->devices;
-	ga->messages_in += m->messages_in;
-	ga->messages_out += m->messages_out;
-	traffic_sum_add(&ga->traffic, m);
-	buf_put_slice(&ga->hashes, m->user_hashes);
-	if (m->more || --ga->waiting > 0)
-		return;
-	c = conn_of_ref(g, a->ref);
-	if (c != NULL && c->phase == CONN_HTTP && c->http->state == REQUEST_ASKED)
-		users_answer(g, c, a);
-	ask_free(g, a);
-}
-
 /* Counts of one tenant, or of all: they mean the same asked at any process. */
 static void
 put_stats(struct gateway *g, struct gather *ga, struct buf *b)
@@ -278,13 +256,15 @@ put_stats(struct gateway *g, struct gather *ga, struct buf *b)
 	buf_fini(&one);
 }
 
-void
-users_answer(struct gateway *g, struct conn *c, const struct ask *a)
+/* All have answered, or the time is over for some: answers with what there is. */
+static void
+answer(struct gateway *g, struct conn *c, const struct ask *a, enum error_code code)
 {
-	struct gather *ga = a->gather;
+	struct gather *ga = a->own;
 	struct http *h = c->http;
 	struct buf *b = &g->payload;
 
+	(void)code;
 	buf_clear(b);
 	switch (h->match.route) {
 	case ROUTE_broadcast:
@@ -297,7 +277,7 @@ users_answer(struct gateway *g, struct conn *c, const struct ask *a)
 		put_stats(g, ga, b);
 		break;
 	case ROUTE_health_metrics:
-		api_health_metrics(g, c, &ga->traffic);
+		api_health_metrics(g, c, buf_slice(&ga->stored), &ga->traffic);
 		return;
 	case ROUTE_user_disconnect:
 		buf_printf(b, "{\"disconnected\":%u}", ga->connections);
@@ -312,17 +292,39 @@ users_answer(struct gateway *g, struct conn *c, const struct ask *a)
 	http_respond_json(g, c, 200, buf_slice(b));
 }
 
-/* Hands the task to all gateways; its answer comes by users_done(). */
-static void
-hand_out(struct gateway *g, struct conn *c, struct msg_user_task *m)
+static const struct ask_ops gathers = { .waits = api_waits, .failed = answer, .free = gather_free };
+
+void
+users_done(struct gateway *g, const struct msg_user_done *m)
 {
-	struct ask *a = ask_new(g, c, ASK_GATHER, SLICE_NONE);
+	struct ask *a = ask_find(g, m->request);
+	struct gather *ga;
+
+	if (a == NULL || a->ops != &gathers)
+		return;
+	ga = a->own;
+	ga->connections += m->connections;
+	ga->devices += m->devices;
+	ga->messages_in += m->messages_in;
+	ga->messages_out += m->messages_out;
+	traffic_sum_add(&ga->traffic, m);
+	buf_put_slice(&ga->hashes, m->user_hashes);
+	if (!m->more && --ga->waiting == 0)
+		ask_failed(g, a, ERROR_NONE);
+}
+
+/* Hands the task to all gateways; its answer comes by users_done().  stored: what storage counted, or nothing. */
+static void
+hand_out(struct gateway *g, struct conn *c, struct msg_user_task *m, struct slice stored)
+{
+	struct ask *a = ask_new(g, c, &gathers, SLICE_NONE);
+	struct gather *ga = a->own = must_alloc(sizeof(*ga));
 	unsigned count = gateway_role.count(g->conf);
 
 	a->until_ms = g->w->mono_ms + GATHER_MS;
-	a->gather = must_alloc(sizeof(*a->gather));
+	buf_put_slice(&ga->stored, stored);
 	/* ourselves, last: the answer can't be complete before all are asked */
-	a->gather->waiting = 1;
+	ga->waiting = 1;
 	m->request = a->request;
 	m->ref = a->ref;
 	buf_clear(&g->record);
@@ -332,7 +334,7 @@ hand_out(struct gateway *g, struct conn *c, struct msg_user_task *m)
 
 		if (slot != -1 && (unsigned)slot != g->w->slot &&
 		    gateway_post(g, slot, MSG_user_task) == 0)
-			a->gather->waiting++;
+			ga->waiting++;
 	}
 	users_task(g, m, g->w->slot);
 }
@@ -374,8 +376,7 @@ on_message(struct gateway *g, struct conn *c, struct msg_user_task *m, bool to_o
 
 	if (schema_parse(to_one ? BODY_send : BODY_broadcast, buf_slice(&c->http->body),
 	    &g->fields, &fault) == -1) {
-		http_respond_error(g, c, fault.code, fault.message[0] != '\0' ? fault.message :
-		    NULL, fault.field[0] != '\0' ? fault.field : NULL);
+		api_bad_body(g, c, &fault);
 		return;
 	}
 	if (!type_is_free(g, c, f[type].str))
@@ -391,35 +392,91 @@ on_message(struct gateway *g, struct conn *c, struct msg_user_task *m, bool to_o
 	if (!to_one && f[FIELD_broadcast_userIds].present && users.len == 0)
 		http_respond_json(g, c, 200, SLICE("{\"users\":0,\"connections\":0}"));
 	else
-		hand_out(g, c, m);
+		hand_out(g, c, m, SLICE_NONE);
 	buf_fini(&users);
 }
 
+/*
+ * ?tenantId=*: a service key of all tenants asks about one of its kind, which may be in any tenant, or
+ * in none.
+ */
+static bool
+asks_for_keys(struct gateway *g, const struct conn *c)
+{
+	const struct http *h = c->http;
+	struct slice tenant;
+
+	if (!h->who.any_tenant || (h->match.route != ROUTE_user_status && h->match.route != ROUTE_user_disconnect))
+		return false;
+	buf_clear(&g->scratch);
+	return uri_query_get(buf_slice(&h->query), "tenantId", &g->scratch, &tenant) == 1 &&
+	    slice_is(tenant, EVERY_TENANT);
+}
+
 void
-users_request(struct gateway *g, struct conn *c, struct slice tenant)
+users_request(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
-	struct msg_user_task m = { .tenant = tenant };
+	struct msg_user_task m = { .tenant = SLICE(EVERY_TENANT) };
 	struct buf users = BUF_INIT;
 
-	switch (h->match.route) {
-	case ROUTE_broadcast:
-		on_message(g, c, &m, false);
-		break;
-	case ROUTE_send:
-		on_message(g, c, &m, true);
-		break;
-	case ROUTE_ws_stats:
-	case ROUTE_health_metrics:
-		m.task = h->match.route == ROUTE_ws_stats ? USER_TASK_STATS : USER_TASK_TRAFFIC;
-		hand_out(g, c, &m);
-		break;
-	default:
-		m.task = h->match.route == ROUTE_user_disconnect ? USER_TASK_KICK : USER_TASK_COUNT;
-		audience_put(&users, 0, AUDIENCE_VIEW, h->match.param[0]);
-		m.users = buf_slice(&users);
-		hand_out(g, c, &m);
-		buf_fini(&users);
-		break;
+	if (!asks_for_keys(g, c) && !api_tenant(g, c, &m.tenant))
+		return;
+	if (h->match.route == ROUTE_broadcast || h->match.route == ROUTE_send) {
+		on_message(g, c, &m, h->match.route == ROUTE_send);
+		return;
 	}
+	m.task = h->match.route == ROUTE_user_disconnect ? USER_TASK_KICK : USER_TASK_COUNT;
+	audience_put(&users, 0, AUDIENCE_VIEW, h->match.param[0]);
+	m.users = buf_slice(&users);
+	hand_out(g, c, &m, SLICE_NONE);
+	buf_fini(&users);
+}
+
+/* ------------------------------------------------------------------ counts */
+
+static void
+counted(struct gateway *g, struct conn *c, const struct ask *a, const struct msg_store_reply *m)
+{
+	struct http *h = c->http;
+	struct msg_user_task task = {
+		.task = USER_TASK_TRAFFIC, .tenant = slice_of(h->who.any_tenant ? h->tenant : h->who.tenant)
+	};
+
+	if (m->code == ERROR_NONE)
+		hand_out(g, c, &task, m->body_json);
+	else
+		api_answer(g, c, a, m);
+}
+
+static const struct ask_ops counts = { .waits = api_waits, .answer = counted, .failed = api_failed };
+
+/* Storage's counts, and then those of all gateways. */
+static void
+ask_counts(struct gateway *g, struct conn *c, struct slice tenant)
+{
+	struct http *h = c->http;
+	struct msg_rest m = {
+		.ref = conn_ref(g, c), .asked_ms = g->w->mono_ms, .route = ROUTE_health_metrics, .tenant = tenant,
+		.role = (uint8_t)h->who.role, .user = slice_of(h->who.user), .query = buf_slice(&h->query)
+	};
+	struct ask *a = ask_new(g, c, &counts, SLICE_NONE);
+
+	a->until_ms = g->w->mono_ms + ASK_PROBE_MS;
+	m.request = a->request;
+	if (gateway_tell_storage(g, rest, &m) == -1)
+		ask_failed(g, a, tell_refusal());
+}
+
+void
+users_count(struct gateway *g, struct conn *c)
+{
+	struct msg_user_task m = { .task = USER_TASK_STATS };
+
+	if (!api_tenant_or_all(g, c, &m.tenant))
+		return;
+	if (c->http->match.route == ROUTE_health_metrics)
+		ask_counts(g, c, m.tenant);
+	else
+		hand_out(g, c, &m, SLICE_NONE);
 }
