@@ -6,7 +6,6 @@
 #include <openssl/evp.h>
 
 #include "auth/algorithm.h"
-#include "base/must.h"
 
 static const struct algorithm algorithms[ALGORITHM_COUNT] = {
 #define ALGORITHM(name, kind, hash, coordinate, verifier) \
@@ -14,13 +13,6 @@ static const struct algorithm algorithms[ALGORITHM_COUNT] = {
 #include "auth/algorithm.def"
 #undef ALGORITHM
 };
-
-const struct algorithm *
-algorithm_get(enum algorithm_id id)
-{
-	must(id < ALGORITHM_COUNT);
-	return &algorithms[id];
-}
 
 const struct algorithm *
 algorithm_find(const char *name)

@@ -35,7 +35,6 @@ struct algorithm {
 /* Sets of algorithms are uint32_t, one bit for each. */
 #define ALGORITHM_BIT(id) (UINT32_C(1) << (id))
 
-const struct algorithm *algorithm_get(enum algorithm_id id);
 const struct algorithm *algorithm_find(const char *name);	/* exact; NULL */
 uint32_t algorithm_of_kind(enum key_kind kind);
 

@@ -32,17 +32,6 @@ error_text(enum error_code code)
 }
 
 enum error_code
-error_of_name(struct slice name)
-{
-	int i;
-
-	for (i = ERROR_NONE + 1; i < ERROR_COUNT; i++)
-		if (slice_is(name, errors[i].name))
-			return (enum error_code)i;
-	return ERROR_NONE;
-}
-
-enum error_code
 error_of_status(int status)
 {
 	switch (status) {

@@ -15,7 +15,6 @@ enum error_code {
 const char *error_name(enum error_code code);	/* "no_access"; "" for ERROR_NONE */
 int error_status(enum error_code code);		/* 403; 200 for ERROR_NONE */
 const char *error_text(enum error_code code);
-enum error_code error_of_name(struct slice name);	/* ERROR_NONE: there is none */
 /* The code that fits an HTTP status best: 431 gives headers_too_large; unknown ones bad_request. */
 enum error_code error_of_status(int status);
 

@@ -134,14 +134,6 @@ ws_close_put(uint8_t out[WS_CLOSE_FRAME_MAX], uint16_t code, const char *reason,
 }
 
 size_t
-ws_close_frame(uint8_t out[WS_CLOSE_FRAME_MAX], enum ws_close why, const uint8_t mask[4])
-{
-	const struct row *row = row_of(why);
-
-	return ws_close_put(out, row->code, row->reason, strlen(row->reason), mask);
-}
-
-size_t
 ws_close_reply(uint8_t out[WS_CLOSE_FRAME_MAX], uint16_t code, const uint8_t mask[4])
 {
 	return ws_close_put(out, code, "", 0, mask);

@@ -6,7 +6,7 @@
  * wire, and several of those may be equal.
  *
  * The handshake, for either side:
- *   1. To close, send a close frame (ws_close_frame()) and nothing after it.
+ *   1. To close, send a close frame (ws_close_put()) and nothing after it.
  *   2. A close frame received first is answered with ws_close_reply(); one
  *      received after ours needs no answer.
  *   3. The server closes TCP then; the client waits for that.
@@ -75,9 +75,6 @@ int ws_close_parse(const uint8_t *p, size_t len, uint16_t *code, const uint8_t *
  */
 size_t ws_close_put(uint8_t out[WS_CLOSE_FRAME_MAX], uint16_t code, const char *reason,
     size_t reason_len, const uint8_t mask[4]);
-
-/* The same for a row. */
-size_t ws_close_frame(uint8_t out[WS_CLOSE_FRAME_MAX], enum ws_close why, const uint8_t mask[4]);
 
 /* The answer to a received close frame that carried code (section 5.5.1: it echoes the code). */
 size_t ws_close_reply(uint8_t out[WS_CLOSE_FRAME_MAX], uint16_t code, const uint8_t mask[4]);

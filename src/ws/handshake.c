@@ -380,12 +380,6 @@ ws_upgrade_field(struct ws_upgrade *u, struct ws_str name, struct ws_str value)
 	}
 }
 
-bool
-ws_upgrade_wanted(const struct ws_upgrade *u)
-{
-	return u->upgrade_websocket;
-}
-
 static int
 refuse(struct ws_upgrade *u, int status, const char *why)
 {

@@ -52,9 +52,6 @@ void ws_upgrade_init(struct ws_upgrade *u, struct ws_str method, int http_minor,
     bool allow_deflate);
 void ws_upgrade_field(struct ws_upgrade *u, struct ws_str name, struct ws_str value);
 
-/* Whether it asks for a WebSocket at all, well or badly: an Upgrade field names "websocket". */
-bool ws_upgrade_wanted(const struct ws_upgrade *u);
-
 /*
  * 101 and accept, deflate, protocols are set; or the HTTP status of the refusal,
  * with why: 400 malformed, 405 not GET (send "Allow: GET"), 426 no Upgrade to

@@ -132,9 +132,9 @@ close_frames(void **state)
 	size_t n, len;
 
 	(void)state;
-	assert_int_equal(ws_close_frame(out, WS_CLOSE_REPLACED, NULL), 12);
+	assert_int_equal(ws_close_put(out, 4009, "Replaced", 8, NULL), 12);
 	assert_memory_equal(out, "\x88\x0a\x0f\xa9Replaced", 12);
-	assert_int_equal(ws_close_frame(out, WS_CLOSE_NONE, NULL), 2);
+	assert_int_equal(ws_close_put(out, WS_CODE_NO_STATUS, "", 0, NULL), 2);
 	assert_memory_equal(out, "\x88\x00", 2);
 	assert_int_equal(ws_close_reply(out, 1000, NULL), 4);
 	assert_memory_equal(out, "\x88\x02\x03\xe8", 4);
