@@ -1,7 +1,14 @@
 /*
- * text.c: the form of ids.  Every process; owns nothing.
+ * text.c: the form of ids and tokens.  Every process; owns nothing.
  */
 #include "base/text.h"
+
+const bool text_in_token[256] = {
+	['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true,
+	['!'] = true, ['#'] = true, ['$'] = true, ['%'] = true, ['&'] = true, ['\''] = true, ['*'] = true,
+	['+'] = true, ['-'] = true, ['.'] = true, ['^'] = true, ['_'] = true, ['`'] = true, ['|'] = true,
+	['~'] = true,
+};
 
 static const bool in_id[256] = {
 	['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true,

@@ -21,6 +21,10 @@ text_hex_value(char c)
 	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
+/* May it be part of a token (RFC 9110 section 5.6.2)? */
+extern const bool text_in_token[256];
+static inline bool text_is_token_char(char c) { return text_in_token[(unsigned char)c]; }
+
 /* Without the spaces and tabs at both ends. */
 static inline struct slice
 text_trim(struct slice s)

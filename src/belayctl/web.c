@@ -10,13 +10,9 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "belayctl/web.h"
-
-static bool
-is_token_char(unsigned char c)
-{
-	return isalnum(c) || (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
-}
+#include "http/body.h"
 
 static long
 head_status(const char *line, size_t len, struct web_head *out)
@@ -41,7 +37,7 @@ head_field(const char *line, size_t len, struct web_head *out)
 	if (colon == NULL || colon == line || out->nfields == WEB_FIELDS_MAX)
 		return -1;
 	for (const char *p = line; p < colon; p++)
-		if (!is_token_char((unsigned char)*p))
+		if (!text_is_token_char(*p))
 			return -1;
 	for (value = colon + 1; value < end && (*value == ' ' || *value == '\t'); value++)
 		;
@@ -136,86 +132,6 @@ web_framing(const struct web_head *h, enum web_framing *how, uint64_t *length)
 		*length = n;
 	}
 	return 0;
-}
-
-enum { CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_CR, CHUNK_LF, CHUNK_TRAILER,
-    CHUNK_TRAILER_LINE, CHUNK_TRAILER_LF, CHUNK_LAST_LF };
-
-static int
-chunk_byte(struct web_chunks *c, char b)
-{
-	int digit;
-
-	switch (c->state) {
-	case CHUNK_SIZE:
-		if (isxdigit((unsigned char)b)) {
-			digit = isdigit((unsigned char)b) ? b - '0' : (b | 32) - 'a' + 10;
-			c->left = c->left * 16 + (unsigned)digit;
-			return ++c->digits > 8 ? -1 : 0;
-		}
-		if (c->digits == 0)
-			return -1;
-		if (b == ';')
-			c->state = CHUNK_EXTENSION;
-		else if (b == '\r')
-			c->state = CHUNK_SIZE_LF;
-		else
-			return -1;
-		return 0;
-	case CHUNK_EXTENSION:
-		if (b == '\r')
-			c->state = CHUNK_SIZE_LF;
-		else if (b == '\n')
-			return -1;
-		return 0;
-	case CHUNK_SIZE_LF:
-		c->state = c->left != 0 ? CHUNK_DATA : CHUNK_TRAILER;
-		return b == '\n' ? 0 : -1;
-	case CHUNK_CR:
-		c->state = CHUNK_LF;
-		return b == '\r' ? 0 : -1;
-	case CHUNK_LF:
-		c->state = CHUNK_SIZE;
-		c->digits = 0;
-		return b == '\n' ? 0 : -1;
-	case CHUNK_TRAILER:
-		c->state = b == '\r' ? CHUNK_LAST_LF : CHUNK_TRAILER_LINE;
-		return b == '\n' ? -1 : 0;
-	case CHUNK_TRAILER_LINE:
-		if (b == '\r')
-			c->state = CHUNK_TRAILER_LF;
-		return b == '\n' ? -1 : 0;
-	case CHUNK_TRAILER_LF:
-		c->state = CHUNK_TRAILER;
-		return b == '\n' ? 0 : -1;
-	default:
-		return b == '\n' ? 1 : -1;
-	}
-}
-
-int
-web_chunks_feed(struct web_chunks *c, const char *p, size_t len, size_t *used, struct buf *out)
-{
-	size_t i = 0;
-	int rc = 0;
-
-	while (i < len && rc == 0) {
-		if (c->state == CHUNK_DATA) {
-			size_t n = len - i < c->left ? len - i : (size_t)c->left;
-
-			if (out->len + n > WEB_BODY_MAX)
-				return -1;
-			buf_put(out, p + i, n);
-			c->left -= n;
-			i += n;
-			if (c->left == 0)
-				c->state = CHUNK_CR;
-			continue;
-		}
-		rc = chunk_byte(c, p[i++]);
-	}
-	*used = i;
-	return rc;
 }
 
 int64_t
@@ -338,12 +254,13 @@ static int
 web_body(struct web *w, struct buf *raw, const struct web_head *h, int64_t until,
     struct web_answer *out)
 {
-	struct web_chunks chunks = { 0 };
+	struct http_body chunks;
 	enum web_framing how;
 	uint64_t want;
-	size_t used;
+	long used;
 	int rc;
 
+	http_body_init_chunked(&chunks, WEB_BODY_MAX);
 	if (web_framing(h, &how, &want) == -1)
 		return answer_fail(out, LINE_IO, "the answer's length is not told in a way that "
 		    "can be trusted");
@@ -351,12 +268,12 @@ web_body(struct web *w, struct buf *raw, const struct web_head *h, int64_t until
 		if (how == WEB_NONE)
 			return 0;
 		if (how == WEB_CHUNKED) {
-			rc = web_chunks_feed(&chunks, raw->data, raw->len, &used, &out->body);
-			if (rc == -1)
-				return answer_fail(out, LINE_IO,
+			used = http_body_feed(&chunks, raw->data, raw->len, &out->body);
+			if (used < 0)
+				return answer_fail(out, LINE_IO, used == -413 ? "the answer is too long" :
 				    "the answer's chunks are malformed");
-			buf_consume(raw, used);
-			if (rc == 1)
+			buf_consume(raw, (size_t)used);
+			if (http_body_done(&chunks))
 				return 0;
 		} else if (how == WEB_LENGTH && raw->len >= want) {
 			buf_put(&out->body, raw->data, want);

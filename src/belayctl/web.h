@@ -38,17 +38,6 @@ struct slice web_head_field(const struct web_head *h, const char *name);
 enum web_framing { WEB_NONE, WEB_LENGTH, WEB_CHUNKED, WEB_UNTIL_CLOSE };
 int web_framing(const struct web_head *h, enum web_framing *how, uint64_t *length);
 
-/*
- * Decodes chunks from p into out.  *used: bytes taken (call again with what follows).
- * 1: the body is complete; 0: more is needed; -1: malformed, or over WEB_BODY_MAX.
- */
-struct web_chunks {
-	int state;
-	uint64_t left;
-	unsigned digits;
-};
-int web_chunks_feed(struct web_chunks *c, const char *p, size_t len, size_t *used, struct buf *out);
-
 /* A server that requests go to one after the other, over one connection while it lasts. */
 struct web {
 	struct url url;			/* scheme and authority count */

@@ -1,7 +1,7 @@
 /*
- * body.c: the body of a request, by Content-Length or chunked.
+ * body.c: the body of a message, by Content-Length or chunked.
  *
- * Runs in the gateways.  The state lies in struct http_body, so bytes may come
+ * Runs in the gateways, and in belayctl and the keys process.  The state lies in struct http_body, so bytes may come
  * in any pieces; memory grows with what has come, never with what was announced.
  */
 #include "base/text.h"
@@ -23,12 +23,18 @@ enum {
 
 #define SIZE_DIGITS_MAX 16
 
+void
+http_body_init_chunked(struct http_body *b, size_t limit)
+{
+	*b = (struct http_body){ .state = SIZE_FIRST, .limit = limit };
+}
+
 int
 http_body_init(struct http_body *b, const struct http_head *h, size_t limit)
 {
 	*b = (struct http_body){ .state = DONE, .limit = limit };
 	if (h->chunked) {
-		b->state = SIZE_FIRST;
+		http_body_init_chunked(b, limit);
 		return 0;
 	}
 	if (h->content_length <= 0)
@@ -112,11 +118,11 @@ feed_byte(struct http_body *b, char c)
 		return c == '\n' ? 0 : -400;
 	case TRAILER_FIRST:
 		b->state = c == '\r' ? LAST_LF : TRAILER_NAME;
-		return c == '\r' || http_is_token(c) ? 0 : -400;
+		return c == '\r' || text_is_token_char(c) ? 0 : -400;
 	case TRAILER_NAME:
 		if (c == ':')
 			b->state = TRAILER_VALUE;
-		return c == ':' || http_is_token(c) ? 0 : -400;
+		return c == ':' || text_is_token_char(c) ? 0 : -400;
 	case TRAILER_VALUE:
 		if (c == '\r')
 			b->state = TRAILER_LF;
@@ -134,7 +140,7 @@ feed_byte(struct http_body *b, char c)
 static bool
 is_overhead_too_much(const struct http_body *b)
 {
-	unsigned most = b->state >= TRAILER_FIRST ? HTTP_TRAILER_MAX : HTTP_CHUNK_OVERHEAD_MAX;
+	size_t most = b->state >= TRAILER_FIRST ? HTTP_TRAILER_MAX : HTTP_CHUNK_OVERHEAD_MAX + b->total / 8;
 
 	return b->overhead > most;
 }

@@ -1,5 +1,5 @@
 /*
- * body.h: the body of a request, by Content-Length or chunked (RFC 9112
+ * body.h: the body of a message, by Content-Length or chunked (RFC 9112
  * sections 6 and 7), in whatever pieces it comes.
  */
 #ifndef BELAY_HTTP_BODY_H
@@ -13,7 +13,7 @@
 #include "http/request.h"
 
 #define HTTP_CHUNK_EXTENSION_MAX 256	/* bytes of extensions of one chunk */
-#define HTTP_CHUNK_OVERHEAD_MAX  16384	/* bytes of chunk lines and extensions of one body */
+#define HTTP_CHUNK_OVERHEAD_MAX  16384	/* bytes of chunk lines and extensions, beyond an eighth of the body */
 #define HTTP_TRAILER_MAX         4096	/* bytes of trailers; they are dropped */
 
 struct http_body {
@@ -27,6 +27,8 @@ struct http_body {
 
 /* Takes the framing from the head.  0, or -413 when the announced length is over limit already. */
 int http_body_init(struct http_body *b, const struct http_head *h, size_t limit);
+/* A chunked one, of a response too. */
+void http_body_init_chunked(struct http_body *b, size_t limit);
 
 /*
  * Feeds n bytes; what belongs to the body is appended to out.  Returns how

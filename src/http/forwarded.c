@@ -129,7 +129,7 @@ take_token(struct slice *rest)
 {
 	struct slice out = { rest->p, 0 };
 
-	while (rest->len > 0 && http_is_token(rest->p[0])) {
+	while (rest->len > 0 && text_is_token_char(rest->p[0])) {
 		rest->p++;
 		rest->len--;
 		out.len++;

@@ -14,38 +14,23 @@
 #define ONES  UINT64_C(0x0101010101010101)
 #define HIGHS UINT64_C(0x8080808080808080)
 
-enum { TCHAR = 1, TARGET = 2, HOST = 4 };
+enum { TARGET = 1, HOST = 2 };
 
-/*
- * What a byte may be part of: a token (RFC 9110 section 5.6.2), a target, an
- * authority (RFC 3986 section 3.2).
- */
+/* What a byte may be part of: a target, an authority (RFC 3986 section 3.2). */
 static const uint8_t bytes[256] = {
-	['!'] = TCHAR | TARGET | HOST, ['#'] = TCHAR, ['$'] = TCHAR | TARGET | HOST,
-	['%'] = TCHAR | TARGET | HOST, ['&'] = TCHAR | TARGET | HOST,
-	    ['\''] = TCHAR | TARGET | HOST,
-	['('] = TARGET | HOST, [')'] = TARGET | HOST, ['*'] = TCHAR | TARGET | HOST,
-	['+'] = TCHAR | TARGET | HOST, [','] = TARGET | HOST, ['-'] = TCHAR | TARGET | HOST,
-	['.'] = TCHAR | TARGET | HOST, ['/'] = TARGET, ['0' ... '9'] = TCHAR | TARGET | HOST,
-	[':'] = TARGET | HOST, [';'] = TARGET | HOST, ['='] = TARGET | HOST, ['?'] = TARGET,
-	    ['@'] = TARGET,
-	['A' ... 'Z'] = TCHAR | TARGET | HOST, ['['] = TARGET | HOST, [']'] = TARGET | HOST,
-	['^'] = TCHAR | TARGET, ['_'] = TCHAR | TARGET | HOST, ['`'] = TCHAR | TARGET,
-	['a' ... 'z'] = TCHAR | TARGET | HOST, ['{'] = TARGET, ['|'] = TCHAR | TARGET,
-	    ['}'] = TARGET,
-	['~'] = TCHAR | TARGET | HOST,
+	['!'] = TARGET | HOST, ['$'] = TARGET | HOST, ['%'] = TARGET | HOST, ['&'] = TARGET | HOST,
+	['\''] = TARGET | HOST, ['('] = TARGET | HOST, [')'] = TARGET | HOST, ['*'] = TARGET | HOST,
+	['+'] = TARGET | HOST, [','] = TARGET | HOST, ['-'] = TARGET | HOST, ['.'] = TARGET | HOST,
+	['/'] = TARGET, ['0' ... '9'] = TARGET | HOST, [':'] = TARGET | HOST, [';'] = TARGET | HOST,
+	['='] = TARGET | HOST, ['?'] = TARGET, ['@'] = TARGET, ['A' ... 'Z'] = TARGET | HOST,
+	['['] = TARGET | HOST, [']'] = TARGET | HOST, ['^'] = TARGET, ['_'] = TARGET | HOST, ['`'] = TARGET,
+	['a' ... 'z'] = TARGET | HOST, ['{'] = TARGET, ['|'] = TARGET, ['}'] = TARGET, ['~'] = TARGET | HOST,
 };
 
 static inline bool
 is(char c, uint8_t set)
 {
 	return (bytes[(unsigned char)c] & set) != 0;
-}
-
-bool
-http_is_token(char c)
-{
-	return is(c, TCHAR);
 }
 
 static inline char
@@ -203,7 +188,7 @@ parse_request_line(const char *p, const char *end, size_t head_max, struct http_
 {
 	const char *start = p, *version;
 
-	while (p < end && is(*p, TCHAR))
+	while (p < end && text_is_token_char(*p))
 		p++;
 	h->method_text = (struct slice){ start, (size_t)(p - start) };
 	if (p == start || p == end || *p != ' ')
@@ -294,7 +279,7 @@ parse_transfer_encoding(struct slice v)
 	if (i < 2 || v.p[i - 1] != ',' || name_eq_n((struct slice){ v.p, i - 1 }, "chunked", 7))
 		return -400;
 	for (i--; i > 0; i--)
-		if (!is(v.p[i - 1], TCHAR))
+		if (!text_is_token_char(v.p[i - 1]))
 			return -400;
 	return -501;
 }
@@ -396,7 +381,7 @@ parse_headers(const char *p, const char *end, struct http_head *h)
 		if (h->headers_n == HTTP_HEADERS_MAX)
 			return -431;
 		header = &h->headers[h->headers_n++];
-		while (is(*p, TCHAR))
+		while (text_is_token_char(*p))
 			p++;
 		if (p == start || *p != ':')		/* so also obs-fold,
 		    and a space before the colon */
@@ -442,7 +427,7 @@ http_head_parse(const char *p, size_t n, size_t head_max, struct http_head *h)
 	}
 	if (n == 0)
 		return 0;
-	if (!is(p[0], TCHAR))			/* a TLS hello,
+	if (!text_is_token_char(p[0]))			/* a TLS hello,
 	    say: the end of a head would never come */
 		return -400;
 	if ((len = find_end(p, n, head_max)) <= 0)

@@ -76,6 +76,5 @@ bool http_list_next(const struct http_head *h, const char *name, struct http_lis
     struct slice *element);
 
 bool http_name_eq(struct slice a, const char *b);	/* ASCII, any case */
-bool http_is_token(char c);		/* may it be part of a token (RFC 9110 section 5.6.2)? */
 
 #endif

@@ -178,49 +178,6 @@ test_framing(void **state)
 		assert_int_equal(framing_of(bad[i], &how, &n), -1);
 }
 
-/* Fed in two parts, split at every place, and byte by byte. */
-static int
-chunks(const char *text, size_t len, size_t part, struct buf *out, size_t *total)
-{
-	struct web_chunks c = { 0 };
-	size_t at = 0, used;
-	int rc = 0;
-
-	buf_clear(out);
-	while (at < len && rc == 0) {
-		size_t n = part != 0 && len - at > part ? part : len - at;
-
-		rc = web_chunks_feed(&c, text + at, n, &used, out);
-		assert_true(used <= n);
-		at += used;
-		part = part == 1 ? 1 : 0;
-	}
-	*total = at;
-	return rc;
-}
-
-static void
-test_chunks(void **state)
-{
-	static const char good[] = "5;x=\"y\"\r\nhello\r\n00B\r\n, world\r\n..\r\n0\r\nTrailer: z\r\n\r\nREST";
-	static const char *const bad[] = {
-		"\r\n", "g\r\n", "5\nhello", "5\r\nhelloX", "5\r\nhello\rX", "123456789\r\n", "0\r\n\n", "0\r\nA\n", "5 \r\n",
-		    "-1\r\n"
-	};
-	struct buf out = BUF_INIT;
-	size_t total;
-
-	(void)state;
-	for (size_t part = 0; part < sizeof(good); part++) {
-		assert_int_equal(chunks(good, sizeof(good) - 1, part, &out, &total), 1);
-		assert_true(slice_is(buf_slice(&out), "hello, world\r\n.."));
-		assert_int_equal(total, sizeof(good) - 1 - 4);
-	}
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		assert_int_equal(chunks(bad[i], strlen(bad[i]), 1, &out, &total), -1);
-	buf_fini(&out);
-}
-
 static void
 test_date(void **state)
 {
@@ -611,7 +568,6 @@ main(void)
 		cmocka_unit_test(test_head),
 		cmocka_unit_test(test_head_bad),
 		cmocka_unit_test(test_framing),
-		cmocka_unit_test(test_chunks),
 		cmocka_unit_test(test_date),
 		cmocka_unit_test(test_duration),
 		cmocka_unit_test(test_retry),

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/conf.h"
+#include "base/text.h"
 #include "gateway/conn.h"
 #include "gateway/cors.h"
 #include "gateway/gateway.h"
@@ -114,7 +115,7 @@ static bool
 is_name_list(struct slice s)
 {
 	for (size_t i = 0; i < s.len; i++)
-		if (!http_is_token(s.p[i]) && s.p[i] != ',' && s.p[i] != ' ' && s.p[i] != '\t')
+		if (!text_is_token_char(s.p[i]) && s.p[i] != ',' && s.p[i] != ' ' && s.p[i] != '\t')
 			return false;
 	return s.len > 0;
 }
