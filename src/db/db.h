@@ -72,14 +72,18 @@ enum command_status {
 };
 enum command_outcome { OUTCOME_NOT_SENT, OUTCOME_UNCONFIRMED, OUTCOME_CONFIRMED };
 
+/* Names a command.  Numbers are more than 0 and grow in the order in which a device's commands were accepted. */
+struct db_command_key {
+	int64_t device_pk, number;
+};
+
 struct db_command {
 	/*
-	 * Order of acceptance among those of its device: names a command together with device_pk, and nothing alone.
-	 * SQLite gives its row's number, which grows over all devices: appended rows cost less than rows by device.
+	 * Those of its key.  The number alone names nothing: an engine may count for each device.  SQLite gives its
+	 * row's number, which grows over all devices, since appended rows cost less than rows by device.
 	 */
-	int64_t pk;
+	int64_t device_pk, number;
 	uint8_t id[UUID_LEN];
-	int64_t device_pk;
 	enum command_status status;
 	enum command_outcome outcome;
 	bool open;			/* the device may still tell us its result */
@@ -89,8 +93,8 @@ struct db_command {
 	int64_t created_at, sent_at, accepted_at, finished_at;
 	int64_t timeout_ms, queue_ms;
 	int64_t queue_until;		/* wall clock; 0: it may not wait */
-	uint64_t asker;			/* reference of the connection that asked … */
-	int64_t asker_boot;		/* … and of which run of which instance it is; 0: it does not follow */
+	uint64_t asker;			/* reference of the connection that asked and follows; 0: nobody follows … */
+	int64_t asker_boot;		/* … and which run of which instance was asked: its clock is queue_until's */
 	uint8_t role;			/* of who asked: enum role of auth/identity.h */
 	struct slice command, requested_by;
 	struct slice cancelled_by;	/* empty: nobody did */

@@ -55,14 +55,14 @@ sqlite_command_insert(struct db *db, struct db_command *c)
 	bind_i64(st, 26, s->command_last + 1);
 	if ((result = sqlite_run(s, st, NULL)) != DB_OK)
 		return result;
-	c->pk = ++s->command_last;
-	return sqlite_links_add(s, LINKS_COMMANDS, c->device_pk, c->pk);
+	c->number = ++s->command_last;
+	return sqlite_links_add(s, LINKS_COMMANDS, c->device_pk, c->number);
 }
 
 static void
 read_command(sqlite3_stmt *st, struct db_command *c)
 {
-	c->pk = col_i64(st, 0);
+	c->number = col_i64(st, 0);
 	col_id(st, 1, c->id);
 	c->device_pk = col_i64(st, 2);
 	c->status = (enum command_status)col_i64(st, 3);
@@ -119,7 +119,7 @@ command_page(struct sqlite_db *s, sqlite3_stmt *st, struct db_page *page)
 		if (!page_goes_on(page))
 			return sqlite_enough(st);
 		read_command(st, &c);
-		page_passed(page, c.pk);
+		page_passed(page, c.number);
 		page_add(page, &c, sizeof(c), all, sizeof(all) / sizeof(all[0]));
 	}
 	return result;
@@ -145,7 +145,7 @@ sqlite_command_update(struct db *db, const struct db_command *c, enum command_st
 
 	if (st == NULL)
 		return DB_FAILED;
-	bind_i64(st, 1, c->pk);
+	bind_i64(st, 1, c->number);
 	bind_i64(st, 2, was);
 	bind_i64(st, 3, c->status);
 	bind_i64(st, 4, c->open);
@@ -165,7 +165,7 @@ sqlite_command_update(struct db *db, const struct db_command *c, enum command_st
 
 struct listing {
 	struct sqlite_db *s;
-	int64_t device_pk, before_pk;
+	int64_t device_pk, before;
 	struct db_page *page;
 };
 
@@ -176,14 +176,14 @@ list_commands(void *arg)
 	struct sqlite_run run = { .up = false };
 	enum db_result result;
 
-	while ((result = sqlite_links_next(l->s, LINKS_COMMANDS, l->device_pk, l->before_pk, &run,
-	    &l->before_pk)) == DB_OK) {
+	while ((result = sqlite_links_next(l->s, LINKS_COMMANDS, l->device_pk, l->before, &run,
+	    &l->before)) == DB_OK) {
 		sqlite3_stmt *st = sqlite_use(l->s, STMT_command_of_device);
 
 		if (st == NULL)
 			return DB_FAILED;
 		bind_i64(st, 1, l->device_pk);
-		bind_i64(st, 2, l->before_pk);
+		bind_i64(st, 2, l->before);
 		if (command_page(l->s, st, l->page) == DB_FAILED)
 			return DB_FAILED;
 		if (l->page->more)
@@ -193,32 +193,42 @@ list_commands(void *arg)
 }
 
 enum db_result
-sqlite_command_list(struct db *db, int64_t device_pk, int64_t before_pk, struct db_page *page)
+sqlite_command_list(struct db *db, int64_t device_pk, int64_t before, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	struct listing l = { s, device_pk, before_pk != 0 ? before_pk : INT64_MAX, page };
+	struct listing l = { s, device_pk, before != 0 ? before : INT64_MAX, page };
 
 	return sqlite_look(s, list_commands, &l);
 }
 
 enum db_result
-sqlite_command_open(struct db *db, int64_t device_pk, int64_t after_pk, struct db_page *page)
+sqlite_command_open(struct db *db, int64_t device_pk, int64_t after, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, device_pk != 0 ? STMT_command_open_device :
-	    STMT_command_open_all);
-	int n = 1;
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_open);
 
 	if (st == NULL)
 		return DB_FAILED;
-	if (device_pk != 0)
-		bind_i64(st, n++, device_pk);
-	bind_i64(st, n, after_pk);
+	bind_i64(st, 1, device_pk);
+	bind_i64(st, 2, after);
 	return command_page(s, st, page);
 }
 
 enum db_result
-sqlite_command_queued_first(struct db *db, int64_t device_pk, int64_t from_pk, struct db_command *out)
+sqlite_command_open_all(struct db *db, struct db_command_key after, struct db_page *page)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_open_all);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, after.device_pk);
+	bind_i64(st, 2, after.number);
+	return command_page(s, st, page);
+}
+
+enum db_result
+sqlite_command_queued_first(struct db *db, int64_t device_pk, int64_t from, struct db_command *out)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_queued_first);
@@ -226,19 +236,19 @@ sqlite_command_queued_first(struct db *db, int64_t device_pk, int64_t from_pk, s
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, device_pk);
-	bind_i64(st, 2, from_pk);
+	bind_i64(st, 2, from);
 	return one_command(s, st, out);
 }
 
 enum db_result
-sqlite_command_queue_moved(struct db *db, int64_t after_pk, int64_t by_ms)
+sqlite_command_queue_moved(struct db *db, int64_t asker_boot, int64_t by_ms)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_queue_moved);
 
 	if (st == NULL)
 		return DB_FAILED;
-	bind_i64(st, 1, after_pk);
+	bind_i64(st, 1, asker_boot);
 	bind_i64(st, 2, by_ms);
 	return sqlite_run(s, st, NULL);
 }

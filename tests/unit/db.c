@@ -233,11 +233,11 @@ keeps_commands(void **state)
 	struct buf list = BUF_INIT;
 	int64_t n;
 
-	assert_true(a.pk < b.pk && b.pk < c.pk);
+	assert_true(a.number > 0 && a.number < b.number && b.number < c.number);
 	assert_int_equal(DB(db, command_insert, &a), DB_EXISTS);
 	assert_int_equal(DB(db, command_queued_first, one.pk, 0, &got), DB_OK);
 	assert_int_equal(got.id[0], 1);
-	assert_int_equal(DB(db, command_queued_first, one.pk, a.pk + 1, &got), DB_OK);
+	assert_int_equal(DB(db, command_queued_first, one.pk, a.number + 1, &got), DB_OK);
 	assert_int_equal(got.id[0], 3);
 	assert_int_equal(got.role, 2);
 	EACH(struct db_command, note_command, &list, 10, DB(db, command_queue_due, 95, &page, &n));
@@ -255,16 +255,16 @@ keeps_commands(void **state)
 	buf_clear(&list);
 	EACH(struct db_command, note_command, &list, 10, DB(db, command_queue_due, 95, &page, &n));
 	assert_true(list.len == 0 && n == 100);
-	EACH(struct db_command, note_command, &list, 10, DB(db, command_open, 0, 0, &page));
+	EACH(struct db_command, note_command, &list, 10, DB(db, command_open_all, (struct db_command_key){ 0, 0 }, &page));
 	assert_true(slice_is(buf_slice(&list), "1 2 "));
 	buf_clear(&list);
-	EACH(struct db_command, note_command, &list, 10, DB(db, command_open, one.pk, a.pk, &page));
+	EACH(struct db_command, note_command, &list, 10, DB(db, command_open, one.pk, a.number, &page));
 	assert_true(slice_is(buf_slice(&list), "2 "));
 	buf_clear(&list);
 	EACH(struct db_command, note_command, &list, 2, DB(db, command_list, one.pk, 0, &page));
 	assert_true(slice_is(buf_slice(&list), "3 2 "));
 	buf_clear(&list);
-	EACH(struct db_command, note_command, &list, 2, DB(db, command_list, one.pk, b.pk, &page));
+	EACH(struct db_command, note_command, &list, 2, DB(db, command_list, one.pk, b.number, &page));
 	assert_true(slice_is(buf_slice(&list), "1 "));
 	assert_int_equal(DB(db, command_get, d.id, &got), DB_OK);
 	memset(d.id, 99, sizeof(d.id));
