@@ -10,6 +10,7 @@
 #include "db/db.h"
 #include "db/folders.h"
 #include "db/place.h"
+#include "db/tenants.h"
 
 struct db_engine {
 	const char *scheme;
@@ -148,6 +149,7 @@ db_close(struct db **db)
 {
 	if (*db == NULL)
 		return;
+	tenants_forget(*db);
 	(*db)->ops->close(*db);
 	*db = NULL;
 }

@@ -259,6 +259,7 @@ struct db_ops {
 struct db {
 	const struct db_ops *ops;
 	enum db_result failure;		/* the gravest since db_failure() asked last; DB_OK: none */
+	struct tenants *tenants;	/* tenants.c's, owned; NULL: nothing is remembered */
 };
 
 static inline enum db_result
@@ -318,6 +319,8 @@ enum {
  */
 struct db *db_open(const char *url, unsigned flags, char *err, size_t errlen);
 void db_close(struct db **db);
+/* The number of a tenant; create: made when it is not there, else DB_NONE. */
+enum db_result db_tenant(struct db *db, struct slice name, bool create, int64_t *pk);
 /*
  * The store is as it was at an earlier time: from a backup.  Cursors of what came after that are to be none, and
  * epochs to go on above all that were given: makes a new key of cursors, and a floor under epochs, in a transaction of

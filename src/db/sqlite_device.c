@@ -4,6 +4,7 @@
 #include "base/must.h"
 #include "db/page.h"
 #include "db/sqlite.h"
+#include "db/tenants.h"
 
 #define DEVICE_ID_COLUMN	2
 #define DEVICE_TEXTS(d) { &(d)->tenant, &(d)->id, &(d)->owner, &(d)->gone_reason, &(d)->audience, &(d)->type, \
@@ -45,7 +46,7 @@ read_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_device 
 		d->type = d->name = d->state_json = d->tags_json = d->metadata_json =
 		    d->settings_json = SLICE_NONE;
 	}
-	return sqlite_tenant_name(s, d->tenant_pk, &d->tenant);
+	return tenants_name(&s->db, d->tenant_pk, &d->tenant);
 }
 
 /* One device, with texts of its own. */
@@ -90,7 +91,7 @@ sqlite_device_by_id(struct db *db, struct slice tenant, struct slice id, bool wh
 
 	if (st == NULL)
 		return DB_FAILED;
-	if ((result = sqlite_tenant(db, tenant, false, &tenant_pk)) != DB_OK)
+	if ((result = db_tenant(db, tenant, false, &tenant_pk)) != DB_OK)
 		return result;
 	bind_i64(st, 1, tenant_pk);
 	bind_text(st, 2, id);
@@ -128,7 +129,7 @@ sqlite_device_insert(struct db *db, struct db_device *d, const uint8_t hash[SHA2
 	sqlite3_stmt *st;
 	enum db_result result;
 
-	if ((result = sqlite_tenant(db, d->tenant, true, &d->tenant_pk)) != DB_OK)
+	if ((result = db_tenant(db, d->tenant, true, &d->tenant_pk)) != DB_OK)
 		return result;
 	if ((st = sqlite_use(s, STMT_device_last_epoch)) == NULL)
 		return DB_FAILED;

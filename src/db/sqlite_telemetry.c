@@ -19,7 +19,7 @@ sqlite_telemetry_insert(struct db *db, const struct db_sample *samples, unsigned
 		int64_t tenant_pk;
 		int changes = 0;
 
-		result = sqlite_tenant(db, v->tenant, false, &tenant_pk);
+		result = db_tenant(db, v->tenant, false, &tenant_pk);
 		if (result == DB_NONE)
 			continue;
 		if (result != DB_OK)

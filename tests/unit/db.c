@@ -467,9 +467,9 @@ keeps_keys_and_tickets(void **state)
 	    .role_name = SLICE("r") }, got = { .text = BUF_INIT };
 	int64_t pk, again, value;
 
-	assert_int_equal(DB(db, tenant, SLICE("t"), false, &pk), DB_NONE);
-	assert_int_equal(DB(db, tenant, SLICE("t"), true, &pk), DB_OK);
-	assert_int_equal(DB(db, tenant, SLICE("t"), false, &again), DB_OK);
+	assert_int_equal(db_tenant(db, SLICE("t"), false, &pk), DB_NONE);
+	assert_int_equal(db_tenant(db, SLICE("t"), true, &pk), DB_OK);
+	assert_int_equal(db_tenant(db, SLICE("t"), false, &again), DB_OK);
 	assert_int_equal(pk, again);
 	uuid_new(id);
 	memset(hash, 3, sizeof(hash));
@@ -973,8 +973,8 @@ reader_writes_nothing(void **state)
 	reader = open_or_fail(DB_READER);
 	assert_int_equal(DB(reader, probe, 1, 0), DB_FAILED);
 	assert_int_equal(DB(reader, event_insert, &e, 1), DB_FAILED);
-	assert_int_equal(DB(reader, tenant, SLICE("t"), true, &n), DB_FAILED);
-	assert_int_equal(DB(reader, tenant, SLICE("t"), false, &n), DB_NONE);
+	assert_int_equal(db_tenant(reader, SLICE("t"), true, &n), DB_FAILED);
+	assert_int_equal(db_tenant(reader, SLICE("t"), false, &n), DB_NONE);
 	assert_int_equal(DB(reader, begin), DB_OK);
 	assert_int_equal(DB(reader, probe, 1, 0), DB_FAILED);
 	assert_int_equal(DB(reader, rollback), DB_OK);

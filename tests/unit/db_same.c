@@ -386,7 +386,7 @@ do_tenant(struct world *w)
 	struct slice name = PICK(w, names);
 	int64_t pk = 0;
 
-	tell(w, DB(db(w), tenant, name, one_in(w, 3), &pk));
+	tell(w, db_tenant(db(w), name, one_in(w, 3), &pk));
 	tell_number(w, pk);
 }
 
@@ -857,7 +857,7 @@ do_get(struct world *w)
 
 	tell(w, DB(db(w), meta_get, names[below(w, 3)], &n));
 	tell_number(w, n);
-	tell(w, DB(db(w), tenant, tenant_name(w), false, &n));
+	tell(w, db_tenant(db(w), tenant_name(w), false, &n));
 	tell_number(w, n);
 	if (DB(db(w), share_get, pk, user, &share) == DB_OK)
 		tell_share(w, &share);
@@ -971,9 +971,9 @@ open_world(struct world *w, uint64_t seed)
 	for (int side = 0; side < SIDES; side++)
 		if ((w->db[side] = db_open("memory:", side == READER ? DB_READER : 0, err, sizeof(err))) == NULL)
 			fail_msg("%s", err);
-	DB(db(w), tenant, SLICE("t1"), true, &pk);
-	DB(db(w), tenant, SLICE("t2"), true, &pk);
-	DB(db(w), tenant, SLICE("tenant three"), true, &pk);
+	db_tenant(db(w), SLICE("t1"), true, &pk);
+	db_tenant(db(w), SLICE("t2"), true, &pk);
+	db_tenant(db(w), SLICE("tenant three"), true, &pk);
 	remember_all(w, 0);
 }
 
