@@ -245,6 +245,18 @@ struct db_stats {
 	int64_t mqtt;			/* of those online: by MQTT and not by WebSocket */
 };
 
+/* What goes when it is old: by when it came, was deleted (DEVICES), or ends (KEYS, TICKETS). */
+enum db_kept {
+	KEPT_EVENTS,
+	KEPT_COMMANDS,			/* by when they ended; open ones stay */
+	KEPT_OPEN,			/* commands that timed out before: no result is waited for any more */
+	KEPT_VISITORS,
+	KEPT_KEYS,			/* idempotency keys */
+	KEPT_TICKETS,
+	KEPT_DEVICES,
+	KEPT_KINDS
+};
+
 struct db;
 
 struct db_ops {
@@ -260,6 +272,7 @@ struct db {
 	const struct db_ops *ops;
 	enum db_result failure;		/* the gravest since db_failure() asked last; DB_OK: none */
 	struct tenants *tenants;	/* tenants.c's, owned; NULL: nothing is remembered */
+	enum db_kept retaining;		/* retain.c: the kind that is at work */
 };
 
 static inline enum db_result
@@ -321,6 +334,11 @@ struct db *db_open(const char *url, unsigned flags, char *err, size_t errlen);
 void db_close(struct db **db);
 /* The number of a tenant; create: made when it is not there, else DB_NONE. */
 enum db_result db_tenant(struct db *db, struct slice name, bool create, int64_t *pk);
+/*
+ * What is too old goes, at most limit rows of a kind; *more: there may be more.  keep_after: what is older is too old,
+ * of what is kept for a time; now: what has ended by then goes.  Inside a transaction.
+ */
+enum db_result db_retain(struct db *db, int64_t now, int64_t keep_after, unsigned limit, bool *more);
 /*
  * The store is as it was at an earlier time: from a backup.  Cursors of what came after that are to be none, and
  * epochs to go on above all that were given: makes a new key of cursors, and a floor under epochs, in a transaction of

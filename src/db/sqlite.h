@@ -63,7 +63,6 @@ struct sqlite_db {
 	struct sqlite_beside *beside;	/* owned; NULL until the first check-point */
 	struct sqlite_tails *tails;	/* owned; NULL: nothing is remembered */
 	int64_t command_last;		/* number of the newest command; 0: to be asked for */
-	unsigned retain_part;		/* of retention, that is at work */
 	int64_t retain_from;		/* commands up to here were looked at in this round */
 	int64_t retain_tenant;		/* events of tenants up to here were looked at in this round */
 	struct sqlite_usage usage;

@@ -5,7 +5,6 @@
 #include "db/page.h"
 #include "db/sqlite.h"
 
-#define DAY_MS (24 * 3600 * INT64_C(1000))
 #define FEW_DEVICES 200		/* of a user: see the statements event_walk_many, event_next */
 
 /* The number of an event's row. */
@@ -616,30 +615,20 @@ trim_commands(struct sqlite_db *s, int64_t keep_after, unsigned limit, bool *mor
 	return DB_OK;
 }
 
-/* One part after the other: each goes round by itself, and all of them are at their end at one time only so. */
 enum db_result
-sqlite_retain(struct db *db, int64_t now, int64_t keep_after, unsigned limit, bool *more)
+sqlite_retain(struct db *db, enum db_kept kind, int64_t before, unsigned limit, bool *more)
 {
-	struct sqlite_db *s = sqlite_self(db);
-	const struct {
-		enum sqlite_statement which;
-		int64_t before;
-	} plain[] = {
-		{ STMT_retain_stale, now - DAY_MS }, { STMT_retain_visitors, keep_after },
-		{ STMT_retain_idempotency, now }, { STMT_retain_tickets, now }, { STMT_retain_devices, keep_after }
+	static const enum sqlite_statement plain[KEPT_KINDS] = {
+		[KEPT_OPEN] = STMT_retain_stale, [KEPT_VISITORS] = STMT_retain_visitors,
+		[KEPT_KEYS] = STMT_retain_idempotency, [KEPT_TICKETS] = STMT_retain_tickets,
+		[KEPT_DEVICES] = STMT_retain_devices
 	};
-	unsigned parts = 2 + sizeof(plain) / sizeof(plain[0]);
+	struct sqlite_db *s = sqlite_self(db);
 
-	for (*more = false; s->retain_part < parts; s->retain_part++) {
-		unsigned part = s->retain_part;
-
-		if ((part == 0 ? trim_events(s, keep_after, limit, more) :
-		    part == 1 ? trim_commands(s, keep_after, limit, more) :
-		    trim(s, plain[part - 2].which, plain[part - 2].before, limit, more)) == DB_FAILED)
-			return DB_FAILED;
-		if (*more)
-			return DB_OK;
-	}
-	s->retain_part = 0;
-	return DB_OK;
+	*more = false;
+	if (kind == KEPT_EVENTS)
+		return trim_events(s, before, limit, more);
+	if (kind == KEPT_COMMANDS)
+		return trim_commands(s, before, limit, more);
+	return trim(s, plain[kind], before, limit, more);
 }

@@ -332,9 +332,9 @@ keeps_events(void **state)
 	    "b/one ");
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .ascending = true, .after_seq = 4 }),
 	    "a/two ");
-	assert_int_equal(DB(db, retain, 1000, 103, 100, &more), DB_OK);
+	assert_int_equal(db_retain(db, 1000, 103, 100, &more), DB_OK);
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all }), "a/two b/two ");
-	assert_int_equal(DB(db, retain, 1000, 1000, 100, &more), DB_OK);
+	assert_int_equal(db_retain(db, 1000, 1000, 100, &more), DB_OK);
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all }), "");
 	uuid_new(e.id);
 	assert_int_equal(DB(db, event_insert, &e, 1), DB_OK);
@@ -399,10 +399,10 @@ gives_places(void **state)
 	assert_places(db, d[0].tenant_pk, 4, 0);
 	assert_places(db, d[1].tenant_pk, 2, 0);
 	/* By when they were received, whatever they say of themselves, and so many at a step. */
-	assert_int_equal(DB(db, retain, 1000, 100, 100, &more), DB_OK);
+	assert_int_equal(db_retain(db, 1000, 100, 100, &more), DB_OK);
 	assert_places(db, d[0].tenant_pk, 4, 0);
 	do {
-		assert_int_equal(DB(db, retain, 1000, 150, 1, &more), DB_OK);
+		assert_int_equal(db_retain(db, 1000, 150, 1, &more), DB_OK);
 		steps++;
 	} while (more);
 	assert_in_range(steps, 6, 12);
@@ -788,11 +788,11 @@ gives_places_to_older_events(void **state)
 	assert_int_equal(DB(db, event_insert, &e, 1), DB_OK);
 	assert_int_equal(e.seq, 4);
 	/* The one that says 50 came behind one of 100. */
-	assert_int_equal(DB(db, retain, 1000, 100, 100, &more), DB_OK);
+	assert_int_equal(db_retain(db, 1000, 100, 100, &more), DB_OK);
 	assert_places(db, 1, 4, 3);
 	f.after_seq = 0;
 	assert_string_equal(listed_events(db, f), "a/one a/two a/three a/new ");
-	assert_int_equal(DB(db, retain, 1000, 101, 100, &more), DB_OK);
+	assert_int_equal(db_retain(db, 1000, 101, 100, &more), DB_OK);
 	assert_string_equal(listed_events(db, f), "a/three a/new ");
 	assert_places(db, 1, 4, 3);
 	buf_fini(&b);

@@ -803,7 +803,7 @@ do_retain(struct world *w)
 	bool more = true;
 
 	while (more) {
-		tell(w, DB(db(w), retain, w->now + (one_in(w, 2) ? 0 : DAY_MS - 6 * TICK_MS), w->now - ago, step, &more));
+		tell(w, db_retain(db(w), w->now + (one_in(w, 2) ? 0 : DAY_MS - 6 * TICK_MS), w->now - ago, step, &more));
 		tell_number(w, more);
 	}
 	for (more = true; more;) {

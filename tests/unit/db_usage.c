@@ -238,7 +238,7 @@ change_rest(void)
 		break;
 	case 2:
 		if (below(5) == 0)
-			assert_int_equal(DB(db, retain, now, now - DAY_MS, 5, &more), DB_OK);
+			assert_int_equal(db_retain(db, now, now - DAY_MS, 5, &more), DB_OK);
 		break;
 	case 3:
 		if (below(5) == 0)
@@ -370,7 +370,7 @@ goes_down_to_nothing(void **state)
 		bool more_telemetry;
 
 		assert_int_equal(DB(db, begin), DB_OK);
-		assert_int_equal(DB(db, retain, now, now - DAY_MS, 7, &more), DB_OK);
+		assert_int_equal(db_retain(db, now, now - DAY_MS, 7, &more), DB_OK);
 		assert_int_equal(DB(db, telemetry_retain, now - DAY_MS, 7, &more_telemetry), DB_OK);
 		assert_int_equal(DB(db, commit), DB_OK);
 		if (!more && !more_telemetry)
