@@ -361,9 +361,6 @@ static inline const char *db_error(struct db *db) { return db->ops->error(db); }
 /* Engines: what they open, and the flags above. */
 struct db *db_sqlite_open(const char *path, unsigned flags, char *err, size_t errlen);
 
-/* Copies what the slices show to the buffer (emptied first) and points them there. */
-void db_keep(struct buf *text, struct slice **slices, size_t n);
-
 /* Appends the event's texts to the buffer.  They can be used again once db_events_point() was called. */
 void db_event_copy(struct buf *text, struct db_event *e);
 /* Points the texts of n events to the buffer, which holds these and no others, in that order. */

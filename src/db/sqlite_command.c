@@ -2,7 +2,7 @@
  * sqlite_command.c: commands and idempotency keys in SQLite.  Only the
  * storage process.
  */
-#include "db/page.h"
+#include "db/rows.h"
 #include "db/sqlite.h"
 
 /* Sets command_last. */
@@ -91,18 +91,14 @@ read_command(sqlite3_stmt *st, struct db_command *c)
 	c->cancelled_by = col_slice(st, 26);
 }
 
-#define COMMAND_TEXTS(c) { &(c)->command, &(c)->requested_by, &(c)->params_json, &(c)->only_if_json, \
-	    &(c)->trace_json, &(c)->result_json, &(c)->error_json, &(c)->cancelled_by }
-
 static enum db_result
 one_command(struct sqlite_db *s, sqlite3_stmt *st, struct db_command *out)
 {
-	struct slice *all[] = COMMAND_TEXTS(out);
 	enum db_result result = sqlite_row(s, st);
 
 	if (result == DB_OK) {
 		read_command(st, out);
-		db_keep(&out->text, all, sizeof(all) / sizeof(all[0]));
+		rows_keep_command(out);
 		sqlite3_reset(st);
 	}
 	return result;
@@ -112,7 +108,6 @@ static enum db_result
 command_page(struct sqlite_db *s, sqlite3_stmt *st, struct db_page *page)
 {
 	struct db_command c = { .text = BUF_INIT };
-	struct slice *all[] = COMMAND_TEXTS(&c);
 	enum db_result result;
 
 	while (sqlite_more(s, st, &result)) {
@@ -120,7 +115,7 @@ command_page(struct sqlite_db *s, sqlite3_stmt *st, struct db_page *page)
 			return sqlite_enough(st);
 		read_command(st, &c);
 		page_passed(page, c.number);
-		page_add(page, &c, sizeof(c), all, sizeof(all) / sizeof(all[0]));
+		rows_add_command(page, &c);
 	}
 	return result;
 }
