@@ -10,6 +10,7 @@
 #include "db/db.h"
 #include "db/folders.h"
 #include "db/place.h"
+#include "db/tenants.h"
 
 struct db_engine {
 	const char *scheme;
@@ -148,64 +149,9 @@ db_close(struct db **db)
 {
 	if (*db == NULL)
 		return;
+	tenants_forget(*db);
 	(*db)->ops->close(*db);
 	*db = NULL;
-}
-
-void
-db_keep(struct buf *text, struct slice **slices, size_t n)
-{
-	size_t total = 0;
-
-	for (size_t i = 0; i < n; i++)
-		total += slices[i]->len;
-	buf_clear(text);
-	buf_reserve(text, total + 1);
-	for (size_t i = 0; i < n; i++) {
-		char *at = text->data + text->len;
-
-		buf_put_slice(text, *slices[i]);
-		slices[i]->p = at;
-	}
-}
-
-#define EVENT_TEXTS 7
-
-static void
-event_texts(struct db_event *e, struct slice *texts[EVENT_TEXTS])
-{
-	texts[0] = &e->device;
-	texts[1] = &e->event;
-	texts[2] = &e->actor;
-	texts[3] = &e->data_json;
-	texts[4] = &e->type;
-	texts[5] = &e->payload;
-	texts[6] = &e->user;
-}
-
-void
-db_event_copy(struct buf *text, struct db_event *e)
-{
-	struct slice *texts[EVENT_TEXTS];
-
-	event_texts(e, texts);
-	for (int i = 0; i < EVENT_TEXTS; i++)
-		buf_put_slice(text, *texts[i]);
-}
-
-void
-db_events_point(const struct buf *text, struct db_event *events, size_t n)
-{
-	struct slice *texts[EVENT_TEXTS];
-	const char *at = text->data;
-
-	for (size_t i = 0; i < n; i++) {
-		event_texts(&events[i], texts);
-		for (int k = 0; k < EVENT_TEXTS; k++) {
-			texts[k]->p = at;
-			at += texts[k]->len;
-		}
-	}
 }
 
 void

@@ -72,14 +72,18 @@ enum command_status {
 };
 enum command_outcome { OUTCOME_NOT_SENT, OUTCOME_UNCONFIRMED, OUTCOME_CONFIRMED };
 
+/* Names a command.  Numbers are more than 0 and grow in the order in which a device's commands were accepted. */
+struct db_command_key {
+	int64_t device_pk, number;
+};
+
 struct db_command {
 	/*
-	 * Order of acceptance among those of its device: names a command together with device_pk, and nothing alone.
-	 * SQLite gives its row's number, which grows over all devices: appended rows cost less than rows by device.
+	 * Those of its key.  The number alone names nothing: an engine may count for each device.  SQLite gives its
+	 * row's number, which grows over all devices, since appended rows cost less than rows by device.
 	 */
-	int64_t pk;
+	int64_t device_pk, number;
 	uint8_t id[UUID_LEN];
-	int64_t device_pk;
 	enum command_status status;
 	enum command_outcome outcome;
 	bool open;			/* the device may still tell us its result */
@@ -89,8 +93,8 @@ struct db_command {
 	int64_t created_at, sent_at, accepted_at, finished_at;
 	int64_t timeout_ms, queue_ms;
 	int64_t queue_until;		/* wall clock; 0: it may not wait */
-	uint64_t asker;			/* reference of the connection that asked … */
-	int64_t asker_boot;		/* … and of which run of which instance it is; 0: it does not follow */
+	uint64_t asker;			/* reference of the connection that asked and follows; 0: nobody follows … */
+	int64_t asker_boot;		/* … and which run of which instance was asked: its clock is queue_until's */
 	uint8_t role;			/* of who asked: enum role of auth/identity.h */
 	struct slice command, requested_by;
 	struct slice cancelled_by;	/* empty: nobody did */
@@ -241,6 +245,18 @@ struct db_stats {
 	int64_t mqtt;			/* of those online: by MQTT and not by WebSocket */
 };
 
+/* What goes when it is old: by when it came, was deleted (DEVICES), or ends (KEYS, TICKETS). */
+enum db_kept {
+	KEPT_EVENTS,
+	KEPT_COMMANDS,			/* by when they ended; open ones stay */
+	KEPT_OPEN,			/* commands that timed out before: no result is waited for any more */
+	KEPT_VISITORS,
+	KEPT_KEYS,			/* idempotency keys */
+	KEPT_TICKETS,
+	KEPT_DEVICES,
+	KEPT_KINDS
+};
+
 struct db;
 
 struct db_ops {
@@ -255,6 +271,8 @@ struct db_ops {
 struct db {
 	const struct db_ops *ops;
 	enum db_result failure;		/* the gravest since db_failure() asked last; DB_OK: none */
+	struct tenants *tenants;	/* tenants.c's, owned; NULL: nothing is remembered */
+	enum db_kept retaining;		/* retain.c: the kind that is at work */
 };
 
 static inline enum db_result
@@ -314,6 +332,13 @@ enum {
  */
 struct db *db_open(const char *url, unsigned flags, char *err, size_t errlen);
 void db_close(struct db **db);
+/* The number of a tenant; create: made when it is not there, else DB_NONE. */
+enum db_result db_tenant(struct db *db, struct slice name, bool create, int64_t *pk);
+/*
+ * What is too old goes, at most limit rows of a kind; *more: there may be more.  keep_after: what is older is too old,
+ * of what is kept for a time; now: what has ended by then goes.  Inside a transaction.
+ */
+enum db_result db_retain(struct db *db, int64_t now, int64_t keep_after, unsigned limit, bool *more);
 /*
  * The store is as it was at an earlier time: from a backup.  Cursors of what came after that are to be none, and
  * epochs to go on above all that were given: makes a new key of cursors, and a floor under epochs, in a transaction of
@@ -335,9 +360,6 @@ static inline const char *db_error(struct db *db) { return db->ops->error(db); }
 
 /* Engines: what they open, and the flags above. */
 struct db *db_sqlite_open(const char *path, unsigned flags, char *err, size_t errlen);
-
-/* Copies what the slices show to the buffer (emptied first) and points them there. */
-void db_keep(struct buf *text, struct slice **slices, size_t n);
 
 /* Appends the event's texts to the buffer.  They can be used again once db_events_point() was called. */
 void db_event_copy(struct buf *text, struct db_event *e);

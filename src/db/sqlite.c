@@ -27,6 +27,7 @@
 #include "db/folders.h"
 #include "db/migration.h"
 #include "db/sqlite.h"
+#include "db/tenants.h"
 
 #define APPLICATION_ID	0x42656c79	/* "Bely" in the file's head: file(1) shows it */
 #define BUSY_MS		1000		/* someone else (a backup, a shell) holds the write lock */
@@ -140,8 +141,6 @@ sqlite_enough(sqlite3_stmt *st)
 	return DB_OK;
 }
 
-static void tenants_forget(struct sqlite_db *s);
-
 /* Transactions */
 
 /* Somebody who holds the lock is waited for once; after that, until it was had again, hardly: others wait for us. */
@@ -194,7 +193,7 @@ sqlite_rollback(struct db *db)
 {
 	struct sqlite_db *s = sqlite_self(db);
 
-	tenants_forget(s);
+	tenants_forget(db);
 	sqlite_usage_forget(s);
 	sqlite_links_forget(s);
 	s->command_last = 0;
@@ -273,136 +272,43 @@ sqlite_meta_step(struct db *db, const char *name, int64_t to)
 
 /* Tenants */
 
-static uint32_t
-name_hash(struct slice name)
-{
-	uint32_t h = 2166136261u;
-
-	for (size_t i = 0; i < name.len; i++)
-		h = (h ^ (unsigned char)name.p[i]) * 16777619u;
-	return h;
-}
-
-static void
-tenant_link(struct sqlite_db *s, struct sqlite_tenant *t)
-{
-	struct sqlite_tenant **b = &s->by_name[name_hash((struct slice){ t->name,
-	    t->len }) & (s->tenant_buckets - 1)];
-
-	t->next_by_name = *b;
-	*b = t;
-	b = &s->by_pk[(uint64_t)t->pk & (s->tenant_buckets - 1)];
-	t->next_by_pk = *b;
-	*b = t;
-}
-
-static struct sqlite_tenant *
-tenant_remember(struct sqlite_db *s, struct slice name, int64_t pk)
-{
-	struct sqlite_tenant *t;
-
-	if (s->tenant_count >= s->tenant_buckets) {
-		struct sqlite_tenant **old = s->by_pk;
-		uint32_t n = s->tenant_buckets;
-
-		s->tenant_buckets = n == 0 ? 64 : n * 2;
-		free(s->by_name);
-		s->by_name = must_alloc(s->tenant_buckets * sizeof(*s->by_name));
-		s->by_pk = must_alloc(s->tenant_buckets * sizeof(*s->by_pk));
-		for (uint32_t i = 0; i < n; i++) {
-			struct sqlite_tenant *next;
-
-			for (t = old[i]; t != NULL; t = next) {
-				next = t->next_by_pk;
-				tenant_link(s, t);
-			}
-		}
-		free(old);
-	}
-	t = must_alloc(sizeof(*t) + name.len);
-	t->pk = pk;
-	t->len = name.len;
-	memcpy(t->name, name.p, name.len);
-	tenant_link(s, t);
-	s->tenant_count++;
-	return t;
-}
-
-/* After a rollback a number may be given to another tenant. */
-static void
-tenants_forget(struct sqlite_db *s)
-{
-	for (uint32_t i = 0; i < s->tenant_buckets; i++) {
-		struct sqlite_tenant *t = s->by_pk[i], *next;
-
-		for (; t != NULL; t = next) {
-			next = t->next_by_pk;
-			free(t);
-		}
-	}
-	free(s->by_name);
-	free(s->by_pk);
-	s->by_name = s->by_pk = NULL;
-	s->tenant_buckets = s->tenant_count = 0;
-}
-
 enum db_result
-sqlite_tenant(struct db *db, struct slice name, bool create, int64_t *pk)
+sqlite_tenant_number(struct db *db, struct slice name, bool create, int64_t *pk)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st;
+	sqlite3_stmt *st = sqlite_use(s, STMT_tenant_find);
 	enum db_result result;
 
-	if (s->tenant_buckets > 0) {
-		struct sqlite_tenant *t = s->by_name[name_hash(name) & (s->tenant_buckets - 1)];
-
-		for (; t != NULL; t = t->next_by_name) {
-			if (t->len == name.len && memcmp(t->name, name.p, name.len) == 0) {
-				*pk = t->pk;
-				return DB_OK;
-			}
-		}
-	}
-	if ((st = sqlite_use(s, STMT_tenant_find)) == NULL)
+	if (st == NULL)
 		return DB_FAILED;
 	bind_text(st, 1, name);
-	result = sqlite_row(s, st);
-	if (result == DB_OK) {
+	if ((result = sqlite_row(s, st)) == DB_OK) {
 		*pk = col_i64(st, 0);
 		sqlite3_reset(st);
-	} else if (result == DB_NONE && create) {
-		if ((st = sqlite_use(s, STMT_tenant_insert)) == NULL)
-			return DB_FAILED;
-		bind_text(st, 1, name);
-		result = sqlite_insert(s, st, pk);
 	}
-	if (result == DB_OK)
-		tenant_remember(s, name, *pk);
-	return result;
+	if (result != DB_NONE || !create)
+		return result;
+	if ((st = sqlite_use(s, STMT_tenant_insert)) == NULL)
+		return DB_FAILED;
+	bind_text(st, 1, name);
+	return sqlite_insert(s, st, pk);
 }
 
 enum db_result
-sqlite_tenant_name(struct sqlite_db *s, int64_t pk, struct slice *name)
+sqlite_tenant_name(struct db *db, int64_t pk, struct buf *name)
 {
-	sqlite3_stmt *st;
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_tenant_name);
 	enum db_result result;
-	struct sqlite_tenant *t = NULL;
 
-	if (s->tenant_buckets > 0)
-		for (t = s->by_pk[(uint64_t)pk & (s->tenant_buckets - 1)];
-		    t != NULL && t->pk != pk; t = t->next_by_pk)
-			;
-	if (t == NULL) {
-		if ((st = sqlite_use(s, STMT_tenant_name)) == NULL)
-			return DB_FAILED;
-		bind_i64(st, 1, pk);
-		if ((result = sqlite_row(s, st)) != DB_OK)
-			return result;
-		t = tenant_remember(s, col_slice(st, 0), pk);
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, pk);
+	if ((result = sqlite_row(s, st)) == DB_OK) {
+		buf_put_slice(name, col_slice(st, 0));
 		sqlite3_reset(st);
 	}
-	*name = (struct slice){ t->name, t->len };
-	return DB_OK;
+	return result;
 }
 
 /* Opening */
@@ -426,7 +332,6 @@ close_handle(struct db *db)
 	sqlite3_close(s->handle);
 	if (s->locked_fd != -1)
 		(void)close(s->locked_fd);
-	tenants_forget(s);
 	sqlite_usage_forget(s);
 	sqlite_links_forget(s);
 	buf_fini(&s->error);

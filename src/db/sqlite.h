@@ -20,13 +20,6 @@ enum sqlite_statement {
 
 struct sqlite_beside;
 
-struct sqlite_tenant {
-	int64_t pk;
-	struct sqlite_tenant *next_by_name, *next_by_pk;
-	size_t len;
-	char name[];
-};
-
 /* sqlite_usage.c */
 struct sqlite_usage_of {
 	int64_t tenant_pk;
@@ -70,13 +63,9 @@ struct sqlite_db {
 	struct sqlite_beside *beside;	/* owned; NULL until the first check-point */
 	struct sqlite_tails *tails;	/* owned; NULL: nothing is remembered */
 	int64_t command_last;		/* number of the newest command; 0: to be asked for */
-	unsigned retain_part;		/* of retention, that is at work */
 	int64_t retain_from;		/* commands up to here were looked at in this round */
 	int64_t retain_tenant;		/* events of tenants up to here were looked at in this round */
 	struct sqlite_usage usage;
-	/* Tenants never change their number: they are remembered. */
-	struct sqlite_tenant **by_name, **by_pk;
-	uint32_t tenant_buckets, tenant_count;
 };
 
 static inline struct sqlite_db *
@@ -110,8 +99,6 @@ enum db_result sqlite_enough(sqlite3_stmt *st);
 /* Several statements that only read, as one transaction. */
 enum db_result sqlite_look(struct sqlite_db *s, enum db_result (*at)(void *arg), void *arg);
 enum db_result sqlite_failed(struct sqlite_db *s, const char *what);
-/* valid as long as the handle */
-enum db_result sqlite_tenant_name(struct sqlite_db *s, int64_t pk, struct slice *name);
 
 /* sqlite_checkpoint.c: the hook of the writer's commits; the thread ends, after its check-point. */
 int sqlite_note_log(void *arg, sqlite3 *handle, const char *name, int pages);

@@ -2,7 +2,7 @@
  * sqlite_command.c: commands and idempotency keys in SQLite.  Only the
  * storage process.
  */
-#include "db/page.h"
+#include "db/rows.h"
 #include "db/sqlite.h"
 
 /* Sets command_last. */
@@ -55,14 +55,14 @@ sqlite_command_insert(struct db *db, struct db_command *c)
 	bind_i64(st, 26, s->command_last + 1);
 	if ((result = sqlite_run(s, st, NULL)) != DB_OK)
 		return result;
-	c->pk = ++s->command_last;
-	return sqlite_links_add(s, LINKS_COMMANDS, c->device_pk, c->pk);
+	c->number = ++s->command_last;
+	return sqlite_links_add(s, LINKS_COMMANDS, c->device_pk, c->number);
 }
 
 static void
 read_command(sqlite3_stmt *st, struct db_command *c)
 {
-	c->pk = col_i64(st, 0);
+	c->number = col_i64(st, 0);
 	col_id(st, 1, c->id);
 	c->device_pk = col_i64(st, 2);
 	c->status = (enum command_status)col_i64(st, 3);
@@ -91,18 +91,14 @@ read_command(sqlite3_stmt *st, struct db_command *c)
 	c->cancelled_by = col_slice(st, 26);
 }
 
-#define COMMAND_TEXTS(c) { &(c)->command, &(c)->requested_by, &(c)->params_json, &(c)->only_if_json, \
-	    &(c)->trace_json, &(c)->result_json, &(c)->error_json, &(c)->cancelled_by }
-
 static enum db_result
 one_command(struct sqlite_db *s, sqlite3_stmt *st, struct db_command *out)
 {
-	struct slice *all[] = COMMAND_TEXTS(out);
 	enum db_result result = sqlite_row(s, st);
 
 	if (result == DB_OK) {
 		read_command(st, out);
-		db_keep(&out->text, all, sizeof(all) / sizeof(all[0]));
+		rows_keep_command(out);
 		sqlite3_reset(st);
 	}
 	return result;
@@ -112,15 +108,14 @@ static enum db_result
 command_page(struct sqlite_db *s, sqlite3_stmt *st, struct db_page *page)
 {
 	struct db_command c = { .text = BUF_INIT };
-	struct slice *all[] = COMMAND_TEXTS(&c);
 	enum db_result result;
 
 	while (sqlite_more(s, st, &result)) {
 		if (!page_goes_on(page))
 			return sqlite_enough(st);
 		read_command(st, &c);
-		page_passed(page, c.pk);
-		page_add(page, &c, sizeof(c), all, sizeof(all) / sizeof(all[0]));
+		page_passed(page, c.number);
+		rows_add_command(page, &c);
 	}
 	return result;
 }
@@ -145,7 +140,7 @@ sqlite_command_update(struct db *db, const struct db_command *c, enum command_st
 
 	if (st == NULL)
 		return DB_FAILED;
-	bind_i64(st, 1, c->pk);
+	bind_i64(st, 1, c->number);
 	bind_i64(st, 2, was);
 	bind_i64(st, 3, c->status);
 	bind_i64(st, 4, c->open);
@@ -165,7 +160,7 @@ sqlite_command_update(struct db *db, const struct db_command *c, enum command_st
 
 struct listing {
 	struct sqlite_db *s;
-	int64_t device_pk, before_pk;
+	int64_t device_pk, before;
 	struct db_page *page;
 };
 
@@ -176,14 +171,14 @@ list_commands(void *arg)
 	struct sqlite_run run = { .up = false };
 	enum db_result result;
 
-	while ((result = sqlite_links_next(l->s, LINKS_COMMANDS, l->device_pk, l->before_pk, &run,
-	    &l->before_pk)) == DB_OK) {
+	while ((result = sqlite_links_next(l->s, LINKS_COMMANDS, l->device_pk, l->before, &run,
+	    &l->before)) == DB_OK) {
 		sqlite3_stmt *st = sqlite_use(l->s, STMT_command_of_device);
 
 		if (st == NULL)
 			return DB_FAILED;
 		bind_i64(st, 1, l->device_pk);
-		bind_i64(st, 2, l->before_pk);
+		bind_i64(st, 2, l->before);
 		if (command_page(l->s, st, l->page) == DB_FAILED)
 			return DB_FAILED;
 		if (l->page->more)
@@ -193,32 +188,42 @@ list_commands(void *arg)
 }
 
 enum db_result
-sqlite_command_list(struct db *db, int64_t device_pk, int64_t before_pk, struct db_page *page)
+sqlite_command_list(struct db *db, int64_t device_pk, int64_t before, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	struct listing l = { s, device_pk, before_pk != 0 ? before_pk : INT64_MAX, page };
+	struct listing l = { s, device_pk, before != 0 ? before : INT64_MAX, page };
 
 	return sqlite_look(s, list_commands, &l);
 }
 
 enum db_result
-sqlite_command_open(struct db *db, int64_t device_pk, int64_t after_pk, struct db_page *page)
+sqlite_command_open(struct db *db, int64_t device_pk, int64_t after, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	sqlite3_stmt *st = sqlite_use(s, device_pk != 0 ? STMT_command_open_device :
-	    STMT_command_open_all);
-	int n = 1;
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_open);
 
 	if (st == NULL)
 		return DB_FAILED;
-	if (device_pk != 0)
-		bind_i64(st, n++, device_pk);
-	bind_i64(st, n, after_pk);
+	bind_i64(st, 1, device_pk);
+	bind_i64(st, 2, after);
 	return command_page(s, st, page);
 }
 
 enum db_result
-sqlite_command_queued_first(struct db *db, int64_t device_pk, int64_t from_pk, struct db_command *out)
+sqlite_command_open_all(struct db *db, struct db_command_key after, struct db_page *page)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_command_open_all);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, after.device_pk);
+	bind_i64(st, 2, after.number);
+	return command_page(s, st, page);
+}
+
+enum db_result
+sqlite_command_queued_first(struct db *db, int64_t device_pk, int64_t from, struct db_command *out)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_queued_first);
@@ -226,19 +231,19 @@ sqlite_command_queued_first(struct db *db, int64_t device_pk, int64_t from_pk, s
 	if (st == NULL)
 		return DB_FAILED;
 	bind_i64(st, 1, device_pk);
-	bind_i64(st, 2, from_pk);
+	bind_i64(st, 2, from);
 	return one_command(s, st, out);
 }
 
 enum db_result
-sqlite_command_queue_moved(struct db *db, int64_t after_pk, int64_t by_ms)
+sqlite_command_queue_moved(struct db *db, int64_t asker_boot, int64_t by_ms)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_command_queue_moved);
 
 	if (st == NULL)
 		return DB_FAILED;
-	bind_i64(st, 1, after_pk);
+	bind_i64(st, 1, asker_boot);
 	bind_i64(st, 2, by_ms);
 	return sqlite_run(s, st, NULL);
 }

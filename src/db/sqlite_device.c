@@ -2,18 +2,14 @@
  * sqlite_device.c: devices and shares in SQLite.  Only the storage process.
  */
 #include "base/must.h"
-#include "db/page.h"
+#include "db/rows.h"
 #include "db/sqlite.h"
 
 #define DEVICE_ID_COLUMN	2
-#define DEVICE_TEXTS(d) { &(d)->tenant, &(d)->id, &(d)->owner, &(d)->gone_reason, &(d)->audience, &(d)->type, \
-	    &(d)->name, &(d)->state_json, &(d)->tags_json, &(d)->metadata_json, &(d)->settings_json }
-#define DEVICE_TEXTS_ALL	11
-#define DEVICE_TEXTS_HEAD	5
 
 /* Reads a row of DEVICE_HEAD or DEVICE_WHOLE; its texts are the row's own. */
-static enum db_result
-read_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_device *d)
+static void
+read_device(sqlite3_stmt *st, bool whole, struct db_device *d)
 {
 	d->pk = col_i64(st, 0);
 	d->tenant_pk = col_i64(st, 1);
@@ -45,7 +41,6 @@ read_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_device 
 		d->type = d->name = d->state_json = d->tags_json = d->metadata_json =
 		    d->settings_json = SLICE_NONE;
 	}
-	return sqlite_tenant_name(s, d->tenant_pk, &d->tenant);
 }
 
 /* One device, with texts of its own. */
@@ -53,13 +48,11 @@ static enum db_result
 one_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_device *out)
 {
 	enum db_result result = sqlite_row(s, st);
-	struct slice *all[] = DEVICE_TEXTS(out);
 
 	if (result != DB_OK)
 		return result;
-	result = read_device(s, st, whole, out);
-	if (result == DB_OK)
-		db_keep(&out->text, all, whole ? DEVICE_TEXTS_ALL : DEVICE_TEXTS_HEAD);
+	read_device(st, whole, out);
+	result = rows_keep_device(&s->db, out);
 	sqlite3_reset(st);
 	return result;
 }
@@ -69,14 +62,11 @@ static enum db_result
 add_device(struct sqlite_db *s, sqlite3_stmt *st, bool whole, struct db_page *page)
 {
 	struct db_device d = { .text = BUF_INIT };
-	struct slice *all[] = DEVICE_TEXTS(&d);
-	enum db_result result;
 
 	if (col_i64(st, sqlite3_column_count(st) - 1) == 0)
 		return DB_OK;
-	if ((result = read_device(s, st, whole, &d)) == DB_OK)
-		page_add(page, &d, sizeof(d), all, whole ? DEVICE_TEXTS_ALL : DEVICE_TEXTS_HEAD);
-	return result;
+	read_device(st, whole, &d);
+	return rows_add_device(&s->db, page, &d);
 }
 
 enum db_result
@@ -90,7 +80,7 @@ sqlite_device_by_id(struct db *db, struct slice tenant, struct slice id, bool wh
 
 	if (st == NULL)
 		return DB_FAILED;
-	if ((result = sqlite_tenant(db, tenant, false, &tenant_pk)) != DB_OK)
+	if ((result = db_tenant(db, tenant, false, &tenant_pk)) != DB_OK)
 		return result;
 	bind_i64(st, 1, tenant_pk);
 	bind_text(st, 2, id);
@@ -128,7 +118,7 @@ sqlite_device_insert(struct db *db, struct db_device *d, const uint8_t hash[SHA2
 	sqlite3_stmt *st;
 	enum db_result result;
 
-	if ((result = sqlite_tenant(db, d->tenant, true, &d->tenant_pk)) != DB_OK)
+	if ((result = db_tenant(db, d->tenant, true, &d->tenant_pk)) != DB_OK)
 		return result;
 	if ((st = sqlite_use(s, STMT_device_last_epoch)) == NULL)
 		return DB_FAILED;
@@ -466,12 +456,11 @@ sqlite_device_types(struct db *db, int64_t tenant_pk, struct slice after, struct
 	bind_text(st, 2, after);
 	while (sqlite_more(s, st, &result)) {
 		struct db_type t = { col_slice(st, 0), col_i64(st, 1) };
-		struct slice *all[] = { &t.type };
 
 		if (!page_goes_on(page))
 			return sqlite_enough(st);
 		page_passed_text(page, t.type);
-		page_add(page, &t, sizeof(t), all, 1);
+		rows_add_type(page, &t);
 	}
 	return result;
 }
@@ -563,7 +552,6 @@ sqlite_share_get(struct db *db, int64_t device_pk, struct slice user, struct db_
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_share_get);
-	struct slice *all[] = { &out->user, &out->commands_json };
 	enum db_result result;
 
 	if (st == NULL)
@@ -573,7 +561,7 @@ sqlite_share_get(struct db *db, int64_t device_pk, struct slice user, struct db_
 	if ((result = sqlite_row(s, st)) != DB_OK)
 		return result;
 	read_share(st, out);
-	db_keep(&out->text, all, 2);
+	rows_keep_share(out);
 	sqlite3_reset(st);
 	return DB_OK;
 }
@@ -584,7 +572,6 @@ sqlite_share_list(struct db *db, int64_t device_pk, struct slice after, struct d
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_share_list);
 	struct db_share share = { .text = BUF_INIT };
-	struct slice *all[] = { &share.user, &share.commands_json };
 	enum db_result result;
 
 	if (st == NULL)
@@ -596,7 +583,7 @@ sqlite_share_list(struct db *db, int64_t device_pk, struct slice after, struct d
 			return sqlite_enough(st);
 		read_share(st, &share);
 		page_passed_text(page, share.user);
-		page_add(page, &share, sizeof(share), all, 2);
+		rows_add_share(page, &share);
 	}
 	return result;
 }
@@ -606,7 +593,6 @@ sqlite_share_first_end(struct db *db, int64_t *device_pk, struct db_share *out)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_share_first_end);
-	struct slice *all[] = { &out->user, &out->commands_json };
 	enum db_result result;
 
 	if (st == NULL)
@@ -615,7 +601,7 @@ sqlite_share_first_end(struct db *db, int64_t *device_pk, struct db_share *out)
 		return result;
 	read_share(st, out);
 	*device_pk = col_i64(st, 5);
-	db_keep(&out->text, all, 2);
+	rows_keep_share(out);
 	sqlite3_reset(st);
 	return DB_OK;
 }

@@ -2,10 +2,9 @@
  * sqlite_event.c: events, visitors and tickets in SQLite, and the end of old things.
  * Only the storage process.
  */
-#include "db/page.h"
+#include "db/rows.h"
 #include "db/sqlite.h"
 
-#define DAY_MS (24 * 3600 * INT64_C(1000))
 #define FEW_DEVICES 200		/* of a user: see the statements event_walk_many, event_next */
 
 /* The number of an event's row. */
@@ -17,23 +16,11 @@ pk_of(int64_t tenant_pk, int64_t place)
 	return (tenant_pk << 40) + (place < PLACE_MAX ? place : PLACE_MAX);
 }
 
-/* Where in its payload an event's data begins that need not be stored besides; 0: it is not there. */
-static size_t
-data_at(const struct db_event *e)
-{
-	size_t at;
-
-	if (e->data_json.len == 0 || e->payload.len <= e->data_json.len + 1)
-		return 0;
-	at = e->payload.len - 1 - e->data_json.len;
-	return memcmp(e->payload.p + at, e->data_json.p, e->data_json.len) == 0 ? at : 0;
-}
-
 static enum db_result
 insert_event(struct sqlite_db *s, const struct db_event *e)
 {
 	sqlite3_stmt *st = sqlite_use(s, STMT_event_insert);
-	size_t at = data_at(e);
+	size_t at = rows_event_data_at(e);
 
 	if (st == NULL)
 		return DB_FAILED;
@@ -102,8 +89,6 @@ sqlite_event_places(struct db *db, int64_t tenant_pk, int64_t *newest, int64_t *
 static void
 read_event(sqlite3_stmt *st, struct db_event *e)
 {
-	size_t at = (size_t)col_i64(st, 11);
-
 	e->tenant_pk = col_i64(st, 0) >> 40;
 	e->seq = col_i64(st, 0) & PLACE_MAX;
 	col_id(st, 1, e->id);
@@ -120,8 +105,6 @@ read_event(sqlite3_stmt *st, struct db_event *e)
 	e->payload = col_slice(st, 13);
 	e->payload_len = (size_t)col_i64(st, 14);
 	e->device = col_slice(st, 15);
-	if (at > 0 && at < e->payload.len)
-		e->data_json = (struct slice){ e->payload.p + at, e->payload.len - 1 - at };
 }
 
 struct listing {
@@ -143,22 +126,9 @@ static void
 show(struct listing *l, sqlite3_stmt *st)
 {
 	struct db_event e;
-	struct slice *texts[] = { &e.device, &e.event, &e.actor, &e.type, &e.user, &e.payload, &e.data_json };
-	size_t n = sizeof(texts) / sizeof(texts[0]), at;
 
 	read_event(st, &e);
-	if (!db_event_passes(l->f, &e))
-		return;
-	if (l->f->part == EVENT_LISTED)
-		e.payload = SLICE_NONE;		/* read for the data's sake alone */
-	/* Data that is part of the payload is not copied besides. */
-	at = (size_t)col_i64(st, 11);
-	if (at > 0 && e.payload.len > 0) {
-		e.payload = page_text(l->page, e.payload);
-		e.data_json.p = e.payload.p + at;
-		n -= 2;
-	}
-	page_add(l->page, &e, sizeof(e), texts, n);
+	rows_add_event(l->page, l->f, &e, (size_t)col_i64(st, 11));
 }
 
 /* A statement that walks over events of the scope; the column behind those of the event: whether it is the asker's. */
@@ -348,15 +318,12 @@ read_visitor(sqlite3_stmt *st, struct db_visitor *v)
 	v->device = col_slice(st, 12);
 }
 
-#define VISITOR_TEXTS(v) { &(v)->decided_by, &(v)->name, &(v)->snapshot_url, &(v)->data_json, &(v)->device }
-
 enum db_result
 sqlite_visitor_get(struct db *db, int64_t tenant_pk, const uint8_t id[UUID_LEN],
     struct db_visitor *out)
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_visitor_get);
-	struct slice *all[] = VISITOR_TEXTS(out);
 	enum db_result result;
 
 	if (st == NULL)
@@ -366,7 +333,7 @@ sqlite_visitor_get(struct db *db, int64_t tenant_pk, const uint8_t id[UUID_LEN],
 	if ((result = sqlite_row(s, st)) != DB_OK)
 		return result;
 	read_visitor(st, out);
-	db_keep(&out->text, all, 5);
+	rows_keep_visitor(out);
 	sqlite3_reset(st);
 	return DB_OK;
 }
@@ -396,7 +363,6 @@ sqlite_visitor_list(struct db *db, const struct db_visitor_filter *f, struct db_
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, f->scope.all ? STMT_visitor_walk_all : STMT_visitor_walk_user);
 	struct db_visitor v = { .text = BUF_INIT };
-	struct slice *all[] = VISITOR_TEXTS(&v);
 	enum db_result result;
 
 	if (st == NULL)
@@ -409,7 +375,7 @@ sqlite_visitor_list(struct db *db, const struct db_visitor_filter *f, struct db_
 		read_visitor(st, &v);
 		page_passed(page, v.pk);
 		if (col_i64(st, 13) != 0 && (f->status < 0 || (int)v.status == f->status))
-			page_add(page, &v, sizeof(v), all, 5);
+			rows_add_visitor(page, &v);
 	}
 	return result;
 }
@@ -440,7 +406,6 @@ sqlite_ticket_take(struct db *db, const uint8_t hash[SHA256_LEN], struct db_tick
 {
 	struct sqlite_db *s = sqlite_self(db);
 	sqlite3_stmt *st = sqlite_use(s, STMT_ticket_get);
-	struct slice *all[] = { &out->tenant, &out->user, &out->role_name };
 	enum db_result result;
 
 	if (st == NULL)
@@ -455,7 +420,7 @@ sqlite_ticket_take(struct db *db, const uint8_t hash[SHA256_LEN], struct db_tick
 	out->tenant = col_slice(st, 4);
 	out->user = col_slice(st, 5);
 	out->role_name = col_slice(st, 6);
-	db_keep(&out->text, all, 3);
+	rows_keep_ticket(out);
 	sqlite3_reset(st);
 	if ((st = sqlite_use(s, STMT_ticket_delete)) == NULL)
 		return DB_FAILED;
@@ -616,30 +581,20 @@ trim_commands(struct sqlite_db *s, int64_t keep_after, unsigned limit, bool *mor
 	return DB_OK;
 }
 
-/* One part after the other: each goes round by itself, and all of them are at their end at one time only so. */
 enum db_result
-sqlite_retain(struct db *db, int64_t now, int64_t keep_after, unsigned limit, bool *more)
+sqlite_retain(struct db *db, enum db_kept kind, int64_t before, unsigned limit, bool *more)
 {
-	struct sqlite_db *s = sqlite_self(db);
-	const struct {
-		enum sqlite_statement which;
-		int64_t before;
-	} plain[] = {
-		{ STMT_retain_stale, now - DAY_MS }, { STMT_retain_visitors, keep_after },
-		{ STMT_retain_idempotency, now }, { STMT_retain_tickets, now }, { STMT_retain_devices, keep_after }
+	static const enum sqlite_statement plain[KEPT_KINDS] = {
+		[KEPT_OPEN] = STMT_retain_stale, [KEPT_VISITORS] = STMT_retain_visitors,
+		[KEPT_KEYS] = STMT_retain_idempotency, [KEPT_TICKETS] = STMT_retain_tickets,
+		[KEPT_DEVICES] = STMT_retain_devices
 	};
-	unsigned parts = 2 + sizeof(plain) / sizeof(plain[0]);
+	struct sqlite_db *s = sqlite_self(db);
 
-	for (*more = false; s->retain_part < parts; s->retain_part++) {
-		unsigned part = s->retain_part;
-
-		if ((part == 0 ? trim_events(s, keep_after, limit, more) :
-		    part == 1 ? trim_commands(s, keep_after, limit, more) :
-		    trim(s, plain[part - 2].which, plain[part - 2].before, limit, more)) == DB_FAILED)
-			return DB_FAILED;
-		if (*more)
-			return DB_OK;
-	}
-	s->retain_part = 0;
-	return DB_OK;
+	*more = false;
+	if (kind == KEPT_EVENTS)
+		return trim_events(s, before, limit, more);
+	if (kind == KEPT_COMMANDS)
+		return trim_commands(s, before, limit, more);
+	return trim(s, plain[kind], before, limit, more);
 }

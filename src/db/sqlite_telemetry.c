@@ -1,7 +1,7 @@
 /*
  * sqlite_telemetry.c: stored telemetry in SQLite.  Only the storage process.
  */
-#include "db/page.h"
+#include "db/rows.h"
 #include "db/sqlite.h"
 
 enum db_result
@@ -19,7 +19,7 @@ sqlite_telemetry_insert(struct db *db, const struct db_sample *samples, unsigned
 		int64_t tenant_pk;
 		int changes = 0;
 
-		result = sqlite_tenant(db, v->tenant, false, &tenant_pk);
+		result = db_tenant(db, v->tenant, false, &tenant_pk);
 		if (result == DB_NONE)
 			continue;
 		if (result != DB_OK)
@@ -42,7 +42,6 @@ static enum db_result
 sample_page(struct sqlite_db *s, sqlite3_stmt *st, struct db_page *page)
 {
 	struct db_sample v = { .device_pk = 0 };
-	struct slice *all[] = { &v.data_json };
 	enum db_result result;
 
 	while (sqlite_more(s, st, &result)) {
@@ -55,7 +54,7 @@ sample_page(struct sqlite_db *s, sqlite3_stmt *st, struct db_page *page)
 		v.epoch = col_i64(st, 4);
 		v.data_json = col_slice(st, 5);
 		page_passed(page, v.seq);
-		page_add(page, &v, sizeof(v), all, 1);
+		rows_add_sample(page, &v);
 	}
 	return result;
 }

@@ -233,11 +233,11 @@ keeps_commands(void **state)
 	struct buf list = BUF_INIT;
 	int64_t n;
 
-	assert_true(a.pk < b.pk && b.pk < c.pk);
+	assert_true(a.number > 0 && a.number < b.number && b.number < c.number);
 	assert_int_equal(DB(db, command_insert, &a), DB_EXISTS);
 	assert_int_equal(DB(db, command_queued_first, one.pk, 0, &got), DB_OK);
 	assert_int_equal(got.id[0], 1);
-	assert_int_equal(DB(db, command_queued_first, one.pk, a.pk + 1, &got), DB_OK);
+	assert_int_equal(DB(db, command_queued_first, one.pk, a.number + 1, &got), DB_OK);
 	assert_int_equal(got.id[0], 3);
 	assert_int_equal(got.role, 2);
 	EACH(struct db_command, note_command, &list, 10, DB(db, command_queue_due, 95, &page, &n));
@@ -255,16 +255,16 @@ keeps_commands(void **state)
 	buf_clear(&list);
 	EACH(struct db_command, note_command, &list, 10, DB(db, command_queue_due, 95, &page, &n));
 	assert_true(list.len == 0 && n == 100);
-	EACH(struct db_command, note_command, &list, 10, DB(db, command_open, 0, 0, &page));
+	EACH(struct db_command, note_command, &list, 10, DB(db, command_open_all, (struct db_command_key){ 0, 0 }, &page));
 	assert_true(slice_is(buf_slice(&list), "1 2 "));
 	buf_clear(&list);
-	EACH(struct db_command, note_command, &list, 10, DB(db, command_open, one.pk, a.pk, &page));
+	EACH(struct db_command, note_command, &list, 10, DB(db, command_open, one.pk, a.number, &page));
 	assert_true(slice_is(buf_slice(&list), "2 "));
 	buf_clear(&list);
 	EACH(struct db_command, note_command, &list, 2, DB(db, command_list, one.pk, 0, &page));
 	assert_true(slice_is(buf_slice(&list), "3 2 "));
 	buf_clear(&list);
-	EACH(struct db_command, note_command, &list, 2, DB(db, command_list, one.pk, b.pk, &page));
+	EACH(struct db_command, note_command, &list, 2, DB(db, command_list, one.pk, b.number, &page));
 	assert_true(slice_is(buf_slice(&list), "1 "));
 	assert_int_equal(DB(db, command_get, d.id, &got), DB_OK);
 	memset(d.id, 99, sizeof(d.id));
@@ -332,9 +332,9 @@ keeps_events(void **state)
 	    "b/one ");
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all, .ascending = true, .after_seq = 4 }),
 	    "a/two ");
-	assert_int_equal(DB(db, retain, 1000, 103, 100, &more), DB_OK);
+	assert_int_equal(db_retain(db, 1000, 103, 100, &more), DB_OK);
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all }), "a/two b/two ");
-	assert_int_equal(DB(db, retain, 1000, 1000, 100, &more), DB_OK);
+	assert_int_equal(db_retain(db, 1000, 1000, 100, &more), DB_OK);
 	assert_string_equal(listed_events(db, (struct db_event_filter){ .scope = all }), "");
 	uuid_new(e.id);
 	assert_int_equal(DB(db, event_insert, &e, 1), DB_OK);
@@ -399,10 +399,10 @@ gives_places(void **state)
 	assert_places(db, d[0].tenant_pk, 4, 0);
 	assert_places(db, d[1].tenant_pk, 2, 0);
 	/* By when they were received, whatever they say of themselves, and so many at a step. */
-	assert_int_equal(DB(db, retain, 1000, 100, 100, &more), DB_OK);
+	assert_int_equal(db_retain(db, 1000, 100, 100, &more), DB_OK);
 	assert_places(db, d[0].tenant_pk, 4, 0);
 	do {
-		assert_int_equal(DB(db, retain, 1000, 150, 1, &more), DB_OK);
+		assert_int_equal(db_retain(db, 1000, 150, 1, &more), DB_OK);
 		steps++;
 	} while (more);
 	assert_in_range(steps, 6, 12);
@@ -467,9 +467,9 @@ keeps_keys_and_tickets(void **state)
 	    .role_name = SLICE("r") }, got = { .text = BUF_INIT };
 	int64_t pk, again, value;
 
-	assert_int_equal(DB(db, tenant, SLICE("t"), false, &pk), DB_NONE);
-	assert_int_equal(DB(db, tenant, SLICE("t"), true, &pk), DB_OK);
-	assert_int_equal(DB(db, tenant, SLICE("t"), false, &again), DB_OK);
+	assert_int_equal(db_tenant(db, SLICE("t"), false, &pk), DB_NONE);
+	assert_int_equal(db_tenant(db, SLICE("t"), true, &pk), DB_OK);
+	assert_int_equal(db_tenant(db, SLICE("t"), false, &again), DB_OK);
 	assert_int_equal(pk, again);
 	uuid_new(id);
 	memset(hash, 3, sizeof(hash));
@@ -788,11 +788,11 @@ gives_places_to_older_events(void **state)
 	assert_int_equal(DB(db, event_insert, &e, 1), DB_OK);
 	assert_int_equal(e.seq, 4);
 	/* The one that says 50 came behind one of 100. */
-	assert_int_equal(DB(db, retain, 1000, 100, 100, &more), DB_OK);
+	assert_int_equal(db_retain(db, 1000, 100, 100, &more), DB_OK);
 	assert_places(db, 1, 4, 3);
 	f.after_seq = 0;
 	assert_string_equal(listed_events(db, f), "a/one a/two a/three a/new ");
-	assert_int_equal(DB(db, retain, 1000, 101, 100, &more), DB_OK);
+	assert_int_equal(db_retain(db, 1000, 101, 100, &more), DB_OK);
 	assert_string_equal(listed_events(db, f), "a/three a/new ");
 	assert_places(db, 1, 4, 3);
 	buf_fini(&b);
@@ -973,8 +973,8 @@ reader_writes_nothing(void **state)
 	reader = open_or_fail(DB_READER);
 	assert_int_equal(DB(reader, probe, 1, 0), DB_FAILED);
 	assert_int_equal(DB(reader, event_insert, &e, 1), DB_FAILED);
-	assert_int_equal(DB(reader, tenant, SLICE("t"), true, &n), DB_FAILED);
-	assert_int_equal(DB(reader, tenant, SLICE("t"), false, &n), DB_NONE);
+	assert_int_equal(db_tenant(reader, SLICE("t"), true, &n), DB_FAILED);
+	assert_int_equal(db_tenant(reader, SLICE("t"), false, &n), DB_NONE);
 	assert_int_equal(DB(reader, begin), DB_OK);
 	assert_int_equal(DB(reader, probe, 1, 0), DB_FAILED);
 	assert_int_equal(DB(reader, rollback), DB_OK);

@@ -4,7 +4,7 @@ DB_TESTS = \
 	tests/unit/db_links \
 	tests/unit/db_place \
 	tests/unit/db_same tests/unit/db_page \
-	tests/unit/db_usage
+	tests/unit/db_tenants tests/unit/db_usage
 check_PROGRAMS += $(DB_TESTS)
 TESTS += $(DB_TESTS)
 
@@ -25,6 +25,10 @@ tests_unit_db_place_LDADD = $(DB_TEST_LIBS)
 tests_unit_db_same_SOURCES = tests/unit/db_same.c
 tests_unit_db_same_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_db_same_LDADD = $(DB_TEST_LIBS)
+
+tests_unit_db_tenants_SOURCES = tests/unit/db_tenants.c
+tests_unit_db_tenants_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_db_tenants_LDADD = $(DB_TEST_LIBS)
 
 tests_unit_db_usage_SOURCES = tests/unit/db_usage.c
 tests_unit_db_usage_CPPFLAGS = $(UNIT_CPPFLAGS)

@@ -81,7 +81,7 @@ add_commands(struct db *db, unsigned from, unsigned to)
 
 		uuid_new(c.id);
 		assert_int_equal(DB(db, command_insert, &c), DB_OK);
-		assert_int_equal(c.pk, n + 1);
+		assert_int_equal(c.number, n + 1);
 	}
 }
 
@@ -148,7 +148,7 @@ check_list(struct db *db, unsigned d, int64_t behind, bool up, bool commands, in
 	for (unsigned i = 0; i < page.count; i++) {
 		int64_t next = expected(d, last, up, low, high);
 
-		last = commands ? ((struct db_command *)page.row)[i].pk : ((struct db_event *)page.row)[i].seq;
+		last = commands ? ((struct db_command *)page.row)[i].number : ((struct db_event *)page.row)[i].seq;
 		assert_int_equal(last, next);
 	}
 	if (page.count < 20)
@@ -261,7 +261,7 @@ retain(struct db *db, int64_t keep_after)
 
 	while (more) {
 		assert_int_equal(DB(db, begin), DB_OK);
-		assert_int_equal(DB(db, retain, keep_after, keep_after, 50, &more), DB_OK);
+		assert_int_equal(db_retain(db, keep_after, keep_after, 50, &more), DB_OK);
 		assert_int_equal(DB(db, commit), DB_OK);
 	}
 }

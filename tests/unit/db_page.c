@@ -25,6 +25,7 @@ struct place {
 	struct buf text;
 	int64_t number;
 	struct db_sample sample;
+	struct db_command_key command;
 };
 
 static struct db_scope
@@ -118,7 +119,7 @@ open_commands(const struct place *at, struct db_page *page)
 static enum db_result
 all_open_commands(const struct place *at, struct db_page *page)
 {
-	return DB(db, command_open, 0, at->number, page);
+	return DB(db, command_open_all, at->command, page);
 }
 
 static void
@@ -337,6 +338,11 @@ move_on(struct place *at, const struct list *l, const struct db_page *page)
 	at->number = page->last;
 	if (l->read == samples && page->count > 0)
 		at->sample = ((const struct db_sample *)page->row)[page->count - 1];
+	if (l->read == all_open_commands && page->count > 0) {
+		const struct db_command *c = (const struct db_command *)page->row + page->count - 1;
+
+		at->command = (struct db_command_key){ c->device_pk, c->number };
+	}
 }
 
 /* The whole list in pages as they are wanted; how many there were. */

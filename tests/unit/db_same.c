@@ -38,7 +38,7 @@ struct world {
 	struct buf committed;		/* what all gave when the last transaction had ended */
 	int64_t now;
 	int64_t device_pk;		/* the highest seen */
-	int64_t command_pk[COMMANDS];
+	int64_t command_number[COMMANDS];
 	int64_t sample_at[SIDES], sample_seq[SIDES];	/* listed last */
 };
 
@@ -240,7 +240,7 @@ tell_command(void *arg, const struct db_command *c)
 	};
 
 	buf_put_hex(out(w), c->id, UUID_LEN);
-	tell_number(w, c->pk);
+	tell_number(w, c->number);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		tell_number(w, numbers[i]);
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
@@ -386,7 +386,7 @@ do_tenant(struct world *w)
 	struct slice name = PICK(w, names);
 	int64_t pk = 0;
 
-	tell(w, DB(db(w), tenant, name, one_in(w, 3), &pk));
+	tell(w, db_tenant(db(w), name, one_in(w, 3), &pk));
 	tell_number(w, pk);
 }
 
@@ -536,7 +536,7 @@ command_id(int64_t n, uint8_t id[UUID_LEN])
 
 /* The number of a command; 0: it has none. */
 static int64_t
-command_pk(struct world *w, int64_t n)
+command_number(struct world *w, int64_t n)
 {
 	struct db_command c = { .text = BUF_INIT };
 	uint8_t id[UUID_LEN];
@@ -545,7 +545,7 @@ command_pk(struct world *w, int64_t n)
 	command_id(n, id);
 	there = DB(db(w), command_get, id, &c) == DB_OK;
 	db_command_fini(&c);
-	return there ? w->command_pk[n] : 0;
+	return there ? w->command_number[n] : 0;
 }
 
 static void
@@ -571,7 +571,7 @@ do_command_insert(struct world *w)
 	result = DB(db(w), command_insert, &c);
 	tell(w, result);
 	if (result == DB_OK)
-		w->command_pk[n] = c.pk;
+		w->command_number[n] = c.number;
 }
 
 static void
@@ -604,7 +604,7 @@ do_command_update(struct world *w)
 		tell(w, DB(db(w), command_update, &c, was));
 	}
 	if (one_in(w, 8))
-		tell(w, DB(db(w), command_queue_moved, command_pk(w, below(w, COMMANDS)), moment(w) - w->now));
+		tell(w, DB(db(w), command_queue_moved, below(w, 3), moment(w) - w->now));
 	db_command_fini(&c);
 }
 
@@ -612,11 +612,12 @@ static void
 do_command_list(struct world *w)
 {
 	struct db_command c = { .text = BUF_INIT };
-	int64_t pk = device_pk(w), cursor = command_pk(w, below(w, COMMANDS)), n = 0;
+	int64_t pk = device_pk(w), cursor = command_number(w, below(w, COMMANDS)), n = 0;
 	enum db_result result;
 
 	LIST(w, struct db_command, tell_command, DB(db(w), command_list, pk, cursor, &page));
-	LIST(w, struct db_command, tell_command, DB(db(w), command_open, one_in(w, 2) ? pk : 0, cursor, &page));
+	LIST(w, struct db_command, tell_command, DB(db(w), command_open, pk, cursor, &page));
+	LIST(w, struct db_command, tell_command, DB(db(w), command_open_all, ((struct db_command_key){ pk, cursor }), &page));
 	result = DB(db(w), command_queued_first, pk, cursor, &c);
 	tell(w, result);
 	if (result == DB_OK)
@@ -802,7 +803,7 @@ do_retain(struct world *w)
 	bool more = true;
 
 	while (more) {
-		tell(w, DB(db(w), retain, w->now + (one_in(w, 2) ? 0 : DAY_MS - 6 * TICK_MS), w->now - ago, step, &more));
+		tell(w, db_retain(db(w), w->now + (one_in(w, 2) ? 0 : DAY_MS - 6 * TICK_MS), w->now - ago, step, &more));
 		tell_number(w, more);
 	}
 	for (more = true; more;) {
@@ -835,7 +836,7 @@ do_all(struct world *w)
 		samples.device_pk = pk;
 		LIST(w, struct db_sample, tell_sample, DB(db(w), telemetry_list, &samples, &page));
 	}
-	LIST(w, struct db_command, tell_command, DB(db(w), command_open, 0, 0, &page));
+	LIST(w, struct db_command, tell_command, DB(db(w), command_open_all, ((struct db_command_key){ 0, 0 }), &page));
 	LIST(w, struct db_command, tell_command, DB(db(w), command_queue_due, INT64_MAX, &page, &next));
 	LIST(w, struct db_device, tell_online, DB(db(w), device_online, 0, &page));
 	tell_number(w, next);
@@ -856,7 +857,7 @@ do_get(struct world *w)
 
 	tell(w, DB(db(w), meta_get, names[below(w, 3)], &n));
 	tell_number(w, n);
-	tell(w, DB(db(w), tenant, tenant_name(w), false, &n));
+	tell(w, db_tenant(db(w), tenant_name(w), false, &n));
 	tell_number(w, n);
 	if (DB(db(w), share_get, pk, user, &share) == DB_OK)
 		tell_share(w, &share);
@@ -970,9 +971,9 @@ open_world(struct world *w, uint64_t seed)
 	for (int side = 0; side < SIDES; side++)
 		if ((w->db[side] = db_open("memory:", side == READER ? DB_READER : 0, err, sizeof(err))) == NULL)
 			fail_msg("%s", err);
-	DB(db(w), tenant, SLICE("t1"), true, &pk);
-	DB(db(w), tenant, SLICE("t2"), true, &pk);
-	DB(db(w), tenant, SLICE("tenant three"), true, &pk);
+	db_tenant(db(w), SLICE("t1"), true, &pk);
+	db_tenant(db(w), SLICE("t2"), true, &pk);
+	db_tenant(db(w), SLICE("tenant three"), true, &pk);
 	remember_all(w, 0);
 }
 

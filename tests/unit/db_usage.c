@@ -96,7 +96,7 @@ usage(const char *tenant)
 {
 	int64_t pk, bytes = 0;
 
-	if (DB(db, tenant, slice_of(tenant), false, &pk) == DB_OK)
+	if (db_tenant(db, slice_of(tenant), false, &pk) == DB_OK)
 		assert_int_equal(DB(db, usage, pk, &bytes), DB_OK);
 	return bytes;
 }
@@ -204,7 +204,7 @@ change_events(void)
 	unsigned n = 1 + (unsigned)below(4);
 	int64_t tenant_pk;
 
-	assert_int_equal(DB(db, tenant, slice_of(tenant_name(below(TENANTS))), true, &tenant_pk), DB_OK);
+	assert_int_equal(db_tenant(db, slice_of(tenant_name(below(TENANTS))), true, &tenant_pk), DB_OK);
 	for (unsigned i = 0; i < n; i++) {
 		e[i] = (struct db_event){ .tenant_pk = tenant_pk, .at = now, .received_at = now };
 		e[i].device_pk = 1000 * tenant_pk + (int64_t)below(8);		/* a device is of one tenant */
@@ -227,7 +227,7 @@ change_rest(void)
 	case 0:
 		v.id[0] = (uint8_t)below(256);
 		v.id[1] = (uint8_t)below(4);
-		assert_int_equal(DB(db, tenant, slice_of(tenant_name(below(TENANTS))), true, &v.tenant_pk), DB_OK);
+		assert_int_equal(db_tenant(db, slice_of(tenant_name(below(TENANTS))), true, &v.tenant_pk), DB_OK);
 		(void)DB(db, visitor_insert, &v);
 		break;
 	case 1:
@@ -238,7 +238,7 @@ change_rest(void)
 		break;
 	case 2:
 		if (below(5) == 0)
-			assert_int_equal(DB(db, retain, now, now - DAY_MS, 5, &more), DB_OK);
+			assert_int_equal(db_retain(db, now, now - DAY_MS, 5, &more), DB_OK);
 		break;
 	case 3:
 		if (below(5) == 0)
@@ -370,7 +370,7 @@ goes_down_to_nothing(void **state)
 		bool more_telemetry;
 
 		assert_int_equal(DB(db, begin), DB_OK);
-		assert_int_equal(DB(db, retain, now, now - DAY_MS, 7, &more), DB_OK);
+		assert_int_equal(db_retain(db, now, now - DAY_MS, 7, &more), DB_OK);
 		assert_int_equal(DB(db, telemetry_retain, now - DAY_MS, 7, &more_telemetry), DB_OK);
 		assert_int_equal(DB(db, commit), DB_OK);
 		if (!more && !more_telemetry)

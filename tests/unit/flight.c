@@ -60,7 +60,7 @@ compare(const struct flights *f, const struct model *m)
 		assert_int_equal(is.queued, queued);
 		assert_int_equal(is.out, out);
 		if (queued > 0)
-			assert_true(is.oldest_pk <= oldest);
+			assert_true(is.oldest <= oldest);
 		held += queued + out > 0;
 	}
 	assert_int_equal(f->count, held);
@@ -70,7 +70,7 @@ static void
 change(struct flights *f, struct model *m)
 {
 	uint32_t i = draw(COMMANDS);
-	struct db_command c = { .pk = i + 1 };
+	struct db_command c = { .number = i + 1 };
 	int was = m->status[i];
 
 	if (was == COMMAND_FRESH)
@@ -90,7 +90,7 @@ find(struct flights *f, const struct model *m)
 	for (int64_t i = 0; i < COMMANDS; i++) {
 		if (m->device[i] == pk && m->status[i] == COMMAND_QUEUED) {
 			flight_found(f, pk, i + 1);
-			assert_int_equal(flight_of(f, pk).oldest_pk, i + 1);
+			assert_int_equal(flight_of(f, pk).oldest, i + 1);
 			return;
 		}
 	}
@@ -123,7 +123,7 @@ agrees_with_a_list(void **state)
 		compare(&f, &now);
 		if (round % 500 == 499) {	/* all end, so that the table is emptied too */
 			for (uint32_t i = 0; i < COMMANDS; i++) {
-				struct db_command c = { .pk = i + 1, .device_pk = now.device[i], .status = COMMAND_EXECUTED };
+				struct db_command c = { .number = i + 1, .device_pk = now.device[i], .status = COMMAND_EXECUTED };
 
 				if (now.status[i] != COMMAND_FRESH)
 					flight_move(&f, &c, now.status[i]);
@@ -146,7 +146,7 @@ grows(void **state)
 	(void)state;
 	flights_init(&f);
 	for (int64_t pk = 1; pk <= 10000; pk++) {
-		struct db_command c = { .pk = pk, .device_pk = pk, .status = COMMAND_SENT };
+		struct db_command c = { .number = pk, .device_pk = pk, .status = COMMAND_SENT };
 
 		flight_move(&f, &c, COMMAND_FRESH);
 	}

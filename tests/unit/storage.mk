@@ -53,3 +53,20 @@ TESTS += tests/unit/storage_again
 tests_unit_storage_again_SOURCES = tests/unit/storage_again.c tests/unit/storage_world.c tests/unit/storage_world.h
 tests_unit_storage_again_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
 tests_unit_storage_again_LDADD = $(STORAGE_TEST_LIBS)
+
+# The storage role over an engine that counts the commands of each device for itself.
+check_PROGRAMS += tests/unit/storage_numbers
+TESTS += tests/unit/storage_numbers
+tests_unit_storage_numbers_SOURCES = tests/unit/storage.c tests/unit/db_numbers.c tests/unit/storage_world.c \
+	tests/unit/storage_world.h
+tests_unit_storage_numbers_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
+tests_unit_storage_numbers_LDADD = $(STORAGE_TEST_LIBS)
+tests_unit_storage_numbers_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=clock_now_ms,--wrap=db_open
+
+check_PROGRAMS += tests/unit/storage_keys
+TESTS += tests/unit/storage_keys
+tests_unit_storage_keys_SOURCES = tests/unit/storage_keys.c tests/unit/db_numbers.c tests/unit/storage_world.c \
+	tests/unit/storage_world.h
+tests_unit_storage_keys_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
+tests_unit_storage_keys_LDADD = $(STORAGE_TEST_LIBS)
+tests_unit_storage_keys_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=db_open

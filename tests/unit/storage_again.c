@@ -83,7 +83,7 @@ thin_begin(struct db *db)
 }
 
 THIN(meta_step, (struct db *db, const char *name, int64_t to), (db, name, to))
-THIN(tenant, (struct db *db, struct slice name, bool create, int64_t *pk), (db, name, create, pk))
+THIN(tenant_number, (struct db *db, struct slice name, bool create, int64_t *pk), (db, name, create, pk))
 THIN(device_by_id, (struct db *db, struct slice t, struct slice id, bool whole, struct db_device *out), (db, t, id, whole, out))
 THIN(device_by_pk, (struct db *db, int64_t pk, bool whole, struct db_device *out), (db, pk, whole, out))
 THIN(device_by_token, (struct db *db, const uint8_t *hash, struct db_device *out), (db, hash, out))
@@ -96,6 +96,7 @@ THIN(command_insert, (struct db *db, struct db_command *c), (db, c))
 THIN(command_get, (struct db *db, const uint8_t *id, struct db_command *out), (db, id, out))
 THIN(command_update, (struct db *db, const struct db_command *c, enum command_status was), (db, c, was))
 THIN(command_open, (struct db *db, int64_t pk, int64_t after, struct db_page *page), (db, pk, after, page))
+THIN(command_open_all, (struct db *db, struct db_command_key after, struct db_page *page), (db, after, page))
 THIN(command_queued_first, (struct db *db, int64_t pk, int64_t from, struct db_command *out), (db, pk, from, out))
 THIN(event_insert, (struct db *db, struct db_event *events, unsigned n), (db, events, n))
 THIN(telemetry_insert, (struct db *db, const struct db_sample *v, unsigned n, unsigned *stored), (db, v, n, stored))
@@ -170,9 +171,9 @@ put_between(void)
 	thin.real = inside()->desk.db->ops;
 	ops = *thin.real;
 #define PUT(name) ops.name = thin_##name;
-	PUT(begin) PUT(meta_step) PUT(tenant) PUT(device_by_id) PUT(device_by_pk) PUT(device_by_token) PUT(device_insert)
+	PUT(begin) PUT(meta_step) PUT(tenant_number) PUT(device_by_id) PUT(device_by_pk) PUT(device_by_token) PUT(device_insert)
 	PUT(device_connected) PUT(device_counts) PUT(share_get) PUT(command_insert) PUT(command_get) PUT(command_update)
-	PUT(command_open) PUT(command_queued_first) PUT(event_insert) PUT(telemetry_insert)
+	PUT(command_open) PUT(command_open_all) PUT(command_queued_first) PUT(event_insert) PUT(telemetry_insert)
 	PUT(commit) PUT(rollback) PUT(meta_settled) PUT(error)
 #undef PUT
 	inside()->desk.db->ops = &ops;

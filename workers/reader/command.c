@@ -56,7 +56,7 @@ read_device_commands(struct desk *k, struct reading *x)
 	c = page->row;
 	for (unsigned i = 0; i < page->count && list_next(l); i++) {
 		json_command(&l->body, &c[i], k->device.id);
-		list_cursor(l, CURSOR_COMMAND, k->device.tenant_pk, c[i].pk);
+		list_cursor(l, CURSOR_COMMAND, k->device.tenant_pk, c[i].number);
 	}
 	x->u.before = page->last;
 	if (reading_goes_on(k, x))

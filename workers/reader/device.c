@@ -310,7 +310,7 @@ read_health_devices(struct desk *k, struct reading *x)
 	struct db_stats stats = { 0, 0, 0, 0 };
 	struct buf body = BUF_INIT;
 	int64_t tenant_pk;
-	enum db_result result = DB(k->db, tenant, x->r.who.tenant, false, &tenant_pk);
+	enum db_result result = db_tenant(k->db, x->r.who.tenant, false, &tenant_pk);
 
 	if (result == DB_OK)
 		result = DB(k->db, device_counts, tenant_pk, &stats);

@@ -61,7 +61,7 @@ take_cursor(struct desk *k, const struct rest *r, enum cursor_kind kind, int64_t
 		return false;
 	if (cursor.len == 0)
 		return true;
-	result = DB(k->db, tenant, r->who.tenant, false, &tenant_pk);
+	result = db_tenant(k->db, r->who.tenant, false, &tenant_pk);
 	if (result == DB_OK && (text != NULL ? cursor_get_text(k, cursor, kind, tenant_pk, text) :
 	    cursor_get(k, cursor, kind, tenant_pk, place)))
 		return true;

@@ -196,10 +196,10 @@ publish_status(struct storage *s, const struct db_device *d, const struct db_com
 
 void
 command_publish(struct storage *s, const struct db_device *d, const struct db_command *c,
-    unsigned event, uint64_t request)
+    unsigned event, const struct command_order *o)
 {
-	if (request != 0)
-		publish_status(s, d, c, event, PUBLISH_ANSWER, c->asker, request);
+	if (o != NULL && o->request != 0)
+		publish_status(s, d, c, event, PUBLISH_ANSWER, o->ref, o->request);
 	else if (c->asker == REF_NONE || c->asker_boot != s->boot)
 		publish_status(s, d, c, event, PUBLISH_ALL, REF_NONE, 0);
 	else
@@ -359,7 +359,7 @@ command_move_telling(struct storage *s, const struct db_device *d, struct db_com
 	    c->asker_boot != s->boot))
 		publish_status(s, d, c, *event, PUBLISH_NOT_REF, told, 0);
 	else
-		command_publish(s, d, c, *event, 0);
+		command_publish(s, d, c, *event, NULL);
 	return DB_OK;
 }
 
@@ -404,7 +404,7 @@ command_post(struct storage *s, const struct db_device *d, const struct db_comma
 
 enum db_result
 command_send(struct storage *s, const struct db_device *d, struct db_command *c, int was,
-    uint64_t request, uint64_t ref, int64_t epoch)
+    const struct command_order *o, uint64_t ref, int64_t epoch)
 {
 	bool fresh = was == COMMAND_FRESH;
 	enum db_result result;
@@ -426,6 +426,6 @@ command_send(struct storage *s, const struct db_device *d, struct db_command *c,
 		effect_tally(s, d->tenant_pk, TALLY_WAITING, 1);
 	TRY(command_event(s, d, c, "command_sent", &event));
 	command_post(s, d, c, ref);
-	command_publish(s, d, c, event, request);
+	command_publish(s, d, c, event, o);
 	return DB_OK;
 }

@@ -309,7 +309,7 @@ look_at_row(struct storage *s, const struct db_command *c, struct over *over)
 {
 	struct pending_view v;
 
-	s->roomless.at = c->pk;
+	s->roomless.at = (struct db_command_key){ c->device_pk, c->number };
 	if ((c->status != COMMAND_SENT && c->status != COMMAND_ACCEPTED) ||
 	    pending_find(s->desk.shm, c->id, &v) == 1)
 		return;
@@ -329,7 +329,7 @@ roomless_deadlines(struct storage *s)
 	bool more;
 
 	db_page_want(page, OVER_MAX);
-	TRY(DB(s->desk.db, command_open, 0, s->roomless.at, page));
+	TRY(DB(s->desk.db, command_open_all, s->roomless.at, page));
 	c = page->row;
 	for (unsigned i = 0; i < page->count && over.count < COMMAND_STEP; i++)
 		look_at_row(s, &c[i], &over);
@@ -343,7 +343,7 @@ roomless_deadlines(struct storage *s)
 		return DB_OK;
 	s->roomless.any = s->roomless.seen;
 	s->roomless.seen = false;
-	s->roomless.at = 0;
+	s->roomless.at = (struct db_command_key){ 0, 0 };
 	return DB_OK;
 }
 

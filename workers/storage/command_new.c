@@ -115,7 +115,7 @@ store_unsent(struct storage *s, const struct db_device *d, struct db_command *c,
 		effect_count(s, status == COMMAND_FAILED ? STAT_COMMANDS_FAILED : STAT_COMMANDS_EXPIRED, 1);
 		effect_tally(s, d->tenant_pk, status == COMMAND_FAILED ? TALLY_FAILED : TALLY_EXPIRED, 1);
 	}
-	command_publish(s, d, c, nth, o->request);
+	command_publish(s, d, c, nth, o);
 	return DB_OK;
 }
 
@@ -182,8 +182,7 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 	struct db_command c = {
 		.device_pk = d->pk, .created_at = s->desk.now, .timeout_ms = o->timeout_ms,
 		.queue_ms = o->queue_ms,
-		.asker = o->request != 0 ? o->ref : REF_NONE,
-		.asker_boot = o->follows ? s->boot : 0, .role = (uint8_t)o->who.role,
+		.asker = o->follows ? o->ref : REF_NONE, .asker_boot = s->boot, .role = (uint8_t)o->who.role,
 		.command = o->command, .requested_by = o->who.user, .params_json = o->params_json,
 		.only_if_json = o->only_if_json
 	};
@@ -216,13 +215,13 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 			result = store_unsent(s, d, &c, o, COMMAND_FAILED, "failed",
 			    "command_failed");
 		} else {
-			result = command_send(s, d, &c, COMMAND_FRESH, o->request, to.ref, to.epoch);
+			result = command_send(s, d, &c, COMMAND_FRESH, o, to.ref, to.epoch);
 		}
 	}
 	buf_fini(&error);
 	if (result == DB_EXISTS)
 		return answer_known(s, d, o, o->id);
-	if (result != DB_OK || c.pk == 0)		/* refused: nothing was stored */
+	if (result != DB_OK || c.number == 0)		/* refused: nothing was stored */
 		return result;
 	effect_count(s, STAT_COMMANDS_CREATED, 1);
 	effect_tally(s, d->tenant_pk, TALLY_CREATED, 1);

@@ -62,7 +62,7 @@ command_send_judged(struct storage *s, const struct db_device *d, struct db_devi
 
 	TRY(judge(s, d, whole, c, to->last_seen, &why));
 	if (why.code == NULL)
-		return command_send(s, d, c, (int)c->status, 0, to->ref, to->epoch);
+		return command_send(s, d, c, (int)c->status, NULL, to->ref, to->epoch);
 	c->outcome = OUTCOME_NOT_SENT;
 	command_set_error(c, &error, why.code, why.message);
 	result = command_move(s, d, c, COMMAND_FAILED, "failed");
@@ -82,11 +82,11 @@ pump_one(struct storage *s, const struct db_device *d, struct db_device *whole, 
     const struct device_route *to)
 {
 	struct db_command *c = &s->desk.command;
-	enum db_result result = DB(s->desk.db, command_queued_first, d->pk, f->oldest_pk, c);
+	enum db_result result = DB(s->desk.db, command_queued_first, d->pk, f->oldest, c);
 
 	if (result != DB_OK)
 		return result;
-	flight_found(&s->flights, d->pk, c->pk);
+	flight_found(&s->flights, d->pk, c->number);
 	if (c->queue_until != 0 && c->queue_until <= s->desk.now)
 		return command_move(s, d, c, COMMAND_EXPIRED, "expired");
 	return command_send_judged(s, d, whole, c, to);

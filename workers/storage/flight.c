@@ -125,19 +125,19 @@ flight_move(struct flights *f, const struct db_command *c, int was)
 		return;
 	now.out += (uint32_t)is_out(c->status) - (uint32_t)is_out(was);
 	now.queued += (uint32_t)(c->status == COMMAND_QUEUED) - (uint32_t)(was == COMMAND_QUEUED);
-	if (c->status == COMMAND_QUEUED && (before.queued == 0 || c->pk < before.oldest_pk))
-		now.oldest_pk = c->pk;
+	if (c->status == COMMAND_QUEUED && (before.queued == 0 || c->number < before.oldest))
+		now.oldest = c->number;
 	if (now.out != before.out || now.queued != before.queued)
 		change(f, &before, &now);
 }
 
 void
-flight_found(struct flights *f, int64_t device_pk, int64_t oldest_pk)
+flight_found(struct flights *f, int64_t device_pk, int64_t oldest)
 {
 	struct flight before = flight_of(f, device_pk), now = before;
 
-	now.oldest_pk = oldest_pk;
-	if (before.queued > 0 && before.oldest_pk != oldest_pk)
+	now.oldest = oldest;
+	if (before.queued > 0 && before.oldest != oldest)
 		change(f, &before, &now);
 }
 

@@ -17,7 +17,7 @@
 
 struct flight {
 	int64_t device_pk;		/* 0: a free place of the table */
-	int64_t oldest_pk;		/* no queued command is older */
+	int64_t oldest;			/* number: no queued command is older */
 	uint32_t queued, out;
 };
 
@@ -35,7 +35,7 @@ struct flight flight_of(const struct flights *f, int64_t device_pk);
 /* A command's status was this (enum command_status, or COMMAND_FRESH) and is that. */
 void flight_move(struct flights *f, const struct db_command *c, int was);
 /* The oldest queued command of the device was looked for, and it is this one. */
-void flight_found(struct flights *f, int64_t device_pk, int64_t oldest_pk);
+void flight_found(struct flights *f, int64_t device_pk, int64_t oldest);
 /* The batch was committed; it was rolled back. */
 void flights_keep(struct flights *f);
 void flights_undo(struct flights *f);

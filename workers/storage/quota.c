@@ -113,7 +113,7 @@ quota_room(struct storage *s, struct slice tenant, bool *room)
 	*room = true;
 	if (limit(s) == 0 || !s->quota.kept)
 		return DB_OK;
-	result = DB(s->desk.db, tenant, tenant, false, &tenant_pk);
+	result = db_tenant(s->desk.db, tenant, false, &tenant_pk);
 	if (result == DB_OK)
 		result = used(s, tenant_pk, &bytes);
 	if (result == DB_OK)

@@ -38,23 +38,23 @@ restore(struct storage *s, const struct db_command *c, struct counts *n)
 		command_no_room(s);
 }
 
-/* All open commands; *newest: the last one. */
+/* All open commands. */
 static enum db_result
-restore_all(struct storage *s, struct counts *n, int64_t *newest)
+restore_all(struct storage *s, struct counts *n)
 {
 	struct db_page *page = &s->desk.page;
+	struct db_command_key at = { 0, 0 };
 
-	*newest = 0;
 	do {
 		const struct db_command *c;
 
 		db_page_want(page, PAGE);
-		TRY(DB(s->desk.db, command_open, 0, *newest, page));
+		TRY(DB(s->desk.db, command_open_all, at, page));
 		c = page->row;
-		for (unsigned i = 0; i < page->count; i++)
+		for (unsigned i = 0; i < page->count; i++) {
 			restore(s, &c[i], n);
-		if (page->count > 0)
-			*newest = page->last;
+			at = (struct db_command_key){ c[i].device_pk, c[i].number };
+		}
 	} while (page->more);
 	return DB_OK;
 }
@@ -81,7 +81,7 @@ recover(struct storage *s)
 {
 	struct counts n = { 0, 0 };
 	struct stale st = { .s = s };
-	int64_t boot = 0, newest;
+	int64_t boot = 0;
 	bool began;
 
 	if (DB(s->desk.db, meta_get, "boot", &boot) == DB_FAILED ||
@@ -94,7 +94,7 @@ recover(struct storage *s)
 	sample_start(s);
 	pending_walk(s->desk.shm, drop_if_stale, &st);
 	db_command_fini(&st.command);
-	if (restore_all(s, &n, &newest) == DB_FAILED || wall_start(s, newest) == DB_FAILED)
+	if (restore_all(s, &n) == DB_FAILED || wall_start(s) == DB_FAILED)
 		return -1;
 	s->queue_next = n.queued > 0 ? -1 : 0;
 	presence_start(s, began);

@@ -95,7 +95,7 @@ tenant_room(struct storage *s, const struct rest *r)
 
 	if (limit == 0)
 		return DB_OK;
-	result = DB(s->desk.db, tenant, r->who.tenant, false, &tenant_pk);
+	result = db_tenant(s->desk.db, r->who.tenant, false, &tenant_pk);
 	if (result == DB_OK)
 		result = DB(s->desk.db, device_counts, tenant_pk, &stats);
 	if (result == DB_FAILED)

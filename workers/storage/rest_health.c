@@ -13,7 +13,7 @@ rest_health_metrics(struct storage *s, const struct rest *r)
 	enum db_result result = DB_OK;
 
 	if (r->who.tenant.len > 0)
-		result = DB(s->desk.db, tenant, r->who.tenant, false, &tenant_pk);
+		result = db_tenant(s->desk.db, r->who.tenant, false, &tenant_pk);
 	if (result == DB_FAILED)
 		return DB_FAILED;
 	tally_put_json(&s->tallies, &body, result == DB_OK ? tenant_pk : -1, s->desk.mono);

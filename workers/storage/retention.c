@@ -21,7 +21,7 @@ retention_tick(struct storage *s, bool idle)
 	if (s->desk.mono < s->retention.next_mono)
 		return DB_OK;
 	TRY(batch_begin(s));
-	TRY(DB(s->desk.db, retain, wall_earlier_ms(s), s->desk.now - s->retention_ms, step, &more));
+	TRY(db_retain(s->desk.db, wall_earlier_ms(s), s->desk.now - s->retention_ms, step, &more));
 	TRY(DB(s->desk.db, telemetry_retain, s->desk.now - s->telemetry_retention_ms, step, &more_telemetry));
 	s->retention.next_mono = s->desk.mono + (more || more_telemetry ? 0 : EVERY_MS);
 	return DB_OK;

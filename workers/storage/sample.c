@@ -154,7 +154,7 @@ admit(struct storage *s, unsigned *n)
 			storage_count(s, TENANT_STORE_FULL, 1);
 			continue;
 		}
-		if (DB(s->desk.db, tenant, step[i].tenant, false, &tenant_pk) == DB_OK)
+		if (db_tenant(s->desk.db, step[i].tenant, false, &tenant_pk) == DB_OK)
 			quota_note(s, tenant_pk, step[i].data_json.len);
 		step[kept++] = step[i];
 	}

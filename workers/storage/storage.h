@@ -47,7 +47,6 @@ struct storage {
 	struct {
 		int64_t followed;	/* … when the store was last moved along … */
 		int64_t began;		/* … and when this run of the instance began */
-		int64_t first_pk;	/* open commands up to here are of earlier runs */
 	} wall;
 
 	struct batch batch;
@@ -77,7 +76,7 @@ struct storage {
 	/* Commands for which memory.commands had no room: the store alone knows their deadlines. */
 	struct roomless {
 		bool any;
-		int64_t at;		/* last command looked at */
+		struct db_command_key at;	/* of the last command looked at */
 		bool seen;		/* one that waits still, in this walk */
 		int64_t logged_mono;
 	} roomless;
@@ -208,6 +207,7 @@ void sample_start(struct storage *s);
 void sample_fini(struct storage *s);
 
 /* command.c: the state machine */
+struct command_order;
 /*
  * Adds a step to the trace of a command that is about to be stored.  by: who did it, or empty; as: by what right, or
  * NULL.
@@ -224,18 +224,21 @@ enum db_result command_move(struct storage *s, const struct db_device *d, struct
 /* The same; `told` is a connection that is answered otherwise, with the event (0: none). */
 enum db_result command_move_telling(struct storage *s, const struct db_device *d, struct db_command *c,
     enum command_status to, const char *step, uint64_t told, unsigned *event);
-/* A command goes to the device's connection; was: its status, COMMAND_FRESH when it is not stored yet. */
+/*
+ * A command goes to the device's connection; was: its status, COMMAND_FRESH when it is not stored yet.  o: the order
+ * that is carried out, and answered; NULL: none, it was stored before.
+ */
 enum db_result command_send(struct storage *s, const struct db_device *d, struct db_command *c,
-    int was, uint64_t request, uint64_t ref, int64_t epoch);
+    int was, const struct command_order *o, uint64_t ref, int64_t epoch);
 /* Posts it (again) as it stands. */
 void command_post(struct storage *s, const struct db_device *d, const struct db_command *c,
     uint64_t ref);
 /* Stores that it came to where it stands; leaves the payload of command_publish() in desk.json. */
 enum db_result command_event(struct storage *s, const struct db_device *d, const struct db_command *c,
     const char *name, unsigned *event);
-/* event: that of command_event(), whose payload is in desk.json still; 0: none. */
+/* event: that of command_event(), whose payload is in desk.json still; 0: none.  o: as of command_send(). */
 void command_publish(struct storage *s, const struct db_device *d, const struct db_command *c,
-    unsigned event, uint64_t request);
+    unsigned event, const struct command_order *o);
 /* Gives it to its asker alone. */
 void command_answer(struct storage *s, const struct db_device *d, const struct db_command *c,
     uint64_t ref, uint64_t request);
@@ -306,8 +309,8 @@ enum db_result ticket_take(struct storage *s, const struct msg_ticket_take *m);
 enum db_result visitor_new(struct storage *s, const struct msg_visitor_new *m);
 
 /* wall.c: the wall clock may be set while an instance runs */
-/* Before the mailbox is read.  newest_open_pk: of the commands that are open then. */
-enum db_result wall_start(struct storage *s, int64_t newest_open_pk);
+/* Before the mailbox is read. */
+enum db_result wall_start(struct storage *s);
 /* Moves along what waits when the clock was set, in a batch of its own; none may be open. */
 void wall_follow(struct storage *s);
 /* The wall clock as it would be had nobody set it in this run; the earlier one of that and `now`. */

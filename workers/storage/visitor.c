@@ -160,7 +160,7 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 	int64_t tenant_pk;
 	unsigned event;
 	bool may = false;
-	enum db_result result = uuid_parse(r->m->target, id) == 0 ? DB(s->desk.db, tenant,
+	enum db_result result = uuid_parse(r->m->target, id) == 0 ? db_tenant(s->desk.db,
 	    r->who.tenant, false, &tenant_pk) : DB_NONE;
 
 	if (result == DB_OK)

@@ -6,8 +6,9 @@
  * for steps:
  *
  *	queued commands	their row says until when they wait, by the wall clock, since that is what the next run of
- *			the instance has; those of this run are moved along with it, in one transaction with the
- *			note of how far that was done.  Those of earlier runs are left: the wall clock alone decides.
+ *			the instance has; those that this run accepted, as their row says, are moved along with it,
+ *			in one transaction with the note of how far that was done.  Those of earlier runs are left:
+ *			the wall clock alone decides.
  *	tickets		by the run's clock: the wall clock as it was at the run's beginning and goes on unset
  *	keys		(idempotency) by the earlier of the two, so that none is forgotten before its time
  *	sent commands	by the pending table, which is monotonic
@@ -34,36 +35,33 @@ wall_earlier_ms(const struct storage *s)
 }
 
 static enum db_result
-begin_run(struct storage *s, int64_t newest_open_pk)
+begin_run(struct storage *s)
 {
 	s->wall.began = s->wall.followed = s->desk.ahead;
-	s->wall.first_pk = newest_open_pk;
 	TRY(DB(s->desk.db, begin));
 	TRY(DB(s->desk.db, meta_set, "wall_boot", s->boot));
 	TRY(DB(s->desk.db, meta_set, "wall_began", s->wall.began));
 	TRY(DB(s->desk.db, meta_set, "wall_followed", s->wall.followed));
-	TRY(DB(s->desk.db, meta_set, "wall_first", s->wall.first_pk));
 	return DB(s->desk.db, commit);
 }
 
 enum db_result
-wall_start(struct storage *s, int64_t newest_open_pk)
+wall_start(struct storage *s)
 {
 	int64_t boot = 0;
 
 	TRY(DB(s->desk.db, meta_get, "wall_boot", &boot));
 	if (boot != s->boot)
-		return begin_run(s, newest_open_pk);
+		return begin_run(s);
 	TRY(DB(s->desk.db, meta_get, "wall_began", &s->wall.began));
-	TRY(DB(s->desk.db, meta_get, "wall_followed", &s->wall.followed));
-	return DB(s->desk.db, meta_get, "wall_first", &s->wall.first_pk);
+	return DB(s->desk.db, meta_get, "wall_followed", &s->wall.followed);
 }
 
 static enum db_result
 move(struct storage *s, int64_t by_ms)
 {
 	TRY(batch_begin(s));
-	TRY(DB(s->desk.db, command_queue_moved, s->wall.first_pk, by_ms));
+	TRY(DB(s->desk.db, command_queue_moved, s->boot, by_ms));
 	return DB(s->desk.db, meta_set, "wall_followed", s->desk.ahead);
 }
 

@@ -102,7 +102,7 @@ access_scope(struct desk *k, const struct requester *who, struct db_scope *scope
 	scope->all = access_sees_all(k, who);
 	scope->user = who->user;
 	scope->now = k->now;
-	return DB(k->db, tenant, who->tenant, false, &scope->tenant_pk);
+	return db_tenant(k->db, who->tenant, false, &scope->tenant_pk);
 }
 
 #define SHARES_PAGE 256
