@@ -65,7 +65,7 @@ rotate(struct storage *s, const struct db_device *d, struct slice token, struct 
 	else
 		TRY(DB(s->desk.db, old_token_keep, d->pk, grace_ms > 0 ? s->desk.now + grace_ms : 0));
 	TRY(DB(s->desk.db, device_set_token, d->pk, hash, s->desk.now));
-	TRY(event_tell(s, d, "token_rotated", by, SLICE("{}")));
+	TRY(event_tell(s, d, EVENT_token_rotated, by, SLICE("{}")));
 	return grace_ms == 0 ? presence_revoke(s, d, "credentials_revoked", asked_ms) : DB_OK;
 }
 

@@ -106,7 +106,7 @@ visitor_new(struct storage *s, const struct msg_visitor_new *m)
 		}
 	}
 	if (result == DB_OK)
-		TRY(tell(s, d, &v, "visitor_requested", "new_visitor", SLICE_NONE, REF_NONE, &event));
+		TRY(tell(s, d, &v, EVENT_visitor_requested, "new_visitor", SLICE_NONE, REF_NONE, &event));
 	reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
 	return DB_OK;
 }
@@ -188,7 +188,7 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 	TRY(batch_begin(s));
 	TRY(DB(s->desk.db, visitor_decide, v));
 	/* who decides is answered */
-	TRY(tell(s, d, v, "visitor_decided", "visitor_decided", r->who.user, r->m->ref, &event));
+	TRY(tell(s, d, v, EVENT_visitor_decided, "visitor_decided", r->who.user, r->m->ref, &event));
 	answer(s, r, v, true, event);
 	return v->has_command ? open_door(s, r, d) : DB_OK;
 }
