@@ -85,7 +85,7 @@ rest_device_token(struct storage *s, const struct rest *r)
 	} else {
 		if (f.field[FIELD_device_token_graceMs].present)
 			grace_ms = f.field[FIELD_device_token_graceMs].i64;
-		result = rest_device(&s->desk, r, false, ACCESS_ADMIN);
+		result = rest_device(&s->desk, r, false);
 		if (result == DB_OK)
 			result = rotate(s, d, r->m->token, r->who.user, grace_ms, r->m->asked_ms);
 		if (result == DB_OK)

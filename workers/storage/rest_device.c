@@ -166,7 +166,7 @@ update(struct storage *s, const struct rest *r, const struct field_value *f)
 	bool settings = f[FIELD_device_update_settings].present, may = true;
 	struct buf data = BUF_INIT, body = BUF_INIT;
 	unsigned changed = 0;
-	enum db_result result = rest_device(&s->desk, r, true, ACCESS_CONTROL);
+	enum db_result result = rest_device(&s->desk, r, true);
 
 	if (result != DB_OK)
 		return result;
@@ -275,7 +275,7 @@ enum db_result
 rest_device_delete(struct storage *s, const struct rest *r)
 {
 	struct db_device *d = &s->desk.device;
-	enum db_result result = rest_device(&s->desk, r, false, ACCESS_OWNER);
+	enum db_result result = rest_device(&s->desk, r, false);
 	bool more;
 
 	if (result != DB_OK)

@@ -162,7 +162,7 @@ add(struct storage *s, const struct rest *r, const struct field_value *f)
 		.created_at = s->desk.now
 	};
 	struct buf body = BUF_INIT;
-	enum db_result result = rest_device(&s->desk, r, false, ACCESS_ADMIN);
+	enum db_result result = rest_device(&s->desk, r, false);
 
 	if (result != DB_OK)
 		return result;
@@ -220,7 +220,7 @@ enum db_result
 rest_share_remove(struct storage *s, const struct rest *r)
 {
 	struct db_device *d = &s->desk.device;
-	enum db_result result = rest_device(&s->desk, r, false, ACCESS_ADMIN);
+	enum db_result result = rest_device(&s->desk, r, false);
 
 	if (result != DB_OK)
 		return result;

@@ -159,7 +159,7 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 	uint8_t id[UUID_LEN];
 	int64_t tenant_pk;
 	unsigned event;
-	bool may = false;
+	bool may;
 	enum db_result result = uuid_parse(r->m->target, id) == 0 ? DB(s->desk.db, tenant,
 	    r->who.tenant, false, &tenant_pk) : DB_NONE;
 
@@ -171,10 +171,9 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 		return DB_FAILED;
 	if (result == DB_NONE)
 		return rest_error(&s->desk, r, ERROR_not_found, NULL, "no such visitor");
-	if (status == VISITOR_APPROVED)
+	may = rest_may(&s->desk, r, d);
+	if (may && status == VISITOR_APPROVED)
 		TRY(access_command(&s->desk, &r->who, d, SLICE("unlock_door"), &may));
-	else
-		may = access_level(&s->desk, &r->who, d) >= ACCESS_CONTROL;
 	if (!may)
 		return rest_error(&s->desk, r, ERROR_no_access, NULL, NULL);
 	if (v->status != VISITOR_PENDING)
