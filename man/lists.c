@@ -269,7 +269,7 @@ list_roles(void)
 static void
 list_records(void)
 {
-	puts(".Bl -column \"device_send_failed\" \"gateway\" \"gateway\" \"device_welcome\" "
+	puts(".Bl -column \"device_send_failed\" \"gateway | reader | storage\" \"gateway\" \"device_welcome\" "
 	    "\"what\"");
 	puts(".It Sy record Ta Sy from Ta Sy to Ta Sy answered by Ta Sy what it says");
 #define MSG(name, from, to, reply, what, ...) \

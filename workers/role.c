@@ -27,6 +27,7 @@
 #include "base/must.h"
 #include "base/stats_names.h"
 #include "base/title.h"
+#include "msg/msg.h"
 #include "workers/role.h"
 
 #define TICK_MS		100
@@ -626,6 +627,35 @@ may_leave(struct process *p)
 
 /* --- the loop */
 
+/*
+ * Is the record for a process like this one, from one that posts its like?  msg.def says so.  Who died since is not
+ * looked at: the slot may have another role now.
+ */
+static bool
+is_directed(const struct worker *w, const struct mail *mail)
+{
+	/* msg.def's words for roles */
+	enum { gateway = 1 << ROLE_ID_GATEWAY, storage = 1 << ROLE_ID_STORAGE, reader = 1 << ROLE_ID_READER,
+		keys = 1 << ROLE_ID_KEYS };
+	static const struct {
+		unsigned senders, receivers;
+	} kinds[MSG_KIND_COUNT] = {
+#define MSG(name, sender, receiver, reply, what, fields) [MSG_##name] = { sender, receiver },
+#include "msg/msg.def"
+#undef MSG
+	};
+	struct slot_view from;
+
+	if (mail->kind >= MSG_KIND_COUNT || !(kinds[mail->kind].receivers & 1u << w->role->id))
+		return false;
+	if (mail->from == w->slot)
+		return true;
+	if (mail->from >= shm_sizes(w->shm)->slots)
+		return false;
+	slot_get(w->shm, mail->from, &from);
+	return from.generation != mail->from_generation || (kinds[mail->kind].senders & 1u << from.role) != 0;
+}
+
 static void
 handle(struct process *p, const struct mail *mail)
 {
@@ -636,6 +666,10 @@ handle(struct process *p, const struct mail *mail)
 		p->skip = false;
 	} else if (mailbox_had(mail, p->last_tag)) {
 		worker_count(&p->w, STAT_MAIL_HAD, 1);
+	} else if (!is_directed(&p->w, mail)) {
+		log_error("a record of kind %s from slot %u is left out: it is not for a %s, or not from there",
+		    msg_kind_name(mail->kind), mail->from, worker_role_name(p->w.role->id));
+		worker_count(&p->w, STAT_MAIL_MISDIRECTED, 1);
 	} else if (p->w.role->mail != NULL)
 		p->w.role->mail(&p->w, mail);
 }

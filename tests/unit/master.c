@@ -30,6 +30,7 @@
 #include "base/stats_names.h"
 #include "master/master.h"
 #include "master/pidfile.h"
+#include "msg/msg.h"
 #include "net/listen.h"
 #include "workers/role.h"
 
@@ -38,7 +39,9 @@
 
 #define SLOW_US 50000			/* a record of KIND_SLOW takes so long */
 
-enum kind { KIND_COUNT = 1, KIND_KILL, KIND_ABORT, KIND_HANG, KIND_SLOW };
+/* Records that a gateway may post to storage; what is in them is ours. */
+enum kind { KIND_COUNT = MSG_device_gone, KIND_KILL = MSG_command_ack, KIND_ABORT = MSG_command_cancel, KIND_HANG = MSG_rest,
+	KIND_SLOW = MSG_ticket_put };
 
 /* Written by one side each. */
 struct page {
@@ -49,7 +52,7 @@ struct page {
 	/* gateway 1: post so many records, numbered, of post_len bytes */
 	unsigned post;
 	unsigned post_len;
-	enum kind post_kind;
+	unsigned post_kind;
 	bool hold;			/* storage: stay in batch_end */
 	bool hang;			/* gateway 1: turn in circles */
 	bool stay;			/* gateways: don't finish a drain */
@@ -66,7 +69,7 @@ struct page {
 	unsigned posted, refused;
 	int refused_errno;
 	/* counters, as the last tick of gateway 2 found them */
-	uint64_t skipped, hangs, deaths;
+	uint64_t skipped, misdirected, hangs, deaths;
 };
 
 static volatile struct page *page;
@@ -194,6 +197,7 @@ gateway_tick(struct worker *w)
 
 	if (w->nth == 1) {
 		page->skipped = stats_sum(w->shm, STAT_MAIL_SKIPPED);
+		page->misdirected = stats_sum(w->shm, STAT_MAIL_MISDIRECTED);
 		page->hangs = stats_sum(w->shm, STAT_WORKER_HANGS);
 		page->deaths = stats_sum(w->shm, STAT_WORKER_DEATHS);
 		return;
@@ -204,7 +208,7 @@ gateway_tick(struct worker *w)
 		unsigned number = page->posted;
 		struct iovec iov[2] = { { &number, sizeof(number) }, { bytes, page->post_len } };
 
-		if (worker_post(w, (unsigned)worker_slot_of(w, ROLE_ID_STORAGE, 0), page->post_kind,
+		if (worker_post(w, (unsigned)worker_slot_of(w, ROLE_ID_STORAGE, 0), (uint16_t)page->post_kind,
 		    iov, 2) == 0)
 			page->posted++;
 		else {
@@ -498,6 +502,30 @@ test_mail_survives(void **state)
 	assert_int_equal(page->skipped, 0);
 	assert_int_equal(page->disorder, 0);
 	expect_stop(pid, SIGTERM, MASTER_OK);
+}
+
+/* What msg.def does not have for storage, or not from a gateway, is no record for it. */
+static void
+test_misdirected(void **state)
+{
+	static const unsigned kinds[] = { MSG_audience, MSG_read, MSG_command_pump_on, MSG_none, MSG_KIND_COUNT, UINT16_MAX };
+	const unsigned n = sizeof(kinds) / sizeof(kinds[0]);
+	pid_t pid;
+
+	(void)state;
+	fresh_page();
+	pid = run_ready();
+	for (unsigned i = 0; i < n; i++) {
+		page->post_kind = kinds[i];
+		page->post = 1;
+		WAIT_FOR(page->posted == i + 1);
+	}
+	page->post_kind = KIND_COUNT;
+	page->post = 1;
+	WAIT_FOR(page->next == n + 1);
+	WAIT_FOR(page->misdirected == n);
+	expect_stop(pid, SIGTERM, MASTER_OK);
+	assert_int_equal(page->handled, 1);
 }
 
 /* Neither does a drain lose mail: its reader, killed meanwhile, has a successor without listeners. */
@@ -1114,7 +1142,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_start_and_stop), cmocka_unit_test(test_restart),
 		    cmocka_unit_test(test_mail_survives),
-		cmocka_unit_test(test_killed_in_drain), cmocka_unit_test(test_poison),
+		cmocka_unit_test(test_misdirected), cmocka_unit_test(test_killed_in_drain), cmocka_unit_test(test_poison),
 		    cmocka_unit_test(test_hang), cmocka_unit_test(test_slow_mail),
 		cmocka_unit_test(test_mail_that_hangs), cmocka_unit_test(test_standstill),
 		    cmocka_unit_test(test_backlog),

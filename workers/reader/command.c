@@ -21,7 +21,7 @@ read_command_get(struct desk *k, struct reading *x)
 		rest_error(k, &x->r, ERROR_not_found, NULL, "no such command");
 		return READ_DONE;
 	}
-	if (access_level(k, &x->r.who, &k->device) < ACCESS_VIEW) {
+	if (!rest_may(k, &x->r, &k->device)) {
 		rest_error(k, &x->r, ERROR_no_access, NULL, NULL);
 		return READ_DONE;
 	}
@@ -40,7 +40,7 @@ read_device_commands(struct desk *k, struct reading *x)
 	const struct db_command *c;
 	struct db_page *page;
 	unsigned limit;
-	enum db_result result = rest_device(k, &x->r, false, ACCESS_VIEW);
+	enum db_result result = rest_device(k, &x->r, false);
 
 	if (result != DB_OK)
 		return result == DB_FAILED ? READ_FAILED : READ_DONE;

@@ -19,7 +19,7 @@ read_device_get(struct desk *k, struct reading *x)
 	bool settled = false;
 
 	for (unsigned n = 0; n < LOOKS && !settled; n++) {
-		if ((result = rest_device(k, &x->r, true, ACCESS_VIEW)) != DB_OK) {
+		if ((result = rest_device(k, &x->r, true)) != DB_OK) {
 			buf_fini(&body);
 			return result == DB_FAILED ? READ_FAILED : READ_DONE;
 		}
@@ -42,7 +42,7 @@ enum read_end
 read_share_list(struct desk *k, struct reading *x)
 {
 	struct buf body = BUF_INIT, after = BUF_INIT;
-	enum db_result result = rest_device(k, &x->r, false, ACCESS_ADMIN);
+	enum db_result result = rest_device(k, &x->r, false);
 
 	if (result != DB_OK)
 		return result == DB_FAILED ? READ_FAILED : READ_DONE;

@@ -40,7 +40,7 @@ list(struct desk *k, struct reading *x, int64_t tenant_pk)
 enum read_end
 read_device_events(struct desk *k, struct reading *x)
 {
-	enum db_result result = rest_device(k, &x->r, false, ACCESS_VIEW);
+	enum db_result result = rest_device(k, &x->r, false);
 
 	if (result != DB_OK)
 		return result == DB_FAILED ? READ_FAILED : READ_DONE;

@@ -108,7 +108,8 @@ take_read(struct reading *x)
 	if (msg_unpack_read(&m, (const uint8_t *)x->record.data, x->record.len) == -1)
 		return false;
 	x->r = (struct rest){
-		.request = m.request, .ref = m.ref, .who = { (enum role)m.role, m.tenant, m.user },
+		.request = m.request, .ref = m.ref, .route = (enum http_route)m.route,
+		.who = { (enum role)m.role, m.tenant, m.user },
 		.target = m.target, .query = m.query, .own = m.own, .own_hash = m.own_hash
 	};
 	x->body_json = m.body_json;

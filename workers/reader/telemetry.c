@@ -199,7 +199,7 @@ read_device_telemetry(struct desk *k, struct reading *x)
 	const struct db_sample *v;
 	struct db_page *page;
 	unsigned limit;
-	enum db_result result = rest_device(k, &x->r, false, ACCESS_VIEW);
+	enum db_result result = rest_device(k, &x->r, false);
 
 	if (result != DB_OK)
 		return result == DB_FAILED ? READ_FAILED : READ_DONE;

@@ -31,15 +31,15 @@ static const struct {
 	[COMMAND_QUEUED] = { TO(SENT) | TO(EXPIRED) | TO(CANCELLED) | TO(FAILED), NULL,
 	    STAT_COUNT, TALLY_COUNTS },
 	[COMMAND_SENT] = { TO(SENT) | TO(ACCEPTED) | TO(EXECUTED) | TO(FAILED) | TO(TIMEOUT) |
-	    TO(QUEUED) | TO(EXPIRED), "command_sent", STAT_COMMANDS_SENT, TALLY_COUNTS },
+	    TO(QUEUED) | TO(EXPIRED), EVENT_command_sent, STAT_COMMANDS_SENT, TALLY_COUNTS },
 	[COMMAND_ACCEPTED] = { TO(ACCEPTED) | TO(SENT) | TO(EXECUTED) | TO(FAILED) | TO(TIMEOUT),
 	    NULL, STAT_COUNT, TALLY_COUNTS },
-	[COMMAND_EXECUTED] = { 0, "command_executed", STAT_COMMANDS_EXECUTED, TALLY_EXECUTED },
-	[COMMAND_FAILED] = { 0, "command_failed", STAT_COMMANDS_FAILED, TALLY_FAILED },
-	[COMMAND_TIMEOUT] = { TO(TIMEOUT) | TO(EXECUTED) | TO(FAILED), "command_timeout",
+	[COMMAND_EXECUTED] = { 0, EVENT_command_executed, STAT_COMMANDS_EXECUTED, TALLY_EXECUTED },
+	[COMMAND_FAILED] = { 0, EVENT_command_failed, STAT_COMMANDS_FAILED, TALLY_FAILED },
+	[COMMAND_TIMEOUT] = { TO(TIMEOUT) | TO(EXECUTED) | TO(FAILED), EVENT_command_timeout,
 	    STAT_COMMANDS_TIMEOUT, TALLY_TIMEOUT },
-	[COMMAND_EXPIRED] = { 0, "command_expired", STAT_COMMANDS_EXPIRED, TALLY_EXPIRED },
-	[COMMAND_CANCELLED] = { 0, "command_cancelled", STAT_COMMANDS_CANCELLED,
+	[COMMAND_EXPIRED] = { 0, EVENT_command_expired, STAT_COMMANDS_EXPIRED, TALLY_EXPIRED },
+	[COMMAND_CANCELLED] = { 0, EVENT_command_cancelled, STAT_COMMANDS_CANCELLED,
 	    TALLY_CANCELLED },
 };
 
@@ -424,7 +424,7 @@ command_send(struct storage *s, const struct db_device *d, struct db_command *c,
 	effect_count(s, STAT_COMMANDS_SENT, 1);
 	if (fresh || !is_waited_for((enum command_status)was))
 		effect_tally(s, d->tenant_pk, TALLY_WAITING, 1);
-	TRY(command_event(s, d, c, "command_sent", &event));
+	TRY(command_event(s, d, c, EVENT_command_sent, &event));
 	command_post(s, d, c, ref);
 	command_publish(s, d, c, event, o);
 	return DB_OK;

@@ -140,7 +140,7 @@ store_offline(struct storage *s, const struct db_device *d, struct db_command *c
     const struct command_order *o)
 {
 	if (o->queue_ms == 0 && o->store_unsent)
-		return store_unsent(s, d, c, o, COMMAND_EXPIRED, "expired", "command_expired");
+		return store_unsent(s, d, c, o, COMMAND_EXPIRED, "expired", EVENT_command_expired);
 	if (o->queue_ms == 0) {
 		reply_error(&s->desk, o->request, o->ref, ERROR_device_offline, NULL, NULL);
 		return DB_OK;
@@ -213,7 +213,7 @@ command_order(struct storage *s, const struct db_device *d, const struct command
 			command_set_error(&c, &error, "precondition",
 			    "the condition of onlyIf is not met");
 			result = store_unsent(s, d, &c, o, COMMAND_FAILED, "failed",
-			    "command_failed");
+			    EVENT_command_failed);
 		} else {
 			result = command_send(s, d, &c, COMMAND_FRESH, o, to.ref, to.epoch);
 		}

@@ -133,7 +133,7 @@ kick_old(struct storage *s, uint64_t ref)
 static enum db_result
 tell_connected(struct storage *s, const struct db_device *d, unsigned transport, int64_t epoch)
 {
-	struct db_event e = { .event = SLICE("device_connected"), .epoch = epoch };
+	struct db_event e = { .event = slice_of(EVENT_device_connected), .epoch = epoch };
 
 	buf_clear(&s->event_json);
 	buf_printf(&s->event_json, "{\"transport\":\"%s\"}", transport_name(transport));

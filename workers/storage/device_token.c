@@ -65,7 +65,7 @@ rotate(struct storage *s, const struct db_device *d, struct slice token, struct 
 	else
 		TRY(DB(s->desk.db, old_token_keep, d->pk, grace_ms > 0 ? s->desk.now + grace_ms : 0));
 	TRY(DB(s->desk.db, device_set_token, d->pk, hash, s->desk.now));
-	TRY(event_tell(s, d, "token_rotated", by, SLICE("{}")));
+	TRY(event_tell(s, d, EVENT_token_rotated, by, SLICE("{}")));
 	return grace_ms == 0 ? presence_revoke(s, d, "credentials_revoked", asked_ms) : DB_OK;
 }
 
@@ -85,7 +85,7 @@ rest_device_token(struct storage *s, const struct rest *r)
 	} else {
 		if (f.field[FIELD_device_token_graceMs].present)
 			grace_ms = f.field[FIELD_device_token_graceMs].i64;
-		result = rest_device(&s->desk, r, false, ACCESS_ADMIN);
+		result = rest_device(&s->desk, r, false);
 		if (result == DB_OK)
 			result = rotate(s, d, r->m->token, r->who.user, grace_ms, r->m->asked_ms);
 		if (result == DB_OK)

@@ -25,7 +25,7 @@ enum db_result
 presence_end(struct storage *s, const struct db_device *d, unsigned transport, int64_t epoch,
     uint64_t ref, int64_t at, int64_t last_seen, struct slice reason)
 {
-	struct db_event e = { .event = SLICE("device_disconnected"), .epoch = epoch, .at = at };
+	struct db_event e = { .event = slice_of(EVENT_device_disconnected), .epoch = epoch, .at = at };
 	enum db_result result;
 
 	TRY(batch_begin(s));

@@ -8,7 +8,7 @@
 static enum db_result
 report_state(struct storage *s, const struct db_device *d, int64_t epoch, struct slice state_json)
 {
-	struct db_event e = { .event = SLICE("status_changed"), .epoch = epoch, .data_json = state_json };
+	struct db_event e = { .event = slice_of(EVENT_status_changed), .epoch = epoch, .data_json = state_json };
 	enum db_result result;
 
 	TRY(batch_begin(s));

@@ -18,15 +18,16 @@ rest(struct storage *s, const struct msg_rest *m)
 {
 	bool room = true;
 	struct rest r = {
-		.request = m->request, .ref = m->ref, .who = { (enum role)m->role, m->tenant, m->user },
+		.request = m->request, .ref = m->ref, .route = (enum http_route)m->route,
+		.who = { (enum role)m->role, m->tenant, m->user },
 		.target = m->target, .query = m->query, .own = m->own, .own_hash = m->own_hash, .m = m
 	};
 
-	if (stores_more((enum http_route)m->route))
+	if (stores_more(r.route))
 		TRY(quota_admit(s, m->tenant, m->request, m->ref, &room));
 	if (!room)
 		return DB_OK;
-	switch ((enum http_route)m->route) {
+	switch (r.route) {
 #define ANSWERS(name) case ROUTE_##name: return rest_##name(s, &r);
 	ANSWERS(device_register)
 	ANSWERS(device_update)

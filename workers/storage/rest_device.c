@@ -65,7 +65,7 @@ insert(struct storage *s, const struct rest *r, struct db_device *d)
 		return rest_error(&s->desk, r, ERROR_conflict, "deviceId", "the id is taken");
 	if (result != DB_OK)
 		return result;
-	TRY(event_tell(s, d, "device_registered", r->who.user, SLICE("{}")));
+	TRY(event_tell(s, d, EVENT_device_registered, r->who.user, SLICE("{}")));
 	return rest_device_and_token(s, r, d->pk, 201);
 }
 
@@ -166,7 +166,7 @@ update(struct storage *s, const struct rest *r, const struct field_value *f)
 	bool settings = f[FIELD_device_update_settings].present, may = true;
 	struct buf data = BUF_INIT, body = BUF_INIT;
 	unsigned changed = 0;
-	enum db_result result = rest_device(&s->desk, r, true, ACCESS_CONTROL);
+	enum db_result result = rest_device(&s->desk, r, true);
 
 	if (result != DB_OK)
 		return result;
@@ -193,7 +193,7 @@ update(struct storage *s, const struct rest *r, const struct field_value *f)
 			result = DB(s->desk.db, device_set_info, d->pk, d->name, d->tags_json,
 			    d->metadata_json, d->settings_json, s->desk.now);
 		if (result != DB_FAILED)
-			result = event_tell(s, d, "device_updated", r->who.user, buf_slice(&data));
+			result = event_tell(s, d, EVENT_device_updated, r->who.user, buf_slice(&data));
 	}
 	if (result != DB_FAILED) {
 		buf_puts(&body, "{\"device\":");
@@ -275,7 +275,7 @@ enum db_result
 rest_device_delete(struct storage *s, const struct rest *r)
 {
 	struct db_device *d = &s->desk.device;
-	enum db_result result = rest_device(&s->desk, r, false, ACCESS_OWNER);
+	enum db_result result = rest_device(&s->desk, r, false);
 	bool more;
 
 	if (result != DB_OK)
@@ -287,7 +287,7 @@ rest_device_delete(struct storage *s, const struct rest *r)
 		return DB_OK;
 	}
 	TRY(presence_revoke(s, d, "deleted", r->m->asked_ms));
-	TRY(event_tell(s, d, "device_updated", r->who.user, SLICE("{\"deleted\":true}")));
+	TRY(event_tell(s, d, EVENT_device_updated, r->who.user, SLICE("{\"deleted\":true}")));
 	TRY(DB(s->desk.db, old_token_done, d->pk));
 	TRY(DB(s->desk.db, device_delete, d->pk, s->desk.now));
 	retention_soon(s);

@@ -162,7 +162,7 @@ add(struct storage *s, const struct rest *r, const struct field_value *f)
 		.created_at = s->desk.now
 	};
 	struct buf body = BUF_INIT;
-	enum db_result result = rest_device(&s->desk, r, false, ACCESS_ADMIN);
+	enum db_result result = rest_device(&s->desk, r, false);
 
 	if (result != DB_OK)
 		return result;
@@ -190,7 +190,7 @@ add(struct storage *s, const struct rest *r, const struct field_value *f)
 	TRY(batch_begin(s));
 	TRY(DB(s->desk.db, share_put, d->pk, d->tenant_pk, &share));
 	TRY(refresh_audience(s, d, 0));
-	TRY(tell(s, r->who.user, d, "device_shared", share.user, share.permission));
+	TRY(tell(s, r->who.user, d, EVENT_device_shared, share.user, share.permission));
 	buf_puts(&body, "{\"share\":");
 	json_share(&body, &share);
 	buf_putc(&body, '}');
@@ -220,7 +220,7 @@ enum db_result
 rest_share_remove(struct storage *s, const struct rest *r)
 {
 	struct db_device *d = &s->desk.device;
-	enum db_result result = rest_device(&s->desk, r, false, ACCESS_ADMIN);
+	enum db_result result = rest_device(&s->desk, r, false);
 
 	if (result != DB_OK)
 		return result;
@@ -233,7 +233,7 @@ rest_share_remove(struct storage *s, const struct rest *r)
 	TRY(batch_begin(s));
 	TRY(DB(s->desk.db, share_delete, d->pk, r->m->target2));
 	TRY(refresh_audience(s, d, r->m->asked_ms));
-	TRY(tell(s, r->who.user, d, "device_unshared", r->m->target2, s->desk.share.permission));
+	TRY(tell(s, r->who.user, d, EVENT_device_unshared, r->m->target2, s->desk.share.permission));
 	reply_json(&s->desk, r->m->request, r->m->ref, 204, SLICE_NONE);
 	return DB_OK;
 }
@@ -251,7 +251,7 @@ run_out(struct storage *s, int64_t device_pk, const struct db_share *share)
 	if (result != DB_OK)
 		return result == DB_FAILED ? DB_FAILED : DB_OK;
 	TRY(refresh_audience(s, d, 0));
-	return tell(s, SLICE_NONE, d, "device_unshared", share->user, share->permission);
+	return tell(s, SLICE_NONE, d, EVENT_device_unshared, share->user, share->permission);
 }
 
 enum db_result

@@ -16,6 +16,7 @@
 
 #include "base/buf.h"
 #include "base/stats_names.h"
+#include "msg/event.h"
 #include "shm/pending.h"
 #include "storage/batch.h"
 #include "storage/quota.h"

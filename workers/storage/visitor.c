@@ -106,7 +106,7 @@ visitor_new(struct storage *s, const struct msg_visitor_new *m)
 		}
 	}
 	if (result == DB_OK)
-		TRY(tell(s, d, &v, "visitor_requested", "new_visitor", SLICE_NONE, REF_NONE, &event));
+		TRY(tell(s, d, &v, EVENT_visitor_requested, "new_visitor", SLICE_NONE, REF_NONE, &event));
 	reply_json(&s->desk, m->request, m->ref, 200, SLICE("{}"));
 	return DB_OK;
 }
@@ -159,7 +159,7 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 	uint8_t id[UUID_LEN];
 	int64_t tenant_pk;
 	unsigned event;
-	bool may = false;
+	bool may;
 	enum db_result result = uuid_parse(r->m->target, id) == 0 ? db_tenant(s->desk.db,
 	    r->who.tenant, false, &tenant_pk) : DB_NONE;
 
@@ -171,10 +171,9 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 		return DB_FAILED;
 	if (result == DB_NONE)
 		return rest_error(&s->desk, r, ERROR_not_found, NULL, "no such visitor");
-	if (status == VISITOR_APPROVED)
+	may = rest_may(&s->desk, r, d);
+	if (may && status == VISITOR_APPROVED)
 		TRY(access_command(&s->desk, &r->who, d, SLICE("unlock_door"), &may));
-	else
-		may = access_level(&s->desk, &r->who, d) >= ACCESS_CONTROL;
 	if (!may)
 		return rest_error(&s->desk, r, ERROR_no_access, NULL, NULL);
 	if (v->status != VISITOR_PENDING)
@@ -188,7 +187,7 @@ decide(struct storage *s, const struct rest *r, enum visitor_status status)
 	TRY(batch_begin(s));
 	TRY(DB(s->desk.db, visitor_decide, v));
 	/* who decides is answered */
-	TRY(tell(s, d, v, "visitor_decided", "visitor_decided", r->who.user, r->m->ref, &event));
+	TRY(tell(s, d, v, EVENT_visitor_decided, "visitor_decided", r->who.user, r->m->ref, &event));
 	answer(s, r, v, true, event);
 	return v->has_command ? open_door(s, r, d) : DB_OK;
 }

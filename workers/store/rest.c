@@ -21,8 +21,23 @@ rest_error(struct desk *k, const struct rest *r, enum error_code code, const cha
 	return DB_OK;
 }
 
+bool
+rest_may(const struct desk *k, const struct rest *r, const struct db_device *d)
+{
+	static const enum access asked[] = {
+		[ROUTE_VIEW] = ACCESS_VIEW, [ROUTE_CONTROL] = ACCESS_CONTROL, [ROUTE_ADMIN] = ACCESS_ADMIN,
+		[ROUTE_OWNER] = ACCESS_OWNER
+	};
+	enum route_access access;
+
+	must(r->route > ROUTE_NONE && r->route < ROUTE_COUNT);
+	access = route_table[r->route].access;
+	must(access >= ROUTE_VIEW && access <= ROUTE_OWNER);	/* the others are about no device of a user's */
+	return access_level(k, &r->who, d) >= asked[access];
+}
+
 enum db_result
-rest_device(struct desk *k, const struct rest *r, bool whole, enum access at_least)
+rest_device(struct desk *k, const struct rest *r, bool whole)
 {
 	enum db_result result = DB(k->db, device_by_id, r->who.tenant, r->target, whole,
 	    &k->device);
@@ -31,7 +46,7 @@ rest_device(struct desk *k, const struct rest *r, bool whole, enum access at_lea
 		return DB_FAILED;
 	if (result == DB_NONE)
 		rest_error(k, r, ERROR_not_found, NULL, "no such device");
-	else if (access_level(k, &r->who, &k->device) < at_least)
+	else if (!rest_may(k, r, &k->device))
 		rest_error(k, r, ERROR_no_access, NULL, NULL);
 	else
 		return DB_OK;
