@@ -278,7 +278,7 @@ list_records(void)
 	puts(".El");
 }
 
-enum option_flags { LIVE = 1, SECRET = 2, PASSWORD = 4, ABSENT = 8 };
+enum option_flags { LIVE = 1, SECRET = 2, PASSWORD = 4, ABSENT = 8, PRIVATE = 16 };
 
 /*
  * type: what kind of value; values: its choices or range, "" for none; value: the default as in the

@@ -256,7 +256,7 @@ ctl_conf(struct ctl *ctl)
 	struct conf_sources sources = {
 		.file = ctl->conf_file != NULL ? ctl->conf_file : BELAY_CONF_FILE,
 		.file_required = ctl->conf_file != NULL,
-		.insecure_short_secret = true	/* that is for belayd to judge */
+		.insecure_short_secret = true, .exposed_secret = true	/* these are for belayd to judge */
 	};
 	char **environment;
 
