@@ -67,7 +67,8 @@ def test_secret_that_every_user_can_read(files, what):
 
 def test_key_of_the_certificate(files, tmp_path):
     certificate, key = Authority(tmp_path).issue("belay")
-    conf = files("belayd.conf", f'server: {{ tls_listen = ["127.0.0.1:1"]; tls_certificate = "{certificate}";\n tls_key = "{key}"; }};\n')
+    text = f'server: {{ tls_listen = ["127.0.0.1:1"]; tls_certificate = "{certificate}";\n tls_key = "{key}"; }};\n'
+    conf = files("belayd.conf", text)
     args = ["-c", conf, "-t", "-o", f"auth.jwt_secret={SECRET}"]
     for mode in (0o600, 0o640, 0o644):
         key.chmod(mode)
