@@ -303,8 +303,8 @@ put_option(const char *section, const char *name, const char *type, const char *
 	printf(".br\n(%s%s%s, default %s; %s%s)\n", type,
 	    *values ? strcmp(type, "one of") ? ", " : " " : "", values, value,
 	    flags & LIVE ? "reloads" : "needs a restart",
-	    flags & SECRET ? "; shown as ***" : flags & PASSWORD ?
-	    "; a password in it is shown as ***" : "");
+	    flags & PRIVATE ? "; not for every user to read" : flags & SECRET ? "; shown as ***" :
+	    flags & PASSWORD ? "; a password in it is shown as ***" : "");
 }
 
 static void
