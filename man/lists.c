@@ -280,7 +280,7 @@ list_records(void)
 	puts(".El");
 }
 
-enum option_flags { LIVE = 1, SECRET = 2, PASSWORD = 4, ABSENT = 8 };
+enum option_flags { LIVE = 1, SECRET = 2, PASSWORD = 4, ABSENT = 8, PRIVATE = 16 };
 
 /*
  * type: what kind of value; values: its choices or range, "" for none; value: the default as in the
@@ -305,8 +305,8 @@ put_option(const char *section, const char *name, const char *type, const char *
 	printf(".br\n(%s%s%s, default %s; %s%s)\n", type,
 	    *values ? strcmp(type, "one of") ? ", " : " " : "", values, value,
 	    flags & LIVE ? "reloads" : "needs a restart",
-	    flags & SECRET ? "; shown as ***" : flags & PASSWORD ?
-	    "; a password in it is shown as ***" : "");
+	    flags & PRIVATE ? "; not for every user to read" : flags & SECRET ? "; shown as ***" :
+	    flags & PASSWORD ? "; a password in it is shown as ***" : "");
 }
 
 static void

@@ -109,10 +109,13 @@ parse(struct command *c, int argc, char **argv)
 static int
 run(struct command *c)
 {
-	struct conf *conf = master_load(&c->sources, !c->print);
+	struct conf *conf;
 	char *absolute;
 	int status;
 
+	/* Who only looks at the settings is not told what to do about them. */
+	c->sources.exposed_secret = c->print;
+	conf = master_load(&c->sources, !c->print);
 	if (conf == NULL)
 		return MASTER_BAD_SETTINGS;
 	if (c->print)

@@ -10,6 +10,7 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -353,13 +355,29 @@ set_names(const struct process *p)
 	(void)prctl(PR_SET_NAME, name);	/* cut to 15 bytes */
 }
 
+/*
+ * What a service manager gives a master that is not root, so that it may listen on ports below 1024, is not for
+ * those who speak to clients.  A filter of system calls may forbid even this: then there is nothing to be done.
+ */
+static void
+drop_capabilities(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { { 0, 0, 0 } };
+
+	if (geteuid() != 0)
+		(void)syscall(SYS_capset, &head, none);
+}
+
 static int
 drop_privileges(const struct worker_start *start)
 {
 	int ret;
 
-	if (start->uid == (unsigned)-1)
+	if (start->uid == (unsigned)-1) {
+		drop_capabilities();
 		return 0;
+	}
 	ret = start->user != NULL ? initgroups(start->user, start->gid) : setgroups(0, NULL);
 	if (ret == -1 || setresgid(start->gid, start->gid, start->gid) == -1 ||
 	    setresuid(start->uid, start->uid, start->uid) == -1) {

@@ -32,7 +32,8 @@
 #undef WORD_TEXT
 
 /* The flags as conf.def writes them. */
-enum { LIVE = CONF_LIVE, SECRET = CONF_SECRET, PASSWORD = CONF_PASSWORD, ABSENT = CONF_ABSENT };
+enum { LIVE = CONF_LIVE, SECRET = CONF_SECRET, PASSWORD = CONF_PASSWORD, ABSENT = CONF_ABSENT,
+    PRIVATE = CONF_PRIVATE };
 
 #define CONF_STRING(s, n, standard_, check_, flags_, help) { .section = #s, .name = #n, .type = CONF_TYPE_STRING, \
     .offset = AT(s, n), .standard = standard_, .check = conf_check_##check_, .flags = flags_ },

@@ -101,6 +101,7 @@ struct conf_sources {
 	const char *const *overrides;	/* "section.option=value" */
 	size_t override_count;
 	bool insecure_short_secret;	/* take a JWT secret of less than 32 bytes */
+	bool exposed_secret;		/* take secrets from files that every user can read, without a word */
 };
 
 /* What was found wrong, one text each: "belayd.conf:7: limits.heartbeat: …". */
@@ -114,6 +115,9 @@ struct conf_findings {
  * Reads all sources and checks everything; key files are read too.  NULL when there is any fault;
  * all that can be found are in *findings, which the caller frees with conf_findings_fini() in
  * either case.  No text in it holds a secret.
+ *
+ * A secret in a file that every user can read is a warning; with server.user, which says that there are
+ * other users, it is a fault.
  */
 struct conf *conf_load(const struct conf_sources *sources, struct conf_findings *findings);
 void conf_free(struct conf **conf);

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/conf_load.h"
@@ -16,17 +17,32 @@
 #define KEY_FILE_MAX (1u << 20)
 #define SECRET_MIN 32
 
-/* 0 with the whole text, or -1 with a sentence; a file of keys is small and has no NUL. */
+void
+conf_expose(struct conf_load *l, const char *where, const struct conf_option *o, const char *path, mode_t mode)
+{
+	char text[512];
+
+	if (!S_ISREG(mode) || (mode & S_IROTH) == 0)
+		return;
+	(void)snprintf(text, sizeof(text), "%s: %s.%s: %.200s%severy user of this machine can read the secret in the "
+	    "file (its mode is %04o, 0640 would do)", where, o->section, o->name, path != NULL ? path : "",
+	    path != NULL ? ": " : "", (unsigned)(mode & 07777));
+	conf_list_add(&l->exposed, text);
+}
+
+/* 0 with the whole text and the file's mode, or -1 with a sentence; a file of keys is small and has no NUL. */
 static int
-read_key_file(const char *path, struct buf *text, char why[CONF_WHY_LEN])
+read_key_file(const char *path, struct buf *text, mode_t *mode, char why[CONF_WHY_LEN])
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), ret = -1;
+	struct stat st;
 	ssize_t n;
 
 	if (fd == -1) {
 		(void)snprintf(why, CONF_WHY_LEN, "%s", strerror(errno));
 		return -1;
 	}
+	*mode = fstat(fd, &st) == 0 ? st.st_mode : 0;
 	do {
 		n = read(fd, buf_reserve(text, 4096), 4096);
 		if (n > 0)
@@ -52,12 +68,15 @@ load_key_file(struct conf_load *l, void *base, const struct conf_option *o, cons
 	struct buf text = BUF_INIT;
 	char why[CONF_WHY_LEN];
 	const char *path;
+	mode_t mode;
 
 	if (o->type != CONF_TYPE_FILE || *(path = *conf_string_at(base, o->offset)) == '\0')
 		return;
-	if (read_key_file(path, &text, why) == -1)
+	if (read_key_file(path, &text, &mode, why) == -1)
 		conf_fault(l, where, "%s.%s: %s: %s", o->section, o->name, path, why);
 	else {
+		if ((o->flags & CONF_PRIVATE) != 0)
+			conf_expose(l, where, o, path, mode);
 		if ((o->flags & CONF_SECRET) != 0 && text.data[text.len - 1] == '\n') {
 			text.len--;
 			if (text.len > 0 && text.data[text.len - 1] == '\r')

@@ -254,13 +254,18 @@ set_origin(struct conf_load *l, size_t i, enum rank rank, const char *where)
 
 /* --- the file */
 
-static void
-place(char out[256], const config_setting_t *s, const char *file)
+static const char *
+source_file(const config_setting_t *s, const char *file)
 {
 	const char *included = config_setting_source_file(s);
 
-	(void)snprintf(out, 256, "%.200s:%u", included != NULL ? included : file,
-	    (unsigned)config_setting_source_line(s));
+	return included != NULL ? included : file;
+}
+
+static void
+place(char out[256], const config_setting_t *s, const char *file)
+{
+	(void)snprintf(out, 256, "%.200s:%u", source_file(s, file), (unsigned)config_setting_source_line(s));
 }
 
 static void
@@ -287,16 +292,41 @@ set_file_list(struct conf_load *l, void *base, const struct conf_option *o,
 	conf_list_fini(&list);
 }
 
+/* A secret or password that stands in the file itself: who else can read that? */
+static void
+look_at_secret(struct conf_load *l, const struct conf_option *o, const config_setting_t *s, const char *file,
+    const char *where)
+{
+	const char *text = config_setting_get_string(s), *from = source_file(s, file), *slash = strrchr(file, '/');
+	struct buf path = BUF_INIT;
+	struct stat st;
+	size_t len;
+
+	if (o->type != CONF_TYPE_STRING || text == NULL || *text == '\0')
+		return;
+	if ((o->flags & CONF_SECRET) == 0 && ((o->flags & CONF_PASSWORD) == 0 || conf_password(text, &len) == NULL))
+		return;
+	/* A file that is included is named as seen from the first one's folder. */
+	if (strcmp(from, file) != 0 && *from != '/' && slash != NULL)
+		buf_put(&path, file, (size_t)(slash + 1 - file));
+	buf_puts(&path, from);
+	buf_putc(&path, '\0');
+	if (stat(path.data, &st) == 0)
+		conf_expose(l, where, o, NULL, st.st_mode);
+	buf_fini(&path);
+}
+
 /* Sets an option from what stands in the file, whose type must be the option's. */
 static void
 set_file_value(struct conf_load *l, void *base, const struct conf_option *o,
-    const config_setting_t *s, const char *where)
+    const config_setting_t *s, const char *file, const char *where)
 {
 	char number[24];
 	int type = config_setting_type(s);
 	bool integer = type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64;
 	const char *wanted = "a string is wanted";
 
+	look_at_secret(l, o, s, file, where);
 	if (o->type == CONF_TYPE_LIST) {
 		set_file_list(l, base, o, s, where);
 		return;
@@ -349,7 +379,7 @@ read_issuer(struct conf_load *l, const config_setting_t *s, const char *file)
 			conf_fault(l, where, "auth.issuers: unknown option %s", name);
 			continue;
 		}
-		set_file_value(l, issuer, &conf_issuer_options[at], member, where);
+		set_file_value(l, issuer, &conf_issuer_options[at], member, file, where);
 		block->set[at] = true;
 	}
 }
@@ -411,7 +441,7 @@ read_section(struct conf_load *l, const config_setting_t *section, const char *f
 
 		place(where, s, file);
 		if (at != -1) {
-			set_file_value(l, l->conf, &conf_options[at], s, where);
+			set_file_value(l, l->conf, &conf_options[at], s, file, where);
 			set_origin(l, (size_t)at, RANK_FILE, where);
 		} else if (strcmp(name, "auth") == 0 && strcmp(option, "issuers") == 0)
 			read_issuers(l, s, file, where);
@@ -711,6 +741,9 @@ conf_load(const struct conf_sources *sources, struct conf_findings *findings)
 		read_override(&l, sources->overrides[i]);
 
 	conf_finish(&l);
+	for (size_t i = 0; i < l.exposed.n && !sources->exposed_secret; i++)
+		conf_list_add(*l.conf->server_user != '\0' ? &findings->faults : &findings->warnings, l.exposed.v[i]);
+	conf_list_fini(&l.exposed);
 
 	for (size_t i = 0; i < l.conf->auth_issuers_n; i++) {
 		add_place(findings, "auth", "issuers", l.blocks[i].where);

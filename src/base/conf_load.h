@@ -4,6 +4,8 @@
 #ifndef BELAY_BASE_CONF_LOAD_H
 #define BELAY_BASE_CONF_LOAD_H
 
+#include <sys/types.h>
+
 #include "base/conf_table.h"
 
 /* Where a value came from.  A later source outranks an earlier one. */
@@ -27,6 +29,7 @@ struct conf_load {
 	struct conf_findings *findings;
 	struct conf_origin origins[CONF_OPTION_COUNT];
 	struct conf_block *blocks;		/* as many as conf->auth_issuers_n; owned */
+	struct conf_list exposed;		/* a sentence for each secret in a file that every user can read */
 };
 
 /* Notes a fault; where (may be NULL) is "file:line" or the name of a variable. */
@@ -35,6 +38,9 @@ void conf_fault(struct conf_load *l, const char *where, const char *fmt,
 /* Sets any option from one text; what is wrong is noted and changes nothing. */
 void conf_set_text(struct conf_load *l, void *base, const struct conf_option *o, const char *text,
     const char *where);
+/* Notes a secret of the option in a file of that mode, if every user can read the file.  path: NULL: as in where. */
+void conf_expose(struct conf_load *l, const char *where, const struct conf_option *o, const char *path,
+    mode_t mode);
 
 /*
  * When all sources were read: key files, blocks of issuers, what must hold between options, what is

@@ -22,28 +22,37 @@ print_string(FILE *out, const char *text)
 	(void)fputc('"', out);
 }
 
-/* An address without the password between "user:" and the last "@" of its authority. */
-static void
-print_url(FILE *out, const char *url)
+const char *
+conf_password(const char *url, size_t *len)
 {
 	const char *authority = strstr(url, "://"), *end, *at, *colon;
-	struct buf text = BUF_INIT;
 
-	if (authority == NULL) {
-		print_string(out, url);
-		return;
-	}
+	if (authority == NULL)
+		return NULL;
 	authority += 3;
-	/* A password may hold a slash that should have been escaped: the last @ of all counts. */
+	/* It may hold a slash that should have been escaped: the last @ of all counts. */
 	end = authority + strcspn(authority, "?");
 	at = memrchr(authority, '@', (size_t)(end - authority));
 	colon = at != NULL ? memchr(authority, ':', (size_t)(at - authority)) : NULL;
 	if (colon == NULL)
+		return NULL;
+	*len = (size_t)(at - colon - 1);
+	return colon + 1;
+}
+
+static void
+print_url(FILE *out, const char *url)
+{
+	struct buf text = BUF_INIT;
+	size_t len;
+	const char *password = conf_password(url, &len);
+
+	if (password == NULL)
 		buf_puts(&text, url);
 	else {
-		buf_put(&text, url, (size_t)(colon + 1 - url));
+		buf_put(&text, url, (size_t)(password - url));
 		buf_puts(&text, "***");
-		buf_puts(&text, at);
+		buf_puts(&text, password + len);
 	}
 	buf_putc(&text, '\0');
 	print_string(out, text.data);

@@ -12,7 +12,7 @@ enum conf_type { CONF_TYPE_STRING, CONF_TYPE_FILE, CONF_TYPE_BOOL, CONF_TYPE_INT
     CONF_TYPE_BYTES,
     CONF_TYPE_ENUM, CONF_TYPE_LIST };
 
-enum { CONF_LIVE = 1, CONF_SECRET = 2, CONF_PASSWORD = 4, CONF_ABSENT = 8 };
+enum { CONF_LIVE = 1, CONF_SECRET = 2, CONF_PASSWORD = 4, CONF_ABSENT = 8, CONF_PRIVATE = 16 };
 
 struct conf_option {
 	const char *section, *name;
@@ -65,6 +65,8 @@ void conf_number_set(void *base, const struct conf_option *o, uint64_t v);
 void conf_string_set(char **at, const char *text, size_t len);
 void conf_list_copy(struct conf_list *to, const struct conf_list *from);
 bool conf_is_text(const struct conf_option *o);		/* a string or a file's path */
+/* Where the password of an address begins, and its length; NULL: there is none. */
+const char *conf_password(const char *url, size_t *len);
 bool conf_value_equal(const void *a, const void *b, const struct conf_option *o);
 /* Between options of one type that may be of different tables; the content of a file goes along. */
 void conf_value_copy(void *to, const struct conf_option *to_option, const void *from,

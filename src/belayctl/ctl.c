@@ -143,14 +143,28 @@ opt_find(const struct ctl_opt *opts, const char *name, size_t len)
 _Noreturn void
 ctl_help(const char *command, const struct ctl_opt *opts)
 {
+	size_t len = strcspn(command, " ");
+
 #define COMMAND(name, synopsis, help) \
-	if (strcmp(command, #name) == 0) \
+	if (len == strlen(#name) && memcmp(command, #name, len) == 0) \
 		printf("belayctl %s\n    %s\n", synopsis, help);
 #include "belayctl/commands.def"
 #undef COMMAND
 	for (; opts != NULL && opts->name != NULL; opts++)
 		printf("  --%-14s %s\n", opts->name, opts->help);
 	exit(CTL_OK);
+}
+
+/* Names the option and not its value, which may be a secret. */
+_Noreturn static void
+opt_unknown(const char *command, const char *arg)
+{
+	int shown = arg[1] == '-' ? (int)strcspn(arg, "=") : 2;
+
+	if (arg[1] != '-' && strchr("cutkUTK", arg[1]) != NULL)
+		ctl_die(CTL_USAGE, "%s: %.*s stands before the command: belayctl %.*s... %s", command, shown, arg,
+		    shown, arg, command);
+	ctl_die(CTL_USAGE, "%s: unknown option %.*s (belayctl %s --help lists them)", command, shown, arg, command);
 }
 
 int
@@ -180,8 +194,7 @@ ctl_opts(int argc, char **argv, const struct ctl_opt *opts, const char **args, i
 		o = argv[i][1] == '-' ? opt_find(opts, name,
 		    equals != NULL ? (size_t)(equals - name) : strlen(name)) : NULL;
 		if (o == NULL)
-			ctl_die(CTL_USAGE, "%s: unknown option (belayctl %s --help lists them)",
-			    argv[0], argv[0]);
+			opt_unknown(argv[0], argv[i]);
 		if (o->kind == CTL_FLAG) {
 			if (equals != NULL)
 				ctl_die(CTL_USAGE, "--%s takes no value", o->name);
@@ -203,14 +216,14 @@ ctl_hide(char *arg)
 }
 
 char *
-ctl_secret(const char *text)
+ctl_secret(const char *option, const char *text)
 {
 	char line[16384], *out;
 	FILE *f;
 
 	if (text[0] == '@') {
 		if ((f = fopen(text + 1, "r")) == NULL)
-			ctl_die(CTL_USAGE, "%s: %s", text + 1, strerror(errno));
+			ctl_die(CTL_USAGE, "%s: %s: %s", option, text + 1, strerror(errno));
 		if (fgets(line, sizeof(line), f) == NULL)
 			line[0] = '\0';
 		fclose(f);
@@ -219,9 +232,10 @@ ctl_secret(const char *text)
 	}
 	for (const char *p = text; *p != '\0'; p++)
 		if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
-			ctl_die(CTL_USAGE, "the token holds a space or another character that no token has");
+			ctl_die(CTL_USAGE, "%s: the token holds a space or another character that no token has",
+			    option);
 	if (*text == '\0')
-		ctl_die(CTL_USAGE, "the token is empty");
+		ctl_die(CTL_USAGE, "%s: the token is empty", option);
 	out = must_strndup(text, strlen(text));
 	explicit_bzero(line, sizeof(line));
 	return out;
@@ -249,28 +263,43 @@ conf_environment(void)
 	return out;
 }
 
-const struct conf *
-ctl_conf(struct ctl *ctl)
+static void
+load_conf(struct ctl *ctl, bool complain)
 {
 	struct conf_findings findings = { .faults = { NULL, 0 } };
 	struct conf_sources sources = {
 		.file = ctl->conf_file != NULL ? ctl->conf_file : BELAY_CONF_FILE,
 		.file_required = ctl->conf_file != NULL,
-		.insecure_short_secret = true	/* that is for belayd to judge */
+		.insecure_short_secret = true, .exposed_secret = true	/* these are for belayd to judge */
 	};
 	char **environment;
 
 	if (ctl->conf != NULL)
-		return ctl->conf;
+		return;
 	environment = conf_environment();
 	sources.environment = environment;
 	ctl->conf = conf_load(&sources, &findings);
 	free(environment);
-	for (size_t i = 0; i < findings.faults.n; i++)
+	for (size_t i = 0; complain && i < findings.faults.n; i++)
 		ctl_warn("%s", findings.faults.v[i]);
 	conf_findings_fini(&findings);
+}
+
+const struct conf *
+ctl_conf_if_any(struct ctl *ctl)
+{
+	load_conf(ctl, false);
+	return ctl->conf;
+}
+
+const struct conf *
+ctl_conf(struct ctl *ctl)
+{
+	load_conf(ctl, true);
 	if (ctl->conf == NULL)
-		ctl_die(CTL_USAGE, "the settings cannot be used (%s; -c names another file)", sources.file);
+		ctl_die(CTL_USAGE, "the settings cannot be used (%s; -c names another file)%s",
+		    ctl->conf_file != NULL ? ctl->conf_file : BELAY_CONF_FILE,
+		    ctl->local ? "" : "; with -u URL and -t TOKEN they are not needed");
 	return ctl->conf;
 }
 
@@ -330,7 +359,8 @@ ctl_mint(struct ctl *ctl, const char *user, const char *tenant, const char *role
 	char err[160] = "", *token;
 
 	if (!ctl_issuer(ctl, &by))
-		ctl_die(CTL_USAGE, "no token was given (-t, -k or BELAY_TOKEN), and the settings have no "
+		ctl_die(CTL_USAGE, ctl->local ? "the settings have no auth.jwt_secret and no auth.jwt_secret_file to "
+		    "make a token with" : "no token was given (-t, -k or BELAY_TOKEN), and the settings have no "
 		    "auth.jwt_secret to make one with");
 	if (tenant == NULL)
 		tenant = set_or_null(ctl_conf(ctl)->auth_default_tenant);
@@ -404,7 +434,8 @@ ctl_base(struct ctl *ctl)
 	if (text != NULL && text[0] != '\0') {
 		why = url_parse(text, &ctl->base);
 		if (why != NULL)
-			ctl_die(CTL_USAGE, "the URL is of no use: %s", why);
+			ctl_die(CTL_USAGE, "%s: the URL is of no use: %s", ctl->url_text != NULL ? "-u" : "BELAY_URL",
+			    why);
 	} else {
 		base_of_conf(ctl, &ctl->base);
 	}

@@ -32,6 +32,7 @@ struct ctl {
 	const char *url_text;		/* NULL: of the settings */
 	const char *user;		/* of tokens made here */
 	const char *tenant;		/* NULL: auth.default_tenant; sent along with a service key for all tenants */
+	bool local;			/* the command asks no server: no address and no token help it */
 	char *token;			/* owned; given by the user, NULL otherwise */
 	struct conf *conf;		/* owned; NULL until ctl_conf() */
 	struct line_tls tls;
@@ -70,10 +71,10 @@ struct ctl_opt {
 	const char *help;
 };
 
-/* Prints what the command does and its options; opts may be NULL.  Ends the program. */
+/* Prints what the command ("tail", "device add") does and its options; opts may be NULL.  Ends the program. */
 _Noreturn void ctl_help(const char *command, const struct ctl_opt *opts);
 /*
- * argv[0] is the command.  Arguments go to args (at most max); returns how many.  opts ends with a
+ * argv[0] is the command, as for ctl_help().  Arguments go to args (at most max); returns how many.  opts ends with a
  * row without name.
  */
 int ctl_opts(int argc, char **argv, const struct ctl_opt *opts, const char **args, int max);
@@ -82,14 +83,16 @@ int64_t ctl_duration(const char *text);
 
 /*
  * A secret as a user passes it: the text, or of "@FILE" the file's first line.  To be freed.
- * Dies when it can't be sent.
+ * option: what it was passed by, for a sentence.  Dies when it can't be sent.
  */
-char *ctl_secret(const char *text);
+char *ctl_secret(const char *option, const char *text);
 /* Overwrites an argument, so that ps(1) does not show it. */
 void ctl_hide(char *arg);
 
 /* The settings (file, environment); dies with what is wrong with them. */
 const struct conf *ctl_conf(struct ctl *ctl);
+/* The same; NULL, without a word, when they can't be used. */
+const struct conf *ctl_conf_if_any(struct ctl *ctl);
 /* The shared secret of the settings and who issues with it; false when there is none. */
 struct ctl_issuer {
 	struct slice secret;

@@ -154,7 +154,7 @@ device_one(struct ctl *ctl, int argc, char **argv, const char *method, const cha
 	int status;
 
 	if (ctl_opts(argc, argv, opts, id, 1) != 1)
-		ctl_die(CTL_USAGE, "device %s wants the id of a device", argv[0]);
+		ctl_die(CTL_USAGE, "%s wants the id of a device", argv[0]);
 	device_path(ctl, &path, id[0], after);
 	status = ctl_rest(ctl, method, path.data, NULL, DEVICE_TIMEOUT_MS, &answer);
 	buf_fini(&path);
@@ -173,10 +173,14 @@ device_one(struct ctl *ctl, int argc, char **argv, const char *method, const cha
 int
 ctl_device_main(struct ctl *ctl, int argc, char **argv)
 {
+	static char command[24];		/* what sentences call it */
 	const char *verb = argc > 1 ? argv[1] : "";
 
+	snprintf(command, sizeof(command), "device %.10s", verb);
 	argc--;
 	argv++;
+	if (argc > 0)
+		argv[0] = command;
 	if (strcmp(verb, "add") == 0)
 		return device_add(ctl, argc, argv);
 	if (strcmp(verb, "list") == 0)

@@ -24,6 +24,7 @@
 
 #define PROBE_WAIT_MS 5000
 #define PROBE_SKEW_MS 5000
+#define PROBE_TOKEN_S 60
 
 struct probe {
 	struct ctl *ctl;
@@ -32,6 +33,8 @@ struct probe {
 	const char *token;		/* what the server is shown; NULL: none */
 	bool token_in_url, sendable;
 	bool checked;			/* the token's signature, against a secret given here */
+	bool made;			/* the token was made here, with the secret of the settings */
+	bool belayd;			/* is it that answers */
 	const char *device, *origin, *secret_file;
 	const struct conf *conf;	/* NULL: the server's settings are not known here */
 	uint64_t faults;		/* of the token, as explain_token() has them */
@@ -145,17 +148,29 @@ probe_line(struct probe *p)
 	return CTL_UNREACHABLE;
 }
 
+/* The same server's address of another path: "/belay/ws?x" says that all paths are below "/belay". */
+static void
+probe_target(const struct probe *p, const char *path, char out[sizeof(p->url.target) + 16])
+{
+	size_t len = strcspn(p->url.target, "?");
+
+	len = len >= 3 && memcmp(p->url.target + len - 3, "/ws", 3) == 0 ? len - 3 : 0;
+	snprintf(out, sizeof(p->url.target) + 16, "%.*s%s", (int)len, p->url.target, path);
+}
+
 /* A plain request: what is it that answers, and what time has it? */
 static int
 probe_http(struct probe *p)
 {
-	struct web_request r = { .method = "GET", .timeout_ms = PROBE_WAIT_MS, .target = "/health" };
+	char target[sizeof(p->url.target) + 16];
+	struct web_request r = { .method = "GET", .timeout_ms = PROBE_WAIT_MS, .target = target };
 	struct web_answer a;
 	struct web web;
 	const char *why;
 	json_t *body;
 	int status = CTL_OK;
 
+	probe_target(p, "/health", target);
 	if (web_open(&web, &p->url, &p->ctl->tls, &why) == -1)
 		return CTL_UNREACHABLE;
 	if (web_send(&web, &r, &a) == -1) {
@@ -165,7 +180,8 @@ probe_http(struct probe *p)
 		status = CTL_UNREACHABLE;
 	} else {
 		body = json_loadb(a.body.data != NULL ? a.body.data : "", a.body.len, 0, NULL);
-		if (a.status == 200 && *ctl_text(body, "version") != '\0')
+		p->belayd = a.status == 200 && *ctl_text(body, "version") != '\0';
+		if (p->belayd)
 			say_ok("belayd %s answers", ctl_text(body, "version"));
 		else
 			say_ok("an HTTP server answers (GET /health: %d); whether it is belayd is not certain",
@@ -187,29 +203,41 @@ probe_http(struct probe *p)
 	return status;
 }
 
-/* Would it take clients and writes?  It says itself why not. */
+/* Does it take clients, and its store writes?  It says itself why not. */
 static int
 probe_ready(struct probe *p)
 {
-	struct web_request r = { .method = "GET", .timeout_ms = PROBE_WAIT_MS, .target = "/health/ready" };
+	char target[sizeof(p->url.target) + 16], text[600];
+	struct web_request r = { .method = "GET", .timeout_ms = PROBE_WAIT_MS, .target = target };
 	struct web_answer a;
 	struct web web;
 	const char *why;
 	json_t *body;
-	char text[600];
-	int status = CTL_OK;
+	int status = CTL_FAILED;
 
 	if (web_open(&web, &p->url, &p->ctl->tls, &why) == -1)
 		return CTL_OK;		/* told by others */
-	if (web_send(&web, &r, &a) == 0 && a.status == 503) {
-		body = json_loadb(a.body.data != NULL ? a.body.data : "", a.body.len, 0, NULL);
+	probe_target(p, "/health/ready", target);
+	if (web_send(&web, &r, &a) == -1)
+		a.status = 0;
+	body = json_loadb(a.body.data != NULL ? a.body.data : "", a.body.len, 0, NULL);
+	if (a.status == 503) {
 		why = ctl_text(body, "error.message");
 		say_fail("the server is not ready: %s", *why != '\0' ? ctl_clean(why, text, sizeof(text)) :
 		    "it does not say why");
 		say_hint("Some are refused until that is put right; what was answered unavailable did not happen.");
-		json_decref(body);
-		status = CTL_FAILED;
+	} else if (a.status == 200 && strcmp(ctl_text(body, "status"), "ready") == 0) {
+		say_ok("it is ready: it takes clients, and its store answers");
+		status = CTL_OK;
+	} else if (a.status != 0 && !p->belayd) {
+		status = CTL_OK;		/* not its business */
+	} else if (a.status != 0) {
+		say_fail("whether it is ready is not certain (GET %s: %d)", target, a.status);
+	} else {
+		say_fail("it does not say whether it is ready: %s", a.why);
+		say_hint("Its store may be busy or hang: /health, which needs no store, was answered.");
 	}
+	json_decref(body);
 	web_answer_fini(&a);
 	web_close(&web);
 	return status;
@@ -239,7 +267,7 @@ read_secret_file(const char *path, size_t *len)
 	FILE *f = fopen(path, "r");
 
 	if (f == NULL)
-		ctl_die(CTL_USAGE, "%s: %s", path, strerror(errno));
+		ctl_die(CTL_USAGE, "--secret-file: %s: %s", path, strerror(errno));
 	*len = fread(text, 1, 65536, f);
 	fclose(f);
 	/* As belayd reads it. */
@@ -263,7 +291,8 @@ probe_token(struct probe *p)
 
 	if (p->token == NULL) {
 		say_fail("no token was given");
-		say_hint("Pass one: --token, BELAY_TOKEN, or ?token= in the URL.");
+		say_hint("Pass one: --token, BELAY_TOKEN, or ?token= in the URL; or settings with a shared secret to "
+		    "make one with (-c).");
 		p->faults |= UINT64_C(1) << EXPLAIN_MISSING;
 		return;
 	}
@@ -289,11 +318,6 @@ probe_token(struct probe *p)
 		if (end == NULL)
 			break;
 		say_hint("%.*s", (int)(end - line), line);
-	}
-	if (auth_device_token_is(slice_of(p->token)) && p->device == NULL &&
-	    url_query(p->url.target, "device").p == NULL) {
-		say_fail("a device token goes with the device's id: --device ID, ?device=ID or X-Device-Id");
-		p->faults |= UINT64_C(1) << EXPLAIN_BAD_ID;
 	}
 	if (p->token_in_url && strpbrk(p->token, "+/= ") != NULL)
 		say_hint("In a URL the token must be percent-encoded: a + arrives as a space.");
@@ -358,8 +382,11 @@ say_close(struct probe *p, const struct client *c)
 		if (p->faults != 0)
 			say_hint("The fault of the token told above is why.");
 		else if (p->token != NULL && auth_device_token_is(slice_of(p->token)))
-			say_hint("The form is right: the token was replaced, the device deleted, or the id is not this "
-			    "device's. \"belayctl device rotate ID\" gives a new one.");
+			say_hint("The form is right: the token was replaced, the device deleted, or another device's "
+			    "id was given with it. \"belayctl device rotate ID\" gives a new token.");
+		else if (p->made)
+			say_hint("It was made with the secret of the settings here, which are not the server's: -c "
+			    "names others, --token takes a token of its users.");
 		else if (p->checked)
 			say_hint("It fits the secret given here, so the server has another one (restart or reload "
 			    "it after a change), or wants another issuer or audience. belayd's log says why.");
@@ -449,9 +476,27 @@ probe_connect(struct probe *p)
 	return status;
 }
 
-/* Where the token comes from: --token, -t or BELAY_TOKEN, the URL, the settings when no URL was given. */
+/*
+ * A token like those of the server's users, if the settings have the secret for one: short-lived and without
+ * rights, since any address may be probed.
+ */
 static void
-probe_choose_token(struct probe *p, const char *given, bool own_url)
+probe_make_token(struct probe *p)
+{
+	const struct conf *conf = ctl_conf_if_any(p->ctl);
+	struct ctl_issuer issuer;
+
+	if (conf == NULL || !ctl_issuer(p->ctl, &issuer))
+		return;
+	p->token = p->owned = ctl_mint(p->ctl, p->ctl->user, p->ctl->tenant, NULL, PROBE_TOKEN_S);
+	p->conf = conf;
+	p->made = true;
+	say_ok("a token was made with the secret of the settings");
+}
+
+/* Where the token comes from: --token, -t or BELAY_TOKEN, the URL, the settings. */
+static void
+probe_choose_token(struct probe *p, const char *given)
 {
 	struct slice in_url = url_query(p->url.target, "token");
 
@@ -460,7 +505,7 @@ probe_choose_token(struct probe *p, const char *given, bool own_url)
 		ctl_hide((char *)given);
 		/* "@FILE" and what a file holds; anything else is taken as it is, faults and all. */
 		if (p->owned[0] == '@') {
-			char *text = ctl_secret(p->owned);
+			char *text = ctl_secret("--token", p->owned);
 
 			free(p->owned);
 			p->owned = text;
@@ -483,9 +528,8 @@ probe_choose_token(struct probe *p, const char *given, bool own_url)
 		}
 		buf_putc(&p->decoded, '\0');
 		p->token = p->decoded.data;
-	} else if (!own_url) {
-		p->token = ctl_token(p->ctl);
-		say_ok("a token was made with the secret of the settings");
+	} else {
+		probe_make_token(p);
 	}
 	p->sendable = p->token != NULL;
 	for (const char *q = p->token; q != NULL && *q != '\0'; q++)
@@ -528,7 +572,7 @@ ctl_probe_main(struct ctl *ctl, int argc, char **argv)
 	/* The settings say something of the server only when it is theirs. */
 	if (ctl->conf_file != NULL || (n == 0 && ctl->url_text == NULL && getenv("BELAY_URL") == NULL))
 		p.conf = ctl_conf(ctl);
-	probe_choose_token(&p, given, n == 1);
+	probe_choose_token(&p, given);
 	status = probe_resolve(&p);
 	if (status == CTL_OK)
 		status = probe_line(&p);

@@ -345,7 +345,7 @@ ctl_sim_main(struct ctl *ctl, int argc, char **argv)
 {
 	struct sim s = { .ctl = ctl, .telemetry_ms = 5000, .heartbeat_ms = 20000 };
 	struct sim_device like = { .ack_delay_ms = 100, .fail_rate = 0 };
-	const char *device = NULL, *token = NULL, *prefix = "sim-", *owner = NULL, *why;
+	const char *device = NULL, *token = NULL, *token_by = "--token", *prefix = "sim-", *owner = NULL, *why;
 	const struct ctl_opt opts[] = {
 		{ "devices", CTL_COUNT, &s.n, "how many; they are registered where needed (1)" },
 		{ "prefix", CTL_TEXT, &prefix, "of their ids (sim-)" },
@@ -365,14 +365,18 @@ ctl_sim_main(struct ctl *ctl, int argc, char **argv)
 	};
 
 	ctl_opts(argc, argv, opts, NULL, 0);
-	if (token == NULL)
+	if (token == NULL) {
 		token = getenv("BELAY_DEVICE_TOKEN");
+		token_by = "BELAY_DEVICE_TOKEN";
+	}
 	if (token != NULL && device == NULL)
-		ctl_die(CTL_USAGE, "a device token belongs to one device: --device ID");
+		ctl_die(CTL_USAGE, "%s: a device token belongs to one device: --device ID", token_by);
 	if (device != NULL && (s.n > 1 || strlen(device) > 64))
 		ctl_die(CTL_USAGE, "--device is one id of up to 64 characters, without --devices");
-	if (strlen(prefix) > 50 || like.fail_rate > 1)
-		ctl_die(CTL_USAGE, "--prefix is up to 50 characters, --fail-rate 0 to 1");
+	if (strlen(prefix) > 50)
+		ctl_die(CTL_USAGE, "--prefix is up to 50 characters");
+	if (like.fail_rate > 1)
+		ctl_die(CTL_USAGE, "--fail-rate is 0 to 1");
 	if (owner != NULL)
 		ctl->user = owner;
 	if (s.n == 0)
@@ -392,7 +396,7 @@ ctl_sim_main(struct ctl *ctl, int argc, char **argv)
 			snprintf(c->id, sizeof(c->id), "%s", device);
 		else
 			snprintf(c->id, sizeof(c->id), "%s%u", prefix, i + 1);
-		c->token = token != NULL ? ctl_secret(token) : sim_register(ctl, c->id);
+		c->token = token != NULL ? ctl_secret(token_by, token) : sim_register(ctl, c->id);
 		if (token != NULL && token[0] != '@')
 			ctl_hide((char *)token);
 	}

@@ -42,5 +42,6 @@ ctl_store_main(struct ctl *ctl, int argc, char **argv)
 
 	if (ctl_opts(argc, argv, opts, &what, 1) != 1 || strcmp(what, "restored") != 0)
 		ctl_die(CTL_USAGE, "store: \"restored\" is all that can be done");
+	ctl->local = true;
 	return restored(ctl_conf(ctl)->store_url);
 }

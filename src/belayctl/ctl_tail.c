@@ -20,6 +20,8 @@ struct tail {
 	unsigned count, shown;		/* count: end after so many; 0: never */
 	char *cursor;			/* owned; of the newest stored event */
 	int64_t after_ms;		/* of a `reconnect` message; -1 */
+	int64_t again_ms;		/* of an error that ends the connection: come back then; -1 */
+	bool refused;			/* what was asked for will not be given */
 };
 
 static volatile sig_atomic_t tail_stop;
@@ -87,6 +89,28 @@ tail_subscribe(struct tail *t, struct client *c)
 	    "payload", "devices", list));
 }
 
+/* Without the subscription all devices would be shown: the connection ends. */
+static void
+tail_unsubscribed(struct tail *t, struct client *c, json_t *m)
+{
+	static const char *const passing[] = { "rate_limited", "too_many", "unavailable" };
+	const char *code = ctl_text(m, "payload.code");
+	unsigned at;
+
+	for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++)
+		if (strcmp(code, passing[i]) == 0) {
+			snprintf(c->why, sizeof(c->why), "the subscription has to wait: %s", passing[i]);
+			t->again_ms = json_integer_value(ctl_get(m, "payload.retryAfterMs"));
+			t->again_ms = t->again_ms < 1000 ? 1000 : t->again_ms > 60000 ? 60000 : t->again_ms;
+			return;
+		}
+	t->refused = true;
+	if (sscanf(ctl_text(m, "payload.field"), "payload.devices[%u]", &at) == 1 && at < t->devices.n)
+		ctl_warn("--device %s: %s: %s", t->devices.v[at], code, ctl_text(m, "payload.message"));
+	else
+		ctl_warn("--device: %s: %s", code, ctl_text(m, "payload.message"));
+}
+
 static void
 tail_message(struct tail *t, struct client *c, struct slice text)
 {
@@ -115,6 +139,8 @@ tail_message(struct tail *t, struct client *c, struct slice text)
 		    "payload", "token", ctl_token(t->ctl)));
 	} else if (strcmp(type, "reconnect") == 0) {
 		t->after_ms = json_integer_value(ctl_get(m, "payload.afterMs"));
+	} else if (strcmp(type, "error") == 0 && strcmp(ctl_text(m, "re"), "subscribe") == 0) {
+		tail_unsubscribed(t, c, m);
 	} else if (strcmp(type, "error") == 0 && *ctl_text(m, "re") != '\0') {
 		ctl_warn("%s was refused: %s %s", ctl_text(m, "re"), ctl_text(m, "payload.code"),
 		    ctl_text(m, "payload.message"));
@@ -157,7 +183,7 @@ tail_once(struct tail *t, struct client *c)
 			tail_message(t, c, m);
 		else
 			line_wait(&c->line, clock_mono_ms() + 200);
-		if (tail_stop || (t->count != 0 && t->shown >= t->count)) {
+		if (tail_stop || t->refused || t->again_ms >= 0 || (t->count != 0 && t->shown >= t->count)) {
 			client_bye(c, WS_CODE_NORMAL, "");
 			break;
 		}
@@ -169,7 +195,7 @@ tail_once(struct tail *t, struct client *c)
 int
 ctl_tail_main(struct ctl *ctl, int argc, char **argv)
 {
-	struct tail t = { .ctl = ctl, .after_ms = -1 };
+	struct tail t = { .ctl = ctl, .after_ms = -1, .again_ms = -1 };
 	const struct ctl_opt opts[] = {
 		{ "device", CTL_TEXTS, &t.devices, "only of this device; may be repeated (all)" },
 		{ "json", CTL_FLAG, &t.as_json, "the messages as they came" },
@@ -189,7 +215,12 @@ ctl_tail_main(struct ctl *ctl, int argc, char **argv)
 		failed = tail_once(&t, &c) ? 0 : failed + 1;
 		if (tail_stop || (t.count != 0 && t.shown >= t.count))
 			break;
-		wait = client_retry_ms(&c, failed, t.after_ms);
+		if (t.refused) {
+			status = CTL_FAILED;
+			break;
+		}
+		wait = t.again_ms >= 0 ? t.again_ms : client_retry_ms(&c, failed, t.after_ms);
+		t.again_ms = -1;
 		/* A token of our own that ran out is no reason to stop. */
 		if (wait < 0 && ctl->token == NULL && strcmp(c.reason, "Token expired") == 0) {
 			ctl->minted_until_ms = 0;

@@ -22,6 +22,7 @@ ctl_token_main(struct ctl *ctl, int argc, char **argv)
 	char *token;
 
 	ctl_opts(argc, argv, opts, NULL, 0);
+	ctl->local = true;
 	if (ttl_ms < 1000)
 		ctl_die(CTL_USAGE, "--ttl is at least 1s");
 	token = ctl_mint(ctl, user, tenant, role, ttl_ms / 1000);

@@ -103,7 +103,7 @@ main(int argc, char **argv)
 		case 't':
 		case 'k':
 			free(ctl.token);
-			ctl.token = ctl_secret(optarg);
+			ctl.token = ctl_secret(c == 't' ? "-t" : "-k", optarg);
 			if (optarg[0] != '@')
 				ctl_hide(optarg);
 			break;
@@ -131,7 +131,7 @@ main(int argc, char **argv)
 		return CTL_USAGE;
 	}
 	if (ctl.token == NULL && getenv("BELAY_TOKEN") != NULL && *getenv("BELAY_TOKEN") != '\0')
-		ctl.token = ctl_secret(getenv("BELAY_TOKEN"));
+		ctl.token = ctl_secret("BELAY_TOKEN", getenv("BELAY_TOKEN"));
 	status = run(&ctl, argc - optind, argv + optind);
 	if (status == -1)
 		ctl_die(CTL_USAGE, "there is no command %s (belayctl -h lists them)", argv[optind]);
