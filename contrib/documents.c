@@ -35,7 +35,7 @@
 
 /* Kinds that answers have beyond those of messages; the inside of a PART. */
 enum {
-	FIELD_KIND_CURSOR = FIELD_KIND_CONDITION + 1,
+	FIELD_KIND_CURSOR = FIELD_KIND_SAMPLES + 1,
 	FIELD_KIND_NAME_OF_EVENT, FIELD_KIND_ENUMS, FIELD_KIND_COUNTS, FIELD_KIND_CODE,
 	KIND_ONE, KIND_LIST, KIND_MAP
 };
@@ -319,6 +319,18 @@ time_schema(bool sent)
 	return s;
 }
 
+static json_t *schema_of_fields(const struct schema *s, const char *doc, bool sent);
+
+static json_t *
+samples(int64_t min, int64_t max)
+{
+	const struct schema *s = &schema_table[SCHEMA_sample];
+	json_t *array = array_of(schema_of_fields(s, s->doc, false), max);
+
+	set(array, "minItems", json_integer(min));
+	return array;
+}
+
 /* sent: by the server, which is stricter with itself. */
 static json_t *
 value_schema(const struct member *m, bool sent)
@@ -377,6 +389,8 @@ value_schema(const struct member *m, bool sent)
 		return fault();
 	case FIELD_KIND_CONDITION:
 		return condition();
+	case FIELD_KIND_SAMPLES:
+		return samples(m->min, m->max);
 	case FIELD_KIND_CURSOR:
 		return pattern(CURSOR_PATTERN);
 	case FIELD_KIND_COUNTS:
@@ -422,7 +436,7 @@ put_member(json_t *properties, json_t *required, const struct member *m, bool nu
 		schema = or_null(schema);
 	set(schema, "description", sentence(m->doc));
 	set(properties, m->name, schema);
-	if (m->presence != FIELD_OPTIONAL)
+	if (m->presence == FIELD_REQUIRED || m->presence == FIELD_NULLABLE)
 		append(required, json_string(m->name));
 }
 
@@ -464,17 +478,25 @@ put_fields(json_t *properties, json_t *required, const struct schema *s, int obj
 		if (own != NULL)
 			put_member(properties, required, own, own->presence == FIELD_NULLABLE, sent);
 		else
-			put_member(properties, required, &m, f->presence != FIELD_REQUIRED, sent);
+			put_member(properties, required, &m,
+			    f->presence != FIELD_REQUIRED && f->presence != FIELD_EITHER, sent);
 	}
 }
 
 static json_t *
 schema_of_fields(const struct schema *s, const char *doc, bool sent)
 {
-	json_t *properties = json_object(), *required = json_array();
+	json_t *properties = json_object(), *required = json_array(), *either = json_array(), *object;
 
 	put_fields(properties, required, s, OBJECT_NONE, sent);
-	return object_schema(properties, required, doc);
+	object = object_schema(properties, required, doc);
+	for (unsigned i = 0; i < s->fields_n; i++)
+		if (s->fields[i].presence == FIELD_EITHER)
+			append(either, json_pack("{s:[s]}", "required", s->fields[i].name));
+	if (json_array_size(either) > 0)
+		set(object, "oneOf", json_incref(either));
+	json_decref(either);
+	return object;
 }
 
 static json_t *
