@@ -35,7 +35,7 @@
 
 /* Kinds that answers have beyond those of messages; the inside of a PART. */
 enum {
-	FIELD_KIND_CURSOR = FIELD_KIND_CONDITION + 1,
+	FIELD_KIND_CURSOR = FIELD_KIND_SAMPLES + 1,
 	FIELD_KIND_NAME_OF_EVENT, FIELD_KIND_ENUMS, FIELD_KIND_COUNTS, FIELD_KIND_CODE,
 	KIND_ONE, KIND_LIST, KIND_MAP
 };
@@ -128,6 +128,11 @@ static const struct { enum http_route route; enum error_code code; const char *w
 
 static const struct { int status; const char *name; int kind; const char *doc; } headers[] = {
 #define HEADER_OF(status, name, kind, doc) { status, #name, FIELD_KIND_##kind, doc },
+#include "http/answers_each.h"
+};
+
+static const struct { const char *where, *json; } examples[] = {
+#define EXAMPLE(where, json) { where, json },
 #include "http/answers_each.h"
 };
 
@@ -319,6 +324,18 @@ time_schema(bool sent)
 	return s;
 }
 
+static json_t *schema_of_fields(const struct schema *s, const char *doc, bool sent);
+
+static json_t *
+samples(int64_t min, int64_t max)
+{
+	const struct schema *s = &schema_table[SCHEMA_sample];
+	json_t *array = array_of(schema_of_fields(s, s->doc, false), max);
+
+	set(array, "minItems", json_integer(min));
+	return array;
+}
+
 /* sent: by the server, which is stricter with itself. */
 static json_t *
 value_schema(const struct member *m, bool sent)
@@ -377,6 +394,8 @@ value_schema(const struct member *m, bool sent)
 		return fault();
 	case FIELD_KIND_CONDITION:
 		return condition();
+	case FIELD_KIND_SAMPLES:
+		return samples(m->min, m->max);
 	case FIELD_KIND_CURSOR:
 		return pattern(CURSOR_PATTERN);
 	case FIELD_KIND_COUNTS:
@@ -422,7 +441,7 @@ put_member(json_t *properties, json_t *required, const struct member *m, bool nu
 		schema = or_null(schema);
 	set(schema, "description", sentence(m->doc));
 	set(properties, m->name, schema);
-	if (m->presence != FIELD_OPTIONAL)
+	if (m->presence == FIELD_REQUIRED || m->presence == FIELD_NULLABLE)
 		append(required, json_string(m->name));
 }
 
@@ -464,17 +483,25 @@ put_fields(json_t *properties, json_t *required, const struct schema *s, int obj
 		if (own != NULL)
 			put_member(properties, required, own, own->presence == FIELD_NULLABLE, sent);
 		else
-			put_member(properties, required, &m, f->presence != FIELD_REQUIRED, sent);
+			put_member(properties, required, &m,
+			    f->presence != FIELD_REQUIRED && f->presence != FIELD_EITHER, sent);
 	}
 }
 
 static json_t *
 schema_of_fields(const struct schema *s, const char *doc, bool sent)
 {
-	json_t *properties = json_object(), *required = json_array();
+	json_t *properties = json_object(), *required = json_array(), *either = json_array(), *object;
 
 	put_fields(properties, required, s, OBJECT_NONE, sent);
-	return object_schema(properties, required, doc);
+	object = object_schema(properties, required, doc);
+	for (unsigned i = 0; i < s->fields_n; i++)
+		if (s->fields[i].presence == FIELD_EITHER)
+			append(either, json_pack("{s:[s]}", "required", s->fields[i].name));
+	if (json_array_size(either) > 0)
+		set(object, "oneOf", json_incref(either));
+	json_decref(either);
+	return object;
 }
 
 static json_t *
@@ -502,6 +529,177 @@ add_object(json_t *schemas, int object)
 	for (size_t i = 0; i < COUNT(members); i++)
 		if (members[i].object == object)
 			add_object(schemas, members[i].inside);
+}
+
+/* ------------------------------------------------------------------ examples */
+
+#define EXAMPLE_TIME	"2026-01-31T12:00:00.123Z"
+#define EXAMPLE_UUID	"019c13e8-0b00-7c51-8d2e-4f3a90b1c2d3"
+
+/* Where a value stands: any may be NULL. */
+struct place_of_example {
+	const json_t *schemas;		/* what references lead to */
+	const char *route, *status, *owner;
+};
+
+static json_t *example(struct place_of_example at, const char *name, json_t *schema);
+
+/* The text of an EXAMPLE(scope.name), or of EXAMPLE(name) without a scope; NULL: there is none. */
+static const char *
+example_find(const char *scope, const char *name)
+{
+	size_t n = scope != NULL ? strlen(scope) : 0;
+
+	for (size_t i = 0; i < COUNT(examples); i++) {
+		const char *where = examples[i].where;
+
+		if (n == 0 ? strcmp(where, name) == 0 :
+		    strncmp(where, scope, n) == 0 && where[n] == '.' && strcmp(where + n + 1, name) == 0)
+			return examples[i].json;
+	}
+	return NULL;
+}
+
+/* What is told of a name alone is for texts, numbers and what else is no object of the lists. */
+static bool
+is_plain(json_t *schema)
+{
+	json_t *items = json_object_get(schema, "items");
+
+	return json_object_get(schema, "$ref") == NULL && json_object_get(schema, "const") == NULL &&
+	    json_object_get(schema, "anyOf") == NULL && json_object_get(items, "$ref") == NULL;
+}
+
+/* "" fits everywhere. */
+static bool
+is_of_type(const char *json, json_t *schema)
+{
+	json_t *type = json_object_get(schema, "type");
+	const char *kind = json_string_value(json_is_array(type) ? json_array_get(type, 0) : type);
+
+	if (kind == NULL || *json == '\0' || strcmp(json, "null") == 0)
+		return true;
+	switch (*json) {
+	case '"':
+		return strcmp(kind, "string") == 0;
+	case '{':
+		return strcmp(kind, "object") == 0;
+	case '[':
+		return strcmp(kind, "array") == 0;
+	default:
+		return strcmp(kind, "integer") == 0 || strcmp(kind, "number") == 0 || strcmp(kind, "boolean") == 0;
+	}
+}
+
+static const char *
+example_told(struct place_of_example at, const char *name, json_t *schema)
+{
+	const char *scopes[] = { at.route, at.status, at.owner }, *json;
+
+	for (size_t i = 0; i < COUNT(scopes); i++)
+		if (scopes[i] != NULL && (json = example_find(scopes[i], name)) != NULL)
+			return json;
+	json = is_plain(schema) ? example_find(NULL, name) : NULL;
+	return json != NULL && is_of_type(json, schema) ? json : NULL;
+}
+
+/* Of fields of which one alone is given: is there one before this? */
+static bool
+is_other(json_t *schema, const char *name)
+{
+	json_t *choices = json_object_get(schema, "oneOf"), *choice;
+	size_t i;
+
+	json_array_foreach(choices, i, choice)
+		if (strcmp(json_string_value(json_array_get(json_object_get(choice, "required"), 0)), name) == 0)
+			return i > 0;
+	return false;
+}
+
+static json_t *
+example_object(struct place_of_example at, json_t *schema)
+{
+	json_t *out = json_object(), *inside, *value;
+	const char *name;
+
+	json_object_foreach(json_object_get(schema, "properties"), name, inside)
+		if (!is_other(schema, name) && (value = example(at, name, inside)) != NULL)
+			set(out, name, value);
+	inside = json_object_get(schema, "additionalProperties");
+	if (json_is_object(inside) && (value = example(at, "1", inside)) != NULL)
+		set(out, "1", value);
+	return out;
+}
+
+static json_t *
+example_array(struct place_of_example at, const char *name, json_t *items)
+{
+	json_t *out = json_array(), *value = example(at, name, items);
+
+	if (value != NULL)
+		append(out, value);
+	return out;
+}
+
+/* By its type, where nothing is told of it. */
+static json_t *
+example_of_type(struct place_of_example at, const char *name, json_t *schema)
+{
+	json_t *type = json_object_get(schema, "type");
+	const char *kind = json_string_value(json_is_array(type) ? json_array_get(type, 0) : type);
+	json_t *minimum = json_object_get(schema, "minimum");
+
+	if (kind == NULL)
+		return json_null();		/* anything */
+	if (strcmp(kind, "object") == 0)
+		return example_object(at, schema);
+	if (strcmp(kind, "array") == 0)
+		return example_array(at, name, json_object_get(schema, "items"));
+	if (strcmp(kind, "integer") == 0)
+		return json_integer(json_integer_value(minimum) > 1 ? json_integer_value(minimum) : 1);
+	if (strcmp(kind, "number") == 0)
+		return json_real(1.5);
+	if (strcmp(kind, "boolean") == 0)
+		return json_true();
+	fprintf(stderr, "answers.def: no EXAMPLE of %s.%s\n", at.owner != NULL ? at.owner : "", name);
+	must(!"a text without an example");
+	return NULL;
+}
+
+/* A value that the schema of the member takes; NULL: it is left out. */
+static json_t *
+example(struct place_of_example at, const char *name, json_t *schema)
+{
+	const char *ref = json_string_value(json_object_get(schema, "$ref"));
+	const char *format = json_string_value(json_object_get(schema, "format"));
+	const char *told = example_told(at, name, schema);
+	json_t *first;
+
+	if (format != NULL && strcmp(format, "uuid") == 0 && (told == NULL || strcmp(told, "null") != 0))
+		return json_string(EXAMPLE_UUID);
+	if (told != NULL)
+		return *told != '\0' ? json_loads(told, JSON_DECODE_ANY, NULL) : NULL;
+	if (format != NULL && strcmp(format, "date-time") == 0)
+		return json_string(EXAMPLE_TIME);
+	if (ref != NULL) {
+		at.owner = strrchr(ref, '/') + 1;
+		if ((told = strstr(at.owner, "_request") != NULL ? example_find(NULL, at.owner) : NULL) != NULL)
+			return json_loads(told, JSON_DECODE_ANY, NULL);
+		must((first = json_object_get(at.schemas, at.owner)) != NULL);
+		return example(at, "", first);
+	}
+	if ((first = json_object_get(schema, "const")) != NULL)
+		return json_incref(first);
+	if ((first = json_array_get(json_object_get(schema, "enum"), 0)) != NULL)
+		return json_incref(first);
+	if (json_object_get(schema, "type") == NULL) {
+		first = json_array_get(json_object_get(schema, "anyOf"), 0);
+		if (first == NULL)
+			first = json_array_get(json_object_get(schema, "oneOf"), 0);
+		if (first != NULL)
+			return example(at, name, first);
+	}
+	return example_of_type(at, name, schema);
 }
 
 /* ------------------------------------------------------------------ what both documents have */
@@ -547,15 +745,20 @@ static const char *const place_names[] = { "path", "query", "header" };
 static json_t *
 route_parameters(enum http_route route)
 {
-	json_t *list = json_array();
+	json_t *list = json_array(), *one;
 
 	for (size_t i = 0; i < COUNT(params); i++) {
 		const struct param *p = &params[i];
 
-		if (p->route == route)
-			append(list, json_pack("{s:s, s:s, s:b, s:o, s:o}", "name", p->value.name, "in",
-			    place_names[p->place], "required", p->value.presence == FIELD_REQUIRED,
-			    "description", sentence(p->value.doc), "schema", value_schema(&p->value, false)));
+		if (p->route != route)
+			continue;
+		one = json_pack("{s:s, s:s, s:b, s:o, s:o}", "name", p->value.name, "in",
+		    place_names[p->place], "required", p->value.presence == FIELD_REQUIRED,
+		    "description", sentence(p->value.doc), "schema", value_schema(&p->value, false));
+		if (p->place == PATH)
+			set(one, "example", example((struct place_of_example){ .owner = "path" }, p->value.name,
+			    json_object_get(one, "schema")));
+		append(list, one);
 	}
 	return list;
 }
@@ -571,13 +774,15 @@ takes_many(enum http_route route)
 
 /* An empty body is {}: it may be left out when no field is required. */
 static json_t *
-route_body(const struct route *r)
+route_body(const struct route *r, const json_t *schemas)
 {
+	const struct place_of_example at = { .schemas = schemas, .route = r->name };
+
 	for (size_t i = 0; i < COUNT(bodies); i++) {
 		const struct schema *s = &schema_table[bodies[i].schema];
 		bool required = false;
 		char name[80];
-		json_t *schema;
+		json_t *schema, *value;
 
 		if (strcmp(r->body, bodies[i].ident) != 0)
 			continue;
@@ -585,11 +790,12 @@ route_body(const struct route *r)
 			required = required || s->fields[f].presence != FIELD_OPTIONAL;
 		snprintf(name, sizeof(name), "%s_request", r->body);
 		schema = reference("schemas", name);
+		value = example(at, "", schema);
 		if (takes_many((enum http_route)(r - route_table)))
 			schema = json_pack("{s:[O, {s:s, s:o}]}", "oneOf", schema, "type", "array", "items",
 			    schema);
-		return json_pack("{s:b, s:{s:{s:o}}}", "required", required, "content",
-		    "application/json", "schema", schema);
+		return json_pack("{s:b, s:{s:{s:o, s:o}}}", "required", required, "content",
+		    "application/json", "schema", schema, "example", value);
 	}
 	must(strcmp(r->body, "NONE") == 0);
 	return NULL;
@@ -610,21 +816,38 @@ response_headers(int status)
 	return list;
 }
 
+/* Takes the example. */
 static json_t *
-content(const char *object)
+content(const char *object, json_t *value)
 {
-	return json_pack("{s:{s:o}}", "application/json", "schema", reference("schemas", object));
+	return json_pack("{s:{s:o, s:o}}", "application/json", "schema", reference("schemas", object),
+	    "example", value);
 }
 
 static json_t *
-answer(size_t i)
+example_of_error(enum error_code code)
 {
+	return json_pack("{s:{s:s, s:s}}", "error", "code", error_name(code), "message", error_text(code));
+}
+
+static json_t *
+answer(size_t i, const json_t *schemas)
+{
+	char status[8];
+	const struct place_of_example at = { schemas, route_table[answers[i].route].name, status, NULL };
 	json_t *r = json_pack("{s:o}", "description", sentence(answers[i].when));
 
-	if (answers[i].object == OBJECT_TEXT)
-		set(r, "content", json_pack("{s:{s:{s:s}}}", "text/plain", "schema", "type", "string"));
-	else if (answers[i].object != OBJECT_NONE)
-		set(r, "content", content(objects[answers[i].object].name));
+	snprintf(status, sizeof(status), "%d", answers[i].status);
+	if (answers[i].object == OBJECT_TEXT) {
+		set(r, "content", json_pack("{s:{s:{s:s}, s:s}}", "text/plain", "schema", "type", "string", "example",
+		    "# TYPE belay_connections_open gauge\nbelay_connections_open 12\n"));
+	} else if (answers[i].object != OBJECT_NONE) {
+		const char *object = objects[answers[i].object].name;
+		json_t *ref = reference("schemas", object);
+
+		set(r, "content", content(object, example(at, "", ref)));
+		json_decref(ref);
+	}
 	return r;
 }
 
@@ -648,7 +871,7 @@ add_refusal(json_t *responses, enum error_code code, const char *when)
 		if (json_object_size(list) > 0)
 			set(r, "headers", json_incref(list));
 		json_decref(list);
-		set(r, "content", content("error"));
+		set(r, "content", content("error", example_of_error(code)));
 	}
 	codes = json_object_get(r, "x-codes");
 	json_array_foreach(codes, i, found)
@@ -662,7 +885,7 @@ add_refusal(json_t *responses, enum error_code code, const char *when)
 }
 
 static json_t *
-route_responses(enum http_route route)
+route_responses(enum http_route route, const json_t *schemas)
 {
 	json_t *responses = json_object();
 	char status[8];
@@ -672,14 +895,14 @@ route_responses(enum http_route route)
 			continue;
 		snprintf(status, sizeof(status), "%d", answers[i].status);
 		must(json_object_get(responses, status) == NULL);
-		set(responses, status, answer(i));
+		set(responses, status, answer(i, schemas));
 	}
 	must(json_object_size(responses) > 0);
 	for (size_t i = 0; i < COUNT(refusals); i++)
 		if (refusals[i].route == route)
 			add_refusal(responses, refusals[i].code, refusals[i].when);
 	set(responses, "default", json_pack("{s:o, s:o}", "description", sentence(otherwise), "content",
-	    content("error")));
+	    content("error", example_of_error(ERROR_internal))));
 	return responses;
 }
 
@@ -714,10 +937,10 @@ who_may(enum route_access access)
 }
 
 static json_t *
-operation(enum http_route route)
+operation(enum http_route route, const json_t *schemas)
 {
 	const struct route *r = &route_table[route];
-	json_t *o, *parameters = route_parameters(route), *body = route_body(r);
+	json_t *o, *parameters = route_parameters(route), *body = route_body(r, schemas);
 
 	must(operations[route].group != NULL);	/* each line of routes.def has an OPERATION */
 	o = json_pack("{s:s, s:[s], s:o, s:s}", "operationId", r->name, "tags", operations[route].group,
@@ -730,7 +953,7 @@ operation(enum http_route route)
 	json_decref(parameters);
 	if (body != NULL)
 		set(o, "requestBody", body);
-	set(o, "responses", route_responses(route));
+	set(o, "responses", route_responses(route, schemas));
 	return o;
 }
 
@@ -768,7 +991,7 @@ method_name(enum http_method method)
 }
 
 static json_t *
-paths(void)
+paths(const json_t *schemas)
 {
 	json_t *all = json_object();
 
@@ -779,7 +1002,7 @@ paths(void)
 		path_template(r->path, path, sizeof(path));
 		if (json_object_get(all, path) == NULL)
 			set(all, path, json_object());
-		set(json_object_get(all, path), method_name(r->method), operation((enum http_route)route));
+		set(json_object_get(all, path), method_name(r->method), operation((enum http_route)route, schemas));
 	}
 	return all;
 }
@@ -803,7 +1026,7 @@ openapi_schemas(void)
 static json_t *
 openapi(void)
 {
-	json_t *tags = json_array();
+	json_t *tags = json_array(), *schemas = openapi_schemas();
 
 	for (size_t i = 0; i < COUNT(groups); i++)
 		append(tags, json_pack("{s:s, s:o}", "name", groups[i].name, "description",
@@ -815,8 +1038,8 @@ openapi(void)
 	    "HEAD is answered where GET is."),
 	    "servers", "url", "{scheme}://{host}", "variables",
 	    "scheme", "default", "http", "enum", "http", "https", "host", server_host(),
-	    "tags", tags, "paths", paths(),
-	    "components", "securitySchemes", security_schemes("apiKey"), "schemas", openapi_schemas());
+	    "tags", tags, "paths", paths(schemas),
+	    "components", "securitySchemes", security_schemes("apiKey"), "schemas", schemas);
 }
 
 /* ------------------------------------------------------------------ AsyncAPI */
@@ -837,6 +1060,8 @@ envelope(int id)
 		needed = needed || s->fields[i].presence != FIELD_OPTIONAL;
 	if (needed)
 		append(required, json_string("payload"));
+	else
+		payload = or_null(payload);
 	set(properties, "type", json_pack("{s:s, s:s}", "type", "string", "const", s->name));
 	set(properties, "payload", payload);
 	if (sent) {
@@ -845,8 +1070,8 @@ envelope(int id)
 		set(properties, "cursor", json_pack("{s:s, s:s, s:s}", "type", "string", "pattern",
 		    CURSOR_PATTERN, "description", "The place of a stored event, for resume."));
 	} else {
-		set(properties, "id", json_pack("{s:s, s:i, s:s}", "type", "string", "maxLength", 64,
-		    "description", "Chosen by the sender; the answer carries it as re."));
+		set(properties, "id", json_pack("{s:[s, s], s:i, s:s}", "type", "string", "null", "maxLength", 64,
+		    "description", "Chosen by the sender; the answer carries it as re. Null is the same as none."));
 	}
 	return json_pack("{s:s, s:o, s:o}", "type", "object", "properties", properties, "required",
 	    required);
@@ -859,18 +1084,22 @@ is_message(int id)
 }
 
 static json_t *
-messages(void)
+messages(const json_t *schemas)
 {
-	json_t *all = json_object();
+	json_t *all = json_object(), *whole;
 
 	for (int id = SCHEMA_NONE + 1; id < SCHEMA_COUNT; id++) {
 		const struct schema *s = &schema_table[id];
+		const struct place_of_example at = { .schemas = schemas, .owner = s->ident };
 
-		if (is_message(id))
-			set(all, s->ident, json_pack("{s:s, s:s, s:s, s:s, s:{s:s}, s:o}", "name", s->name,
-			    "title", s->ident, "summary", s->doc, "contentType", "application/json",
-			    "correlationId", "location", s->from == SCHEMA_SERVER ?
-			    "$message.payload#/re" : "$message.payload#/id", "payload", envelope(id)));
+		if (!is_message(id))
+			continue;
+		whole = envelope(id);
+		set(all, s->ident, json_pack("{s:s, s:s, s:s, s:s, s:{s:s}, s:o, s:[{s:s, s:o}]}", "name", s->name,
+		    "title", s->ident, "summary", s->doc, "contentType", "application/json",
+		    "correlationId", "location", s->from == SCHEMA_SERVER ?
+		    "$message.payload#/re" : "$message.payload#/id", "payload", whole,
+		    "examples", "name", s->ident, "payload", example(at, "", whole)));
 	}
 	return all;
 }
@@ -979,7 +1208,7 @@ asyncapi(void)
 	    "toDevices", direction(SCHEMA_DEVICE, false), "fromUsers", direction(SCHEMA_USER, true),
 	    "toUsers", direction(SCHEMA_USER, false),
 	    "components", "securitySchemes", security_schemes("httpApiKey"), "schemas", schemas, "messages",
-	    messages());
+	    messages(schemas));
 }
 
 int

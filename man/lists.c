@@ -58,7 +58,7 @@ static const char *const kind_words[] = {
 	[FIELD_KIND_UUIDS] = "array of UUIDs", [FIELD_KIND_NAMES] = "array of names",
 	[FIELD_KIND_LINES] = "array of strings", [FIELD_KIND_FAULT] =
 	    "string or object of code and message",
-	[FIELD_KIND_CONDITION] = "condition",
+	[FIELD_KIND_CONDITION] = "condition", [FIELD_KIND_SAMPLES] = "array of objects of at and data",
 };
 
 static void
@@ -77,6 +77,9 @@ put_range(const struct schema_field *f)
 			printf(", %" PRId64 " to %" PRId64 " characters", f->min, f->max);
 		else
 			printf(", up to %" PRId64 " characters", f->max);
+		break;
+	case FIELD_KIND_SAMPLES:
+		printf(", %" PRId64 " to %" PRId64, f->min, f->max);
 		break;
 	case FIELD_KIND_LINES:
 		printf(", up to %" PRId64 " of up to %" PRId64 " characters", f->max, f->min);
@@ -107,6 +110,7 @@ put_fields(const struct schema *s)
 			printf("%s \"%s\"", c ? "," : "", f->choices[c]);
 		put_range(f);
 		puts(f->presence == FIELD_REQUIRED ? ", required)" :
+		    f->presence == FIELD_EITHER ? ", this or the other)" :
 		    f->presence == FIELD_NULLABLE ? ", required, may be null)" : ")");
 		put_text(f->doc, false);
 	}

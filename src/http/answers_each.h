@@ -53,6 +53,9 @@
 #ifndef REFUSED_OTHERWISE
 #define REFUSED_OTHERWISE(when)
 #endif
+#ifndef EXAMPLE
+#define EXAMPLE(where, json)
+#endif
 #ifndef HEADER_OF
 #define HEADER_OF(status, name, kind, doc)
 #endif
@@ -74,4 +77,5 @@
 #undef ANSWER
 #undef REFUSED
 #undef REFUSED_OTHERWISE
+#undef EXAMPLE
 #undef HEADER_OF

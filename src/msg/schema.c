@@ -24,6 +24,7 @@
 #define choices_none NULL
 #define MESSAGE(ident, wire, from, to, doc) static const struct schema_field fields_##ident[] = {
 #define BODY(ident, doc) static const struct schema_field fields_##ident[] = {
+#define SHAPE(ident, doc) static const struct schema_field fields_##ident[] = {
 #define FIELD(ident, name, kind, presence, min, max, choices, doc) \
 	{ #name, sizeof(#name) - 1, FIELD_KIND_##kind, FIELD_##presence, min, max, \
 	    choices_##choices, doc },
@@ -41,6 +42,7 @@ const struct schema schema_table[SCHEMA_COUNT] = {
 #define BODY(ident, doc) \
 	[SCHEMA_##ident] = { #ident, #ident, sizeof(#ident) - 1, 0, 0, fields_##ident, \
 	    FIELD_##ident##_COUNT, doc },
+#define SHAPE BODY
 #include "msg/schema_each.h"
 };
 #undef DEVICE
@@ -431,6 +433,34 @@ check_condition(struct check *c, struct json_value v)
 	return 0;
 }
 
+/* An array of objects of the shape sample. */
+static int
+check_samples(struct check *c, struct json_value v, struct field_value *out)
+{
+	struct field_value field[FIELD_sample_COUNT];
+	const struct schema_field *f = c->field;
+	char prefix[sizeof(c->fault->field)];
+	struct json_iter it;
+	struct json_value e;
+
+	if (v.kind != JSON_KIND_ARRAY)
+		return refuse(c, "", "must be an array");
+	out->i64 = 0;
+	json_iter_init(&it, v);
+	while (json_array_next(&it, &e)) {
+		if (out->i64 == f->max)
+			return refuse(c, "", "must have at most %" PRId64 " elements", f->max);
+		snprintf(prefix, sizeof(prefix), "[%" PRId64 "]", out->i64);
+		if (e.kind != JSON_KIND_OBJECT)
+			return refuse(c, prefix, "must be an object");
+		snprintf(prefix, sizeof(prefix), "%s%s[%" PRId64 "].", c->prefix, f->name, out->i64);
+		if (schema_check(SCHEMA_sample, e, prefix, field, c->scratch, c->fault) != 0)
+			return -1;
+		out->i64++;
+	}
+	return out->i64 >= f->min ? 0 : refuse(c, "", "must not be empty");
+}
+
 /* "must be one of a, b, c" */
 static int
 refuse_choice(struct check *c)
@@ -495,6 +525,8 @@ check_field(struct check *c, struct json_value v, struct field_value *out)
 		return check_fault(c, v, out);
 	case FIELD_KIND_CONDITION:
 		return check_condition(c, v);
+	case FIELD_KIND_SAMPLES:
+		return check_samples(c, v, out);
 	case FIELD_KIND_ENUM:
 		if (json_text(v, c->scratch, &out->str) != 0)
 			return refuse_choice(c);
@@ -528,6 +560,31 @@ find_field(const struct schema *s, struct json_value key, struct buf *scratch)
 	return -1;
 }
 
+/* What must be there is: the last step of schema_check(). */
+static int
+check_presence(struct check *c, const struct schema *s, const struct field_value *field)
+{
+	const struct schema_field *either = NULL;
+	const char *given = NULL;
+
+	for (unsigned i = 0; i < s->fields_n; i++) {
+		const struct schema_field *f = c->field = &s->fields[i];
+
+		if (f->presence == FIELD_EITHER) {
+			if (field[i].present && given != NULL)
+				return refuse(c, "", "must not be there beside %s", given);
+			if (field[i].present)
+				given = f->name;
+			if (either == NULL)
+				either = f;
+		} else if (f->presence != FIELD_OPTIONAL && !field[i].present && !field[i].null) {
+			return refuse(c, "", "required");
+		}
+	}
+	c->field = either;
+	return either == NULL || given != NULL ? 0 : refuse(c, "", "required");
+}
+
 int
 schema_check(enum schema_id which, struct json_value object, const char *prefix,
     struct field_value *field,
@@ -537,7 +594,6 @@ schema_check(enum schema_id which, struct json_value object, const char *prefix,
 	struct check c = { prefix, NULL, scratch, fault };
 	struct json_value key, v;
 	struct json_iter it;
-	unsigned i;
 
 	if (s->fields_n == 0)
 		return 0;
@@ -554,14 +610,7 @@ schema_check(enum schema_id which, struct json_value object, const char *prefix,
 		if (check_field(&c, v, &field[n]) != 0)
 			return -1;
 	}
-	for (i = 0; i < s->fields_n; i++) {
-		if (s->fields[i].presence != FIELD_OPTIONAL && !field[i].present &&
-		    !field[i].null) {
-			c.field = &s->fields[i];
-			return refuse(&c, "", "required");
-		}
-	}
-	return 0;
+	return check_presence(&c, s, field);
 }
 
 void

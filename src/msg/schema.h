@@ -16,11 +16,12 @@
 #include "base/uuid.h"
 #include "msg/error.h"
 
-/* Every schema of the list; message types and bodies are subsets with the same numbers. */
+/* Every schema of the list; message types, bodies and shapes are subsets with the same numbers. */
 enum schema_id {
 	SCHEMA_NONE,
 #define MESSAGE(ident, wire, from, to, doc) SCHEMA_##ident,
 #define BODY(ident, doc) SCHEMA_##ident,
+#define SHAPE(ident, doc) SCHEMA_##ident,
 #include "msg/schema_each.h"
 	SCHEMA_COUNT
 };
@@ -40,6 +41,7 @@ enum body_schema {
 
 #define MESSAGE(ident, wire, from, to, doc) enum field_of_##ident {
 #define BODY(ident, doc) enum field_of_##ident {
+#define SHAPE(ident, doc) enum field_of_##ident {
 #define FIELD(ident, name, kind, presence, min, max, choices, doc) FIELD_##ident##_##name,
 #define END(ident) FIELD_##ident##_COUNT };
 #include "msg/schema_each.h"
@@ -65,13 +67,14 @@ enum field_kind {
 	FIELD_KIND_BOOL, FIELD_KIND_TIME, FIELD_KIND_OBJECT, FIELD_KIND_ARRAY, FIELD_KIND_ANY,
 	    FIELD_KIND_ENUM,
 	FIELD_KIND_IDS, FIELD_KIND_USERIDS, FIELD_KIND_UUIDS, FIELD_KIND_NAMES, FIELD_KIND_LINES,
-	FIELD_KIND_FAULT, FIELD_KIND_CONDITION
+	FIELD_KIND_FAULT, FIELD_KIND_CONDITION, FIELD_KIND_SAMPLES
 };
 
 enum field_presence {
 	FIELD_REQUIRED,
 	FIELD_OPTIONAL,		/* null is the same as absent, except in ANY */
-	FIELD_NULLABLE		/* required, may be null */
+	FIELD_NULLABLE,		/* required, may be null */
+	FIELD_EITHER		/* one of these is given, and one alone; null is the same as absent */
 };
 
 struct schema_field {
@@ -86,9 +89,9 @@ struct schema_field {
 
 struct schema {
 	const char *ident;		/* "server_command" */
-	const char *name;		/* messages: the type on the wire; bodies: the ident */
+	const char *name;		/* messages: the type on the wire; others: the ident */
 	size_t name_len;
-	unsigned from, to;		/* schema_side bits; 0 for a body */
+	unsigned from, to;		/* schema_side bits; 0 for a body or shape */
 	const struct schema_field *fields;
 	unsigned fields_n;
 	const char *doc;

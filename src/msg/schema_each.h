@@ -20,6 +20,9 @@
 #ifndef BODY_AS
 #define BODY_AS(ident, message, doc)
 #endif
+#ifndef SHAPE
+#define SHAPE(ident, doc)
+#endif
 #ifndef FIELD
 #define FIELD(ident, name, kind, presence, min, max, choices, doc)
 #endif
@@ -33,5 +36,6 @@
 #undef MESSAGE
 #undef BODY
 #undef BODY_AS
+#undef SHAPE
 #undef FIELD
 #undef END

@@ -20,7 +20,8 @@ check_fields(enum schema_id which, const struct field_value *field, struct slice
 	for (unsigned i = 0; i < s->fields_n; i++) {
 		const struct field_value *v = &field[i];
 
-		must(s->fields[i].presence == FIELD_OPTIONAL || v->present || v->null);
+		must(s->fields[i].presence == FIELD_OPTIONAL || s->fields[i].presence == FIELD_EITHER || v->present ||
+		    v->null);
 		must(s->fields[i].presence != FIELD_REQUIRED || v->present);
 		if (!v->present)
 			continue;

@@ -322,6 +322,8 @@ async def talk_of_device(belayd, viewer, device):
     await viewer.expect("device_status")
     await device.send("telemetry", {"data": {"t": 20.5}})
     await viewer.expect("telemetry")
+    await device.send("telemetry", {"samples": [{"at": "2026-01-31T12:00:00Z", "data": {"t": 21}}, {"data": {}}]})
+    await viewer.expect("telemetry")
     await device.send("event", {"event": "motion_detected", "data": {}})
     last = await viewer.expect("device_event", where=lambda m: m["payload"]["event"] == "motion_detected")
     await device.ask("heartbeat", {"battery": 80})

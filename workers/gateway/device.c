@@ -7,16 +7,21 @@
 #include <string.h>
 
 #include "auth/device_token.h"
+#include "base/clock.h"
+#include "base/json.h"
 #include "base/must.h"
 #include "gateway/conn.h"
 #include "gateway/deliver.h"
 #include "gateway/device.h"
 #include "gateway/gateway.h"
+#include "gateway/limits.h"
 #include "gateway/session.h"
 #include "msg/audience.h"
 #include "shm/directory.h"
 #include "shm/pending.h"
 #include "store/rate.h"
+
+#define SAMPLES_OF_A_MESSAGE 10		/* so many of telemetry's samples count as one message */
 
 struct device *
 device_new(struct gateway *g, const struct msg_device_welcome *m)
@@ -126,12 +131,11 @@ on_report(struct gateway *g, struct conn *c, struct slice event, int64_t at, str
 
 /* It may be lost, and is never waited for: those who ask for something go before it. */
 static void
-store_sample(struct gateway *g, const struct device *d, int64_t at)
+store_sample(struct gateway *g, const struct device *d, int64_t at, struct slice data_json)
 {
 	struct msg_sample m = {
 		.device_pk = d->pk, .epoch = d->epoch, .at = at,
-		.tenant = tenant_name(d->tenant), .device = device_id(d),
-		.data_json = g->envelope.field[FIELD_telemetry_data].json.raw
+		.tenant = tenant_name(d->tenant), .device = device_id(d), .data_json = data_json
 	};
 	int slot = gateway_storage_slot(g);
 	struct iovec iov;
@@ -145,11 +149,9 @@ store_sample(struct gateway *g, const struct device *d, int64_t at)
 }
 
 static void
-on_telemetry(struct gateway *g, struct conn *c)
+on_sample(struct gateway *g, const struct device *d, int64_t at, struct slice data_json)
 {
-	struct device *d = c->device;
 	struct buf *b = &g->payload;
-	int64_t at = time_of(g, FIELD_telemetry_at);
 	struct msg_publish m = {
 		.kind = PUBLISH_CONFLATED, .admins = ADMINS_AND_MEMBERS,
 		.tenant = tenant_name(d->tenant), .device = device_id(d),
@@ -164,13 +166,45 @@ on_telemetry(struct gateway *g, struct conn *c)
 	buf_puts(b, ",\"at\":");
 	buf_put_json_moment(b, at);
 	buf_puts(b, ",\"data\":");
-	buf_put_slice(b, g->envelope.field[FIELD_telemetry_data].json.raw);
+	buf_put_slice(b, data_json);
 	buf_putc(b, '}');
 	m.payload_json = buf_slice(b);
 	deliver_everywhere(g, &m);
 	gateway_count(g, TELEMETRY_IN, 1);
 	if (g->conf->store_telemetry_retention_ms > 0)
-		store_sample(g, d, at);
+		store_sample(g, d, at, data_json);
+}
+
+/* The elements were checked with the message. */
+static void
+on_samples(struct gateway *g, struct conn *c, const struct field_value *samples)
+{
+	struct json_value e, v;
+	struct json_iter it;
+	struct slice text;
+	int64_t at;
+
+	limits_message_more(g, c, (uint32_t)(samples->i64 - 1) / SAMPLES_OF_A_MESSAGE);
+	json_iter_init(&it, samples->json);
+	while (json_array_next(&it, &e)) {
+		buf_clear(&g->scratch);
+		at = g->w->now_ms;
+		if (json_get(e, "at", &v) == 0 && json_text(v, &g->scratch, &text) == 0)
+			must(clock_parse(text, &at) == 0);
+		must(json_get(e, "data", &v) == 0);
+		on_sample(g, c->device, at, v.raw);
+	}
+}
+
+static void
+on_telemetry(struct gateway *g, struct conn *c)
+{
+	const struct field_value *f = g->envelope.field;
+
+	if (f[FIELD_telemetry_samples].present)
+		on_samples(g, c, &f[FIELD_telemetry_samples]);
+	else
+		on_sample(g, c->device, time_of(g, FIELD_telemetry_at), f[FIELD_telemetry_data].json.raw);
 	if (g->envelope.id.p != NULL)
 		conn_send(g, c, "ok", g->envelope.id, SLICE_NONE, SLICE_NONE);
 }

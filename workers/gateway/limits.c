@@ -449,6 +449,21 @@ limits_message(struct gateway *g, struct conn *c, int64_t *retry_after_ms)
 	return false;
 }
 
+void
+limits_message_more(struct gateway *g, struct conn *c, uint32_t more)
+{
+	struct tenant *t = party_tenant(c);
+	struct bucket_rate rate;
+
+	if (more == 0)
+		return;
+	c->tokens -= (float)more;
+	if (g->conf->limits_tenant_message_rate == 0 || t == NULL)
+		return;
+	rate = tenant_rate(g);
+	(void)take(g, tenant_thing(g, tenant_name(t)), &rate, more);
+}
+
 bool
 limits_invalid(struct gateway *g, struct conn *c)
 {

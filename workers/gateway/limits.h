@@ -75,6 +75,11 @@ bool limits_auth(struct gateway *g, struct conn *c, int64_t *retry_after_ms);
  * closed (4029).
  */
 bool limits_message(struct gateway *g, struct conn *c, int64_t *retry_after_ms);
+/*
+ * That message turned out to be `more` messages besides: they pass, and what the connection and its tenant say next
+ * waits for so much longer.
+ */
+void limits_message_more(struct gateway *g, struct conn *c, uint32_t more);
 /* One more message that was no message.  false: the connection was closed (1008). */
 bool limits_invalid(struct gateway *g, struct conn *c);
 

@@ -292,6 +292,14 @@ ask_about_device(struct gateway *g, struct conn *c, struct msg_device_auth *m)
 		ask_failed(g, a, tell_refusal());
 }
 
+/* The tenant that the client named, if it did, is not its own. */
+static void
+refuse_tenant(struct gateway *g, struct conn *c)
+{
+	refusals_log(g, c, "No access: tenantId is another tenant");
+	conn_close(g, c, WS_CLOSE_NO_ACCESS);
+}
+
 void
 upgrade_open_user(struct gateway *g, struct conn *c, struct identity *who)
 {
@@ -304,8 +312,7 @@ upgrade_open_user(struct gateway *g, struct conn *c, struct identity *who)
 		memcpy(who->tenant, tenant.p, tenant.len + 1);
 		session_open_user(g, c, who);
 	} else if (tenant.len > 0 && !slice_is(tenant, who->tenant)) {
-		refusals_log(g, c, "No access: tenantId is another tenant");
-		conn_close(g, c, WS_CLOSE_NO_ACCESS);
+		refuse_tenant(g, c);
 	} else if (c->charger) {		/* feed.url is not in this version yet */
 		conn_close(g, c, WS_CLOSE_NO_FEED);
 	} else {
@@ -326,6 +333,7 @@ upgrade_with_token(struct gateway *g, struct conn *c, struct slice token)
 			return;
 		}
 		m.by_token = 1;
+		m.tenant = slice_of(c->http->tenant);
 		ask_about_device(g, c, &m);
 		return;
 	}
@@ -352,6 +360,10 @@ upgrade_with_token(struct gateway *g, struct conn *c, struct slice token)
 	}
 	if (c->http->device[0] != '\0' && strcmp(c->http->device, who.user) != 0) {
 		upgrade_refuse(g, c, REFUSE_INVALID, "another device's token");
+		return;
+	}
+	if (c->http->tenant[0] != '\0' && strcmp(c->http->tenant, who.tenant) != 0) {
+		refuse_tenant(g, c);
 		return;
 	}
 	session_token(g, c, who.expires_ms, who.key, who.token);
@@ -389,6 +401,9 @@ upgrade_welcome(struct gateway *g, const struct msg_device_welcome *m)
 	switch ((enum error_code)m->code) {
 	case ERROR_NONE:
 		session_open_device(g, c, m);
+		break;
+	case ERROR_no_access:
+		refuse_tenant(g, c);
 		break;
 	case ERROR_unavailable:
 	case ERROR_too_many:

@@ -1,7 +1,25 @@
 /*
- * event.c: lists of events, the newest first.  Only readers.
+ * event.c: lists of events, the newest first, or the oldest with order=asc.  Only readers.
  */
 #include "reader/reader.h"
+
+/* The direction, and the place to begin at.  false: answered. */
+static bool
+open_order(struct desk *k, struct reading *x, int64_t place)
+{
+	struct db_event_filter *f = &x->u.events;
+	struct slice order;
+
+	if (!rest_query(k, &x->r, "order", &order))
+		return false;
+	f->ascending = slice_is(order, "asc");
+	if (!f->ascending && order.len > 0 && !slice_is(order, "desc")) {
+		rest_error(k, &x->r, ERROR_invalid_payload, "order", "must be asc or desc");
+		return false;
+	}
+	*(f->ascending ? &f->after_seq : &f->before_seq) = place;
+	return true;
+}
 
 /* f->device_pk or f->scope is set; neither: there is nothing. */
 static enum read_end
@@ -12,9 +30,10 @@ list(struct desk *k, struct reading *x, int64_t tenant_pk)
 	const struct db_event *e;
 	struct db_page *page;
 	unsigned limit;
+	int64_t place;
 
 	if (!x->begun) {
-		if (!rest_page(k, &x->r, &limit, CURSOR_EVENT, &f->before_seq) ||
+		if (!rest_page(k, &x->r, &limit, CURSOR_EVENT, &place) || !open_order(k, x, place) ||
 		    !rest_query(k, &x->r, "type", &f->event) ||
 		    !rest_time(k, &x->r, "since", &f->since) || !rest_time(k, &x->r, "until", &f->until))
 			return READ_DONE;
@@ -29,7 +48,7 @@ list(struct desk *k, struct reading *x, int64_t tenant_pk)
 		json_event(k, &l->body, &e[i]);
 		list_cursor(l, CURSOR_EVENT, e[i].tenant_pk, e[i].seq);
 	}
-	f->before_seq = page->last;
+	*(f->ascending ? &f->after_seq : &f->before_seq) = page->last;
 	if (reading_goes_on(k, x))
 		return READ_MORE;
 	list_ran_out(l, CURSOR_EVENT, tenant_pk, page);

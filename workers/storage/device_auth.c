@@ -158,6 +158,8 @@ device_auth(struct storage *s, const struct msg_device_auth *m)
 		return DB_FAILED;
 	if (result == DB_NONE)
 		return refuse(s, m, ERROR_invalid_token);
+	if (m->by_token && m->tenant.len > 0 && !slice_eq(m->tenant, d->tenant))
+		return refuse(s, m, ERROR_no_access);
 	epoch = (d->epoch > s->epoch_floor ? d->epoch : s->epoch_floor) + 1;
 	if (find_old(s, d, transport, m->ref, &epoch, &old_ref) == -1) {
 		log_error("the directory of devices is full: a device is refused");
