@@ -11,8 +11,9 @@ STORAGE_TEST_CPPFLAGS = $(UNIT_CPPFLAGS) -I$(top_srcdir)/tests/unit
 tests_unit_storage_SOURCES = tests/unit/storage.c tests/unit/storage_world.c tests/unit/storage_world.h
 tests_unit_storage_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
 tests_unit_storage_LDADD = $(STORAGE_TEST_LIBS)
-# The test sets the wall clock.
-tests_unit_storage_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=clock_now_ms
+# The test sets the wall clock, and lets time pass.
+tests_unit_storage_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=clock_now_ms -Wl,--wrap=clock_mono_ms -Wl,--wrap=clock_mono_us \
+	-Wl,--wrap=clock_boot_ms
 
 tests_unit_storage_kill_SOURCES = tests/unit/storage_kill.c tests/unit/storage_world.c tests/unit/storage_world.h
 tests_unit_storage_kill_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
