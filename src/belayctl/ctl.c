@@ -544,7 +544,8 @@ ctl_refused(int status, json_t *answer)
 	if (*field == '\0')
 		field = ctl_text(answer, "field");
 	if (*code != '\0')
-		ctl_warn("refused with %d %s: %s%s%s", status, code, field, *field != '\0' ? ": " : "", message);
+		ctl_warn("refused with %d %s: %s%s%s%s", status, code, field, *field != '\0' ? ": " : "", message,
+		    status == 401 ? " (belayctl probe says more)" : "");
 	else
 		ctl_warn("the server answered with HTTP status %d", status);
 	if (strcmp(code, "device_offline") == 0)

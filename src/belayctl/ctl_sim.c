@@ -156,9 +156,11 @@ sim_ended(struct sim_conn *c, int64_t now)
 	}
 	c->over = true;
 	c->sim->status = CTL_FAILED;
-	ctl_warn("%s: %s; not connecting again (the server's advice: %s)", c->id, c->client.why,
-	    c->client.code != WS_CODE_ABNORMAL ? ws_close_advice(ws_close_of(c->client.code)) :
-	    "see belayctl probe");
+	if (c->client.code != WS_CODE_ABNORMAL)
+		ctl_warn("%s: %s; not connecting again (the server's advice: %s)", c->id, c->client.why,
+		    ws_close_advice(ws_close_of(c->client.code)));
+	else
+		ctl_warn("%s: %s; not connecting again (belayctl probe says more)", c->id, c->client.why);
 	if (++c->sim->over == c->sim->n)
 		event_base_loopbreak(c->sim->base);
 }
