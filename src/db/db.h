@@ -340,6 +340,11 @@ enum db_result db_tenant(struct db *db, struct slice name, bool create, int64_t 
  */
 enum db_result db_retain(struct db *db, int64_t now, int64_t keep_after, unsigned limit, bool *more);
 /*
+ * A page of struct db_sample: the newest first, by the time that the device told; among those of one time by arrival.
+ * The next page begins behind the last row's at and seq.
+ */
+enum db_result db_samples(struct db *db, const struct db_sample_filter *filter, struct db_page *page);
+/*
  * The store is as it was at an earlier time: from a backup.  Cursors of what came after that are to be none, and
  * epochs to go on above all that were given: makes a new key of cursors, and a floor under epochs, in a transaction of
  * its own.

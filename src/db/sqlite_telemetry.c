@@ -59,33 +59,29 @@ sample_page(struct sqlite_db *s, sqlite3_stmt *st, struct db_page *page)
 	return result;
 }
 
-/*
- * Two searches of the index: those of the cursor's own time, then the earlier ones.  One comparison of both would read
- * all of one time, and a device without a clock has a single one.
- */
 enum db_result
-sqlite_telemetry_list(struct db *db, const struct db_sample_filter *f, struct db_page *page)
+sqlite_telemetry_moment(struct db *db, int64_t device_pk, int64_t at, int64_t seq, struct db_page *page)
 {
 	struct sqlite_db *s = sqlite_self(db);
-	int64_t since = f->since != 0 ? f->since : INT64_MIN, until = f->until != 0 ? f->until : INT64_MAX;
-	sqlite3_stmt *st;
+	sqlite3_stmt *st = sqlite_use(s, STMT_telemetry_moment);
 
-	if (f->before_seq != 0 && f->before_at >= since && f->before_at < until) {
-		if ((st = sqlite_use(s, STMT_telemetry_list_moment)) == NULL)
-			return DB_FAILED;
-		bind_i64(st, 1, f->device_pk);
-		bind_i64(st, 2, f->before_at);
-		bind_i64(st, 3, f->before_seq);
-		if (sample_page(s, st, page) == DB_FAILED)
-			return DB_FAILED;
-	}
-	if (page->more)
-		return DB_OK;
-	if (f->before_seq != 0 && f->before_at < until)
-		until = f->before_at;
-	if ((st = sqlite_use(s, STMT_telemetry_list)) == NULL)
+	if (st == NULL)
 		return DB_FAILED;
-	bind_i64(st, 1, f->device_pk);
+	bind_i64(st, 1, device_pk);
+	bind_i64(st, 2, at);
+	bind_i64(st, 3, seq);
+	return sample_page(s, st, page);
+}
+
+enum db_result
+sqlite_telemetry_window(struct db *db, int64_t device_pk, int64_t since, int64_t until, struct db_page *page)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_telemetry_window);
+
+	if (st == NULL)
+		return DB_FAILED;
+	bind_i64(st, 1, device_pk);
 	bind_i64(st, 2, since);
 	bind_i64(st, 3, until);
 	return sample_page(s, st, page);

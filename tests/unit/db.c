@@ -569,7 +569,7 @@ put_sample(struct db *db, const struct db_device *d, int64_t received_at, int64_
 #define assert_samples(db, filter, text) assert_some(db, filter, 100, text)
 #define assert_some(db, filter, want, text) do { \
 	struct buf list_ = BUF_INIT; \
-	EACH(struct db_sample, note_sample, &list_, want, DB(db, telemetry_list, filter, &page)); \
+	EACH(struct db_sample, note_sample, &list_, want, db_samples(db, filter, &page)); \
 	buf_putc(&list_, '\0'); \
 	assert_string_equal(list_.data, text); \
 	buf_fini(&list_); \
@@ -592,14 +592,14 @@ keeps_telemetry(void **state)
 	put_sample(db, &a, 14, -50, "0");
 	assert_samples(db, &f, "3@300 2@100 1@100 0@-50 ");
 	assert_samples(db, &of_b, "B@100 ");
-	EACH(struct db_sample, note_first_sample, &got, 1, DB(db, telemetry_list, &f, &page));
+	EACH(struct db_sample, note_first_sample, &got, 1, db_samples(db, &f, &page));
 	assert_true(got.device_pk == a.pk && got.received_at == 12 && got.epoch == 3 && got.at == 300);
 	/* Page by page, while newer and older ones come. */
 	f.before_at = got.at;
 	f.before_seq = got.seq;
 	put_sample(db, &a, 15, 400, "4");
 	assert_some(db, &f, 1, "2@100 ");
-	EACH(struct db_sample, note_first_sample, &got, 1, DB(db, telemetry_list, &f, &page));
+	EACH(struct db_sample, note_first_sample, &got, 1, db_samples(db, &f, &page));
 	f.before_at = got.at;
 	f.before_seq = got.seq;
 	put_sample(db, &a, 16, 50, "h");

@@ -173,7 +173,7 @@ samples(const struct place *at, struct db_page *page)
 {
 	struct db_sample_filter f = { .device_pk = pk[2], .before_at = at->sample.at, .before_seq = at->sample.seq };
 
-	return DB(db, telemetry_list, &f, page);
+	return db_samples(db, &f, page);
 }
 
 static void

@@ -715,7 +715,7 @@ do_telemetry_list(struct world *w)
 		f.before_at = w->sample_at[w->side];
 		f.before_seq = w->sample_seq[w->side];
 	}
-	LIST(w, struct db_sample, tell_sample, DB(db(w), telemetry_list, &f, &page));
+	LIST(w, struct db_sample, tell_sample, db_samples(db(w), &f, &page));
 }
 
 static void
@@ -834,7 +834,7 @@ do_all(struct world *w)
 		events.device_pk = pk;
 		LIST(w, struct db_event, tell_event, DB(db(w), event_list, &events, &page));
 		samples.device_pk = pk;
-		LIST(w, struct db_sample, tell_sample, DB(db(w), telemetry_list, &samples, &page));
+		LIST(w, struct db_sample, tell_sample, db_samples(db(w), &samples, &page));
 	}
 	LIST(w, struct db_command, tell_command, DB(db(w), command_open_all, ((struct db_command_key){ 0, 0 }), &page));
 	LIST(w, struct db_command, tell_command, DB(db(w), command_queue_due, INT64_MAX, &page, &next));

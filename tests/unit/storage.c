@@ -1599,7 +1599,7 @@ samples_left(struct test *x, int64_t device_pk)
 
 	db_page_want(&page, 100000);
 	page.bytes = SIZE_MAX;
-	assert_int_equal(DB(inside(x)->desk.db, telemetry_list, &f, &page), DB_OK);
+	assert_int_equal(db_samples(inside(x)->desk.db, &f, &page), DB_OK);
 	n = page.count;
 	db_page_fini(&page);
 	return n;

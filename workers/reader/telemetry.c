@@ -213,7 +213,7 @@ read_device_telemetry(struct desk *k, struct reading *x)
 	f->device_pk = k->device.pk;
 	page = reading_page_of_list(k, x);
 	/* None is shown that was stored before storing was turned off: it is being removed. */
-	if (k->w->conf->store_telemetry_retention_ms > 0 && DB(k->db, telemetry_list, f, page) == DB_FAILED)
+	if (k->w->conf->store_telemetry_retention_ms > 0 && db_samples(k->db, f, page) == DB_FAILED)
 		return READ_FAILED;
 	v = page->row;
 	for (unsigned i = 0; i < page->count && list_next(l); i++)
