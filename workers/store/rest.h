@@ -23,7 +23,7 @@ enum db_result rest_ok(struct desk *k, const struct rest *r, unsigned status,
 enum db_result rest_error(struct desk *k, const struct rest *r, enum error_code code,
     const char *field, const char *message);
 
-/* May the requester do with that device what the request asks for, by the line of routes.def (VIEW, CONTROL, ADMIN, OWNER)? */
+/* May the requester do with that device what the request asks for, by the line of routes.def: VIEW to OWNER? */
 bool rest_may(const struct desk *k, const struct rest *r, const struct db_device *d);
 /*
  * The device of the path, read into k->device, if rest_may().  DB_NONE: it was answered (404, 403) and nothing is
