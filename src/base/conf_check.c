@@ -114,6 +114,19 @@ conf_check_tenants(const char *value, char why[CONF_WHY_LEN])
 }
 
 int
+conf_check_user_type(const char *value, char why[CONF_WHY_LEN])
+{
+	size_t len = strlen(value);
+
+	if (len > 0 && value[len - 1] == '*')
+		len--;
+	if (len > 64 || strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789_.:-") < len ||
+	    (len > 0 ? value[0] < 'a' || value[0] > 'z' : *value == '\0'))
+		return bad(why, "a message's type, as x_hello, or how types begin, as x_*, is wanted");
+	return 0;
+}
+
+int
 conf_check_topic(const char *value, char why[CONF_WHY_LEN])
 {
 	if (*value == '\0' || strpbrk(value, "+#") != NULL)

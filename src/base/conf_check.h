@@ -20,7 +20,7 @@ conf_check conf_check_any, conf_check_address, conf_check_address_or_none, conf_
     conf_check_network,
     conf_check_origin, conf_check_path, conf_check_path_or_none, conf_check_proxy_or_none,
     conf_check_redis_url, conf_check_service_key,
-    conf_check_tenant_or_none, conf_check_tenants, conf_check_topic, conf_check_user;
+    conf_check_tenant_or_none, conf_check_tenants, conf_check_topic, conf_check_user, conf_check_user_type;
 
 /*
  * "30s", "500ms", "5m", "2h", "90d", "0" to milliseconds; "64K", "1M", "2G", "512" to bytes.  -1

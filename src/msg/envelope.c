@@ -53,7 +53,7 @@ envelope_parse(struct envelope *e, struct slice text, enum envelope_side from,
 	int i, twice = -1;
 
 	e->type = MSG_TYPE_NONE;
-	e->id = SLICE_NONE;
+	e->id = e->unknown = SLICE_NONE;
 	e->payload = (struct json_value){ JSON_KIND_OBJECT, SLICE("{}") };
 	buf_clear(&e->scratch);
 
@@ -106,6 +106,9 @@ envelope_parse(struct envelope *e, struct slice text, enum envelope_side from,
 	}
 	if ((e->type = msg_type_find(type, (enum schema_side)from)) == MSG_TYPE_NONE) {
 		envelope_fault_set(fault, ERROR_unknown_type, "type", NULL);
+		e->unknown = type;
+		if (!missing[PAYLOAD])
+			e->payload = member[PAYLOAD];
 		return -1;
 	}
 	if (!missing[PAYLOAD]) {

@@ -23,7 +23,8 @@ enum envelope_side {
 struct envelope {
 	enum msg_type type;
 	struct slice id;		/* decoded; id.p is NULL when the message has none */
-	struct json_value payload;	/* {} when the message has none */
+	struct slice unknown;		/* decoded; the type, where it is unknown_type; else none */
+	struct json_value payload;	/* {} when the message has none; of an unknown type of any kind */
 	struct field_value field[ENVELOPE_MAX_FIELDS];	/* by FIELD_type_name */
 	struct buf scratch;		/* owned: decoded texts */
 	unsigned depth;			/* most containers inside one another; set by envelope_init() */
@@ -35,7 +36,8 @@ void envelope_fini(struct envelope *e);
 /*
  * Parses one message and checks it against its schema.  A member that is null
  * is a missing one.  The slices in *e point into text or e->scratch: valid until either changes.
- * 0, or -1 with *fault; e->id is set even then when it could be read (for "re").
+ * 0, or -1 with *fault; e->id is set even then when it could be read (for "re"), and unknown and
+ * payload for unknown_type.
  *
  *	not JSON, or deeper than e->depth	invalid_json
  *	not an object					invalid_payload

@@ -94,8 +94,10 @@ enum publish_kind {
 	PUBLISH_CONFLATED	/* telemetry: the newest of each device is kept */
 };
 
-/* What is to be done with users' connections. */
-enum user_task { USER_TASK_SEND, USER_TASK_COUNT, USER_TASK_KICK, USER_TASK_STATS, USER_TASK_TRAFFIC };
+/* What is to be done with users' connections.  HAND: as SEND, to all services of the tenant. */
+enum user_task {
+	USER_TASK_SEND, USER_TASK_COUNT, USER_TASK_KICK, USER_TASK_STATS, USER_TASK_TRAFFIC, USER_TASK_HAND
+};
 
 /* What a device says of a command, and where the command goes by it. */
 enum ack_status { ACK_ACCEPTED, ACK_EXECUTED, ACK_FAILED, ACK_UNKNOWN };

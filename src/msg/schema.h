@@ -101,7 +101,7 @@ struct schema {
 extern const struct schema schema_table[SCHEMA_COUNT];
 
 static inline const char *msg_type_name(enum msg_type t) { return schema_table[t].name; }
-/* The type that a peer of this side (one bit) may send; MSG_TYPE_NONE: it may not. */
+/* The type that a peer of one of these sides may send; MSG_TYPE_NONE: none may. */
 enum msg_type msg_type_find(struct slice name, enum schema_side from);
 
 /* One checked field. */

@@ -359,7 +359,10 @@ async def talk_of_dashboard(belayd, asyncapi, viewer):
     await other.expect("device_shared")
     await belayd.rest("DELETE", "/api/device/m1/share/u2")
     await other.expect("device_unshared")
-    asyncapi.watch(await belayd.open("/ws?tenantId=t1", {"Authorization": f"Bearer {belayd.service_key}"}), "toUsers")
+    service = asyncapi.watch(await belayd.open("/ws?tenantId=t1", {"Authorization": f"Bearer {belayd.service_key}"}), "toUsers")
+    await viewer.ws.send('{"type":"x_hello","id":"hello","payload":{"a":1}}')
+    await service.expect("user_message")
+    await viewer.expect("ok", where=lambda m: m["re"] == "hello")
 
 
 async def auth_by_message(belayd, asyncapi, secret):

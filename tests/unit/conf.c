@@ -154,6 +154,7 @@ static const struct sample samples[] = {
 	{ NULL, conf_check_service_key, "n:*:" HASH, "n:*:zz" },
 	{ NULL, conf_check_tenant_or_none, "t1", "t 1" },
 	{ NULL, conf_check_tenants, "acme-*", "acme-*-x" },
+	{ NULL, conf_check_user_type, "chat.*", "X_*" },
 	{ NULL, conf_check_topic, "b/c", "b/#" },
 	{ NULL, conf_check_user, "root", "no-such-user-here" },
 	{ "jwt_secret", NULL, SECRET, NULL },

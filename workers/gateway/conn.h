@@ -98,6 +98,7 @@ struct conn {
 	bool pong_owed : 1;		/* a ping of ours is not answered */
 	bool late : 1;			/* came while this process leaves: drain.c */
 	uint8_t holds;			/* enum limits_place: where it is counted */
+	uint8_t id[16];			/* connectionId of its greeting */
 	uint8_t address[16];		/* the client's; v4 mapped into v6, zeros: unix socket */
 };
 

@@ -11,6 +11,7 @@
 #include "gateway/dashboard.h"
 #include "gateway/gateway.h"
 #include "gateway/session.h"
+#include "gateway/users.h"
 #include "http/route.h"
 #include "msg/audience.h"
 
@@ -406,6 +407,52 @@ on_visitor_decide(struct gateway *g, struct conn *c)
 	m.target = slice_of(id);
 	uuid_new(m.fresh_id);
 	SESSION_ASK(g, c, &visits, rest, &m);
+}
+
+/* One of server.user_types, and no type that the protocol has for anybody. */
+static bool
+is_user_type(const struct gateway *g, struct slice type)
+{
+	const struct conf_list *types = &g->conf->server_user_types;
+
+	if (!schema_is_type_name(type) ||
+	    msg_type_find(type, SCHEMA_DEVICE | SCHEMA_USER | SCHEMA_SERVER) != MSG_TYPE_NONE)
+		return false;
+	for (size_t i = 0; i < types->n; i++) {
+		struct slice like = slice_of(types->v[i]);
+		size_t begin = like.len - 1;
+
+		if (slice_eq(type, like) ||
+		    (like.p[begin] == '*' && type.len >= begin && memcmp(type.p, like.p, begin) == 0))
+			return true;
+	}
+	return false;
+}
+
+bool
+dashboard_hand(struct gateway *g, struct conn *c, struct envelope_fault *fault)
+{
+	const struct envelope *e = &g->envelope;
+	struct buf *b = &g->payload;
+
+	if (!is_user_type(g, e->unknown))
+		return false;
+	if (e->payload.kind != JSON_KIND_OBJECT) {
+		envelope_fault_set(fault, ERROR_invalid_payload, "payload", "must be an object");
+		return false;
+	}
+	buf_clear(b);
+	buf_puts(b, "{\"userId\":");
+	buf_put_json_string(b, user_name(c->user));
+	buf_puts(b, ",\"connectionId\":");
+	buf_put_json_uuid(b, c->id);
+	buf_puts(b, ",\"type\":");
+	buf_put_json_string(b, e->unknown);
+	buf_puts(b, ",\"payload\":");
+	buf_put_slice(b, e->payload.raw);
+	buf_putc(b, '}');
+	users_hand(g, c, buf_slice(b), e->id);
+	return true;
 }
 
 void

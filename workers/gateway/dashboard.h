@@ -11,6 +11,7 @@
 #include "base/slice.h"
 
 struct conn;
+struct envelope_fault;
 struct gateway;
 
 /*
@@ -27,6 +28,11 @@ struct filter {
 
 /* The message in g->envelope came from this user. */
 void dashboard_message(struct gateway *g, struct conn *c);
+/*
+ * The same of a type that is none of the protocol's: is it one of server.user_types?  true: it was handed to the
+ * services of the tenant; false: it was not, and *fault says why where its payload is at fault.
+ */
+bool dashboard_hand(struct gateway *g, struct conn *c, struct envelope_fault *fault);
 /* Does this user's connection want to hear of the device? */
 bool dashboard_wants(const struct conn *c, struct hash128 device_key);
 /* All up to that place was replayed, though some of it may be published only now. */

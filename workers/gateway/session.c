@@ -125,14 +125,12 @@ put_member(struct buf *b, const char *name, struct slice value)
 
 /* The greeting, up to what differs between users and devices. */
 static void
-greeting_begin(struct buf *b)
+greeting_begin(struct conn *c, struct buf *b)
 {
-	uint8_t id[UUID_LEN];
-
-	uuid_new(id);
+	uuid_new(c->id);
 	buf_clear(b);
 	buf_puts(b, "{\"connectionId\":");
-	buf_put_json_uuid(b, id);
+	buf_put_json_uuid(b, c->id);
 }
 
 static void
@@ -196,7 +194,7 @@ session_greet(struct gateway *g, struct conn *c, struct slice cursor)
 	const char *role_name = who->role_name[0] != '\0' ? who->role_name : role_text(who->role);
 	struct buf *b = &g->payload;
 
-	greeting_begin(b);
+	greeting_begin(c, b);
 	put_member(b, ",\"userId\":", user_name(c->user));
 	put_member(b, ",\"tenantId\":", tenant_name(c->user->tenant));
 	put_member(b, ",\"role\":", slice_of(role_name));
@@ -260,7 +258,7 @@ session_open_device(struct gateway *g, struct conn *c, const struct msg_device_w
 	gateway_count(g, AUTH_OK, 1);
 	traffic_count(g, c->device->tenant, TRAFFIC_ACCEPTED);
 
-	greeting_begin(b);
+	greeting_begin(c, b);
 	put_member(b, ",\"deviceId\":", m->device);
 	put_member(b, ",\"tenantId\":", m->tenant);
 	buf_puts(b, ",\"epoch\":");
@@ -527,6 +525,8 @@ message(struct gateway *g, struct conn *c, const struct ws_message *m)
 		send_fault(g, c, g->envelope.id, &fault);
 		return;
 	}
+	if (!good && !device && fault.code == ERROR_unknown_type && dashboard_hand(g, c, &fault))
+		return;
 	if (!good) {
 		send_fault(g, c, g->envelope.id, &fault);
 		if (fault.code != ERROR_unknown_type)

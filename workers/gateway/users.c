@@ -1,6 +1,6 @@
 /*
  * users.c: what back ends do with the connections of users: send, broadcast,
- * look, disconnect.  One gateway process asks all of them and adds up.
+ * look, disconnect; and what users send to back ends.  One gateway process asks all of them and adds up.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,9 +12,11 @@
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
+#include "gateway/session.h"
 #include "gateway/users.h"
 #include "http/uri.h"
 #include "msg/audience.h"
+#include "shm/topics.h"
 #include "ws/frame.h"
 
 #define GATHER_MS 2000
@@ -92,6 +94,7 @@ do_connection(struct gateway *g, struct work *work, struct conn *c)
 		conn_close(g, c, WS_CLOSE_KICKED);
 		break;
 	case USER_TASK_SEND:
+	case USER_TASK_HAND:
 		if (work->frame == NULL) {
 			char type[72];
 
@@ -124,10 +127,35 @@ do_user(struct gateway *g, struct work *work, const struct user *u)
 	}
 }
 
+/* What users send closes no service (4008): one that is far behind does not get it, and is not counted. */
+static bool
+takes_messages(const struct gateway *g, const struct conn *c)
+{
+	return c->role == ROLE_SERVICE && c->phase == CONN_OPEN && !c->doomed &&
+	    (c->out == NULL || c->out->held < g->conf->limits_send_buffer_bytes / 2);
+}
+
+static void
+do_services(struct gateway *g, struct work *work, struct tenant *t)
+{
+	struct conn *next;
+
+	for (struct conn *c = tenant_first(g, t); c != NULL; c = next) {
+		next = tenant_next(g, c);	/* the connection, and with the last one the tenant, may go */
+		if (takes_messages(g, c))
+			do_connection(g, work, c);
+	}
+}
+
 static void
 do_tenant(struct gateway *g, struct work *work, struct tenant *t)
 {
 	struct user *next;
+
+	if (work->m->task == USER_TASK_HAND) {
+		do_services(g, work, t);
+		return;
+	}
 
 	if (work->m->task == USER_TASK_TRAFFIC) {
 		for (const struct user *u = t->users; u != NULL; u = u->of_tenant)
@@ -292,6 +320,20 @@ answer(struct gateway *g, struct conn *c, const struct ask *a, enum error_code c
 	http_respond_json(g, c, 200, buf_slice(b));
 }
 
+/* The same of a message for services. */
+static void
+answer_handed(struct gateway *g, struct conn *c, const struct ask *a, enum error_code code)
+{
+	const struct gather *ga = a->own;
+	struct buf *b = &g->payload;
+
+	(void)code;
+	buf_clear(b);
+	buf_printf(b, "{\"services\":%u}", ga->connections);
+	conn_send(g, c, "ok", ask_re(a), buf_slice(b), SLICE_NONE);
+}
+
+static const struct ask_ops hands = { .waits = session_waits, .failed = answer_handed, .free = gather_free };
 static const struct ask_ops gathers = { .waits = api_waits, .failed = answer, .free = gather_free };
 
 void
@@ -300,7 +342,7 @@ users_done(struct gateway *g, const struct msg_user_done *m)
 	struct ask *a = ask_find(g, m->request);
 	struct gather *ga;
 
-	if (a == NULL || a->ops != &gathers)
+	if (a == NULL || (a->ops != &gathers && a->ops != &hands))
 		return;
 	ga = a->own;
 	ga->connections += m->connections;
@@ -313,30 +355,60 @@ users_done(struct gateway *g, const struct msg_user_done *m)
 		ask_failed(g, a, ERROR_NONE);
 }
 
-/* Hands the task to all gateways; its answer comes by users_done().  stored: what storage counted, or nothing. */
+/*
+ * Hands the task to the gateways in these slots; the answer comes by users_done().  What users send waits for no room:
+ * a gateway that has none does not get it.
+ */
 static void
-hand_out(struct gateway *g, struct conn *c, struct msg_user_task *m, struct slice stored)
+hand_out_to(struct gateway *g, struct ask *a, struct msg_user_task *m, uint64_t slots)
 {
-	struct ask *a = ask_new(g, c, &gathers, SLICE_NONE);
-	struct gather *ga = a->own = must_alloc(sizeof(*ga));
+	struct gather *ga = a->own;
 	unsigned count = gateway_role.count(g->conf);
+	struct iovec iov;
 
 	a->until_ms = g->w->mono_ms + GATHER_MS;
-	buf_put_slice(&ga->stored, stored);
 	/* ourselves, last: the answer can't be complete before all are asked */
 	ga->waiting = 1;
 	m->request = a->request;
 	m->ref = a->ref;
 	buf_clear(&g->record);
 	msg_pack_user_task(&g->record, m);
+	iov = (struct iovec){ g->record.data, g->record.len };
 	for (unsigned i = 0; i < count; i++) {
 		int slot = worker_slot_of(g->w, ROLE_ID_GATEWAY, i);
 
-		if (slot != -1 && (unsigned)slot != g->w->slot &&
+		if (slot == -1 || (unsigned)slot == g->w->slot || (slots & (uint64_t)1 << slot) == 0)
+			continue;
+		if (m->task == USER_TASK_HAND ? worker_post_now(g->w, (unsigned)slot, MSG_user_task, &iov, 1) == 0 :
 		    gateway_post(g, slot, MSG_user_task) == 0)
 			ga->waiting++;
 	}
 	users_task(g, m, g->w->slot);
+}
+
+/* Hands a request's task to all gateways.  stored: what storage counted, or nothing. */
+static void
+hand_out(struct gateway *g, struct conn *c, struct msg_user_task *m, struct slice stored)
+{
+	struct ask *a = ask_new(g, c, &gathers, SLICE_NONE);
+	struct gather *ga = a->own = must_alloc(sizeof(*ga));
+
+	buf_put_slice(&ga->stored, stored);
+	hand_out_to(g, a, m, UINT64_MAX);
+}
+
+void
+users_hand(struct gateway *g, struct conn *c, struct slice payload_json, struct slice re)
+{
+	struct msg_user_task m = {
+		.task = USER_TASK_HAND, .tenant = tenant_name(c->user->tenant), .type = SLICE("user_message"),
+		.payload_json = payload_json
+	};
+	uint64_t slots = topics_slots(g->w->shm, audience_topic_tenant(shm_hash_key(g->w->shm), m.tenant));
+	struct ask *a = ask_new(g, c, &hands, re);
+
+	a->own = must_alloc(sizeof(struct gather));
+	hand_out_to(g, a, &m, slots);
 }
 
 static bool
