@@ -130,6 +130,16 @@ once_more_in() {
 	done
 }
 
+# Does every counter of stats.def move in some scenario?  One test; a run of a part of them can't say.
+count_counters() {
+	say "counters"
+	if "$python" "$top/tests/scenario/moved.py" "$TEST_COUNTERS"; then
+		((passed++))
+	else
+		step_failed "counters that no scenario moves, and tests/scenario/unmoved does not list"
+	fi
+}
+
 # scenarios_in DIRECTORY [PYTEST-ARGUMENT...]: tests/scenario against the programs there, and the results added to the sums.
 scenarios_in() {
 	local dir=$1 counts status total f s again=0 nodes report
@@ -184,7 +194,11 @@ rm -f "$build/check.status" "$build_asan/check.status" "$build_asan.status"
 checks=$!
 
 say "scenarios"
+export TEST_COUNTERS=$build/scenario/counters	# what moved there: tests/scenario/moved.py
+rm -rf "$TEST_COUNTERS"
 scenarios_in "$build" "$@"
+(($#)) || count_counters
+unset TEST_COUNTERS
 if [[ -z $quick ]]; then
 	while [[ ! -s $build_asan.status ]] && kill -0 "$checks" 2>/dev/null; do sleep 0.2; done
 	if [[ $(cat "$build_asan.status") == 0 ]]; then

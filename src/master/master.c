@@ -157,6 +157,13 @@ load_again(const struct master *m)
 	return fresh;
 }
 
+/* What the master itself counts stands with the first process, whose own counters are others. */
+static void
+count(const struct master *m, enum stats_counter counter)
+{
+	stats_add(stats_block(m->children.shm, 0), counter, 1);
+}
+
 static int
 open_log(const struct master *m, const struct conf *conf)
 {
@@ -182,6 +189,7 @@ reload(struct master *m)
 		(void)worker_open_log(m->conf, m->children.foreground);
 		(void)conf_share_write(m->children.conf_fd, m->conf);
 		log_error("not reloaded: the settings in force stay");
+		count(m, STAT_RELOADS_REFUSED);
 		conf_free(&fresh);
 	} else {
 		conf_free(&m->conf);
@@ -304,18 +312,25 @@ leave(struct master *m)
 /* --- another binary */
 
 static void
+refuse_upgrade(const struct master *m, const char *why)
+{
+	log_error("the binary is not replaced: %s", why);
+	count(m, STAT_BINARIES_REFUSED);
+}
+
+static void
 try_upgrade(struct master *m)
 {
 	m->want_upgrade = false;
 	if (m->trial != 0 || m->leaving)
 		return;
 	if (m->perishable) {
-		log_error("the binary is not replaced: the store ends with this instance and would be lost");
+		refuse_upgrade(m, "the store ends with this instance and would be lost");
 		return;
 	}
 	if ((m->trial = upgrade_try(&m->trial_fd)) == -1) {
 		m->trial = 0;
-		log_error("the binary is not replaced: %s", strerror(errno));
+		refuse_upgrade(m, strerror(errno));
 		return;
 	}
 	m->trial_until_ms = m->now_ms + TRIAL_MS;
@@ -342,7 +357,7 @@ end_trial(struct master *m, int status)
 {
 	if (status != 0) {
 		log_trial(m->trial_fd);
-		log_error("the binary is not replaced: the trial of the one that is there now failed");
+		refuse_upgrade(m, "the trial of the one that is there now failed");
 	} else if (m->phase == PHASE_RUN) {
 		log_info("replacing the binary");
 		m->upgrading = true;

@@ -27,7 +27,7 @@ cpu_us(void)
 }
 
 static char device_names[20000][16];
-static int64_t device_pks[20000], device_epochs[20000];
+static int64_t device_pks[20000];
 
 static void
 set_up(struct world *t, unsigned devices)
@@ -95,7 +95,6 @@ main(int argc, char **argv)
 		must(directory_find(t.shm, audience_device_key(shm_hash_key(t.shm), SLICE("t1"), slice_of(device_names[i])),
 		    &v) == 1);
 		device_pks[i] = v.device_pk;
-		device_epochs[i] = v.epoch[0];
 	}
 	cpu = cpu_us();
 	wall = clock_mono_us();
@@ -122,8 +121,7 @@ main(int argc, char **argv)
 			unsigned d = (done + i) * 7919u % devices;
 			struct msg_command_ack m = {
 				.ref = world_ref(&t, GATEWAY_SLOT, 10 + d, 1), .device_pk = device_pks[d],
-				.epoch = device_epochs[d],
-				.asked_ms = clock_mono_ms(), .status = ACK_EXECUTED, .tenant = SLICE("t1"),
+				.status = ACK_EXECUTED, .tenant = SLICE("t1"),
 				.device = slice_of(device_names[d]),
 				.result_json = SLICE("{\"opened\":true}")
 			};

@@ -60,7 +60,8 @@ def check_schema(validator, name, schema):
     except jsonschema.SchemaError as e:
         check(False, name, list(e.path), e.message)
     for path, value in walk(schema):
-        if isinstance(value, dict) and isinstance(value.get("required"), list):
+        # One of several alternatives has the members of the whole.
+        if isinstance(value, dict) and isinstance(value.get("required"), list) and path[-2:-1] != ("oneOf",):
             missing = set(value["required"]) - set(value.get("properties", {}))
             check(not missing, name, *path, "requires what it does not have:", missing)
         if path and path[-1] == "pattern" and isinstance(value, str):

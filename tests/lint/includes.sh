@@ -16,7 +16,7 @@ layers() {
 		workers		src/base src/ws shm src/net src/http src/msg src/auth src/db workers
 		workers/store	src/base shm src/http src/msg src/auth src/db workers/role.h workers/store
 		workers/reader	src/base shm src/http src/msg src/auth src/db workers/role.h workers/store workers/reader
-		workers/storage	src/base shm src/http src/msg src/auth src/db workers/role.h workers/store workers/storage
+		workers/storage	src/base shm src/ws/close.h src/http src/msg src/auth src/db workers/role.h workers/store workers/storage
 		src/master	src/base src/net shm src/master workers/role.h workers/roles.def
 		src/main.c	src/base src/master
 		src/belayctl	src/base src/ws shm src/net src/http src/msg src/auth src/db src/belayctl

@@ -1,5 +1,5 @@
 # Checks of the sources themselves, and of the manual against the .def files.
-LINT_TESTS = tests/lint/includes.sh tests/lint/text.sh tests/lint/headers.sh tests/lint/docs.sh tests/lint/documents.py
+LINT_TESTS = tests/lint/includes.sh tests/lint/text.sh tests/lint/headers.sh tests/lint/docs.sh tests/lint/documents.py tests/lint/lists.py
 TESTS += $(LINT_TESTS)
 TEST_EXTENSIONS = .sh .py
 SH_LOG_COMPILER = $(SHELL)

@@ -21,6 +21,8 @@ import aiohttp
 import jwt
 import websockets
 
+import moved
+
 # BELAY_… is what belayd takes for its settings: the tests have names of their own.  The older one is taken too, and goes no further.
 if "BELAY_BUILD" in os.environ:
     os.environ.setdefault("TEST_BUILD", os.environ.pop("BELAY_BUILD"))
@@ -227,6 +229,7 @@ class Belayd:
         if self.process is None:
             return None
         if self.process.poll() is None:
+            moved.ask(self)
             self.process.send_signal(sig)
             try:
                 self.process.wait(timeout)
@@ -308,10 +311,17 @@ class Belayd:
     async def metric(self, name):
         status, _, body = await self.rest("GET", "/metrics", bearer=self.service_key, raw=True)
         assert status == 200, body
+        moved.note(body.decode())
         for line in body.decode().splitlines():
             if line.startswith(name + " "):
                 return float(line.split()[-1])
         raise KeyError(name)
+
+    async def counted(self, name, least):
+        """Waits until a counter is so high."""
+        async def high():
+            return await self.metric(name) >= least
+        await eventually(high)
 
 
 class Stopwatch:

@@ -9,6 +9,7 @@ import threading
 import aiohttp
 import pytest
 
+import moved
 from belay import PATIENCE, Belayd, Refused, Stopwatch, eventually, free_port, token
 from certs import Authority
 from test_proxy import v2
@@ -92,6 +93,7 @@ async def test_silent_connections_of_one_address(tight):
         over.set()
         flood.join()
     _, metrics = await get(d.admin + "/metrics")
+    moved.note(metrics)
     counts = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
     assert float(counts["belay_connections_ended_for_others_total"]) > DESCRIPTORS
     for s in held:

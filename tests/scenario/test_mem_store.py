@@ -40,7 +40,7 @@ async def test_store_survives_its_process_and_a_reload(start):
     for times in (1, 2):
         await kill_storage(daemon)
         daemon.process.send_signal(signal.SIGHUP)
-        await eventually(lambda: daemon.log_text().count("reloaded") == times)
+        await daemon.counted("belay_reloads_total", times * len(daemon.workers()))
         status, found = await daemon.rest("GET", f"/api/command/{body['command']['commandId']}")
         assert status == 200 and found["command"]["status"] == "queued", found
         assert place_of(daemon) == place

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import websockets
 
+import moved
 from belay import PATIENCE, Client, Refused, Stopwatch, eventually, free_port, token
 from certs import Authority
 
@@ -102,6 +103,7 @@ def behind(start, authority):
 
 def counters(d):
     out = request(d.admin_port, path="/metrics").decode()
+    moved.note(out)
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in out.splitlines() if line.startswith("belay_")}
 
 

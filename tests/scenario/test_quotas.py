@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 import websockets
 
+import moved
 from belay import PATIENCE, Refused, eventually, free_port, token
 
 # The kernel deals connections out among the gateways by their addresses and ports.
@@ -191,7 +192,9 @@ async def start_unseen(start, settings, **kwargs):
 async def counter(belayd, name):
     """By the address that no limit is for."""
     async with aiohttp.ClientSession() as session, session.get(f"http://{belayd.settings['server.admin_listen']}/metrics") as r:
-        return next(float(line.split()[-1]) for line in (await r.text()).splitlines() if line.startswith(name + " "))
+        text = await r.text()
+        moved.note(text)
+        return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name + " "))
 
 
 async def reload(belayd, text):

@@ -348,8 +348,7 @@ ack_from(struct test *x, const struct msg_device_welcome *w, const uint8_t id[UU
 {
 	static const enum pending_state state_of[] = { PENDING_ACCEPTED, PENDING_EXECUTED, PENDING_FAILED };
 	struct msg_command_ack m = {
-		.request = ++x->t.requests, .ref = w->ref, .device_pk = w->device_pk, .epoch = w->epoch,
-		.asked_ms = clock_mono_ms(),
+		.request = ++x->t.requests, .ref = w->ref, .device_pk = w->device_pk,
 		.status = status, .verdict = PENDING_UNKNOWN, .tenant = SLICE("t1"),
 		.device = ref_index(w->ref) == 101 ? SLICE("d2") : SLICE("d1"),	/* as device_ref() has it */
 		.result_json = slice_of(result), .error_json = slice_of(error)
@@ -562,7 +561,7 @@ updates_and_deletes(void **state)
 	p = world_posted(&x->t, MSG_kick, 0);
 	assert_non_null(p);
 	assert_int_equal(msg_unpack_kick(&k, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
-	assert_int_equal(k.close_code, 4011);
+	assert_int_equal(k.why, WS_CLOSE_REVOKED);
 	assert_int_equal(rest_(x, "owner", ROUTE_device_get, "d1", NULL, NULL), 404);
 	assert_int_equal(connect_ref(x, 0, "d1", device_ref(x, 0), NULL), ERROR_invalid_token);
 	/* The gateway's word of the end finds nothing left to do. */
@@ -619,7 +618,7 @@ accepts_and_replaces(void **state)
 	p = world_posted(&x->t, MSG_kick, 0);
 	assert_non_null(p);
 	assert_int_equal(msg_unpack_kick(&k, (const uint8_t *)p->bytes.data, p->bytes.len), 0);
-	assert_int_equal(k.close_code, 4009);
+	assert_int_equal(k.why, WS_CLOSE_REPLACED);
 	assert_true(k.ref == device_ref(x, 0));
 	/* The old connection's end changes nothing and is not told. */
 	world_forget(&x->t);
@@ -1400,7 +1399,6 @@ decides_on_visitors(void **state)
 	w = online(x, 0, "d1");
 	listen_as(x, "owner");
 	m.device_pk = w.device_pk;
-	m.epoch = w.epoch;
 	must(uuid_parse(slice_of(id), m.visitor_id) == 0);
 	world_post(&x->t, visitor_new, &m);
 	world_post(&x->t, visitor_new, &m);	/* told twice: one visit */

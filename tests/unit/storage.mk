@@ -62,7 +62,7 @@ tests_unit_storage_numbers_SOURCES = tests/unit/storage.c tests/unit/db_numbers.
 	tests/unit/storage_world.h
 tests_unit_storage_numbers_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
 tests_unit_storage_numbers_LDADD = $(STORAGE_TEST_LIBS)
-tests_unit_storage_numbers_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=clock_now_ms,--wrap=db_open
+tests_unit_storage_numbers_LDFLAGS = $(tests_unit_storage_LDFLAGS) -Wl,--wrap=db_open
 
 check_PROGRAMS += tests/unit/storage_keys
 TESTS += tests/unit/storage_keys

@@ -99,8 +99,8 @@ static void
 post_ack(const uint8_t id[16])
 {
 	struct msg_command_ack m = {
-		.ref = world_ref(&world, GATEWAY_SLOT, 100, 1), .device_pk = 1, .epoch = 1, .status = ACK_EXECUTED,
-		.tenant = SLICE("t1"), .device = SLICE("d"), .asked_ms = clock_mono_ms(), .result_json = SLICE("{\"opened\":true}")
+		.ref = world_ref(&world, GATEWAY_SLOT, 100, 1), .device_pk = 1, .status = ACK_EXECUTED,
+		.tenant = SLICE("t1"), .device = SLICE("d"), .result_json = SLICE("{\"opened\":true}")
 	};
 
 	memcpy(m.command, id, 16);

@@ -164,7 +164,7 @@ read_answers(void)
 		} else if (mail.kind == MSG_device_send) {
 			struct msg_device_send m;
 			struct msg_command_ack a = {
-				.status = ACK_EXECUTED, .tenant = SLICE("t1"), .asked_ms = clock_mono_ms(),
+				.status = ACK_EXECUTED, .tenant = SLICE("t1"),
 				.result_json = SLICE("true")
 			};
 			char device[16];
@@ -174,7 +174,6 @@ read_answers(void)
 			sent_again += order_of(m.command)->sends++ > 0;
 			n = ref_index(m.ref) - 100;
 			a.ref = m.ref;
-			a.epoch = m.epoch;
 			a.device_pk = n + 1;
 			a.device = slice_bytes(device, (size_t)snprintf(device, sizeof(device), "d%u", n));
 			memcpy(a.command, m.command, 16);

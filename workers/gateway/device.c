@@ -224,7 +224,7 @@ on_command_ack(struct gateway *g, struct conn *c)
 	struct device *d = c->device;
 	const struct field_value *f = g->envelope.field;
 	struct msg_command_ack m = {
-		.ref = conn_ref(g, c), .device_pk = d->pk, .epoch = d->epoch, .asked_ms = g->w->mono_ms,
+		.ref = conn_ref(g, c), .device_pk = d->pk,
 		.status = (uint8_t)f[FIELD_command_ack_status].i64, .verdict = PENDING_UNKNOWN,
 		.tenant = tenant_name(d->tenant), .device = device_id(d)
 	};
@@ -246,7 +246,7 @@ on_visitor(struct gateway *g, struct conn *c)
 	struct device *d = c->device;
 	const struct field_value *f = g->envelope.field;
 	struct msg_visitor_new m = {
-		.ref = conn_ref(g, c), .device_pk = d->pk, .epoch = d->epoch, .asked_ms = g->w->mono_ms,
+		.ref = conn_ref(g, c), .device_pk = d->pk, .asked_ms = g->w->mono_ms,
 		.tenant = tenant_name(d->tenant), .device = device_id(d),
 		.name = f[FIELD_visitor_name].str, .snapshot_url = f[FIELD_visitor_snapshotUrl].str
 	};

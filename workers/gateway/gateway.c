@@ -166,7 +166,7 @@ on_kick(struct gateway *g, const struct msg_kick *m)
 
 	if (c == NULL || c->phase == CONN_HTTP)
 		return;
-	conn_close_code(g, c, (uint16_t)m->close_code, m->reason);
+	conn_close(g, c, (enum ws_close)m->why);
 	note_revocation(g, m->asked_ms);
 }
 

@@ -111,9 +111,7 @@ count_response(struct gateway *g, struct conn *c, int status, enum error_code co
 		gateway_count(g, HTTP_5XX, 1);
 	else if (status >= 400)
 		gateway_count(g, HTTP_4XX, 1);
-	else if (status >= 300)
-		gateway_count(g, HTTP_3XX, 1);
-	else
+	else			/* there are no redirections */
 		gateway_count(g, HTTP_2XX, 1);
 }
 

@@ -280,12 +280,9 @@ static void
 ask_about_device(struct gateway *g, struct conn *c, struct msg_device_auth *m)
 {
 	struct ask *a = ask_new(g, c, &asks, SLICE_NONE);
-	char peer[INET6_ADDRSTRLEN];
 
-	conn_peer(c, peer);
 	m->request = a->request;
 	m->ref = conn_ref(g, c);
-	m->peer = slice_of(peer);
 	c->phase = CONN_AUTH;
 	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + 10);
 	if (gateway_tell_storage(g, device_auth, m) == -1)

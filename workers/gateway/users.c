@@ -238,7 +238,7 @@ void
 users_task(struct gateway *g, const struct msg_user_task *m, unsigned from)
 {
 	struct work work = { .m = m };
-	struct msg_user_done done = { .request = m->request, .ref = m->ref, .more = true };
+	struct msg_user_done done = { .request = m->request, .more = true };
 	struct slice hashes;
 
 	do_task(g, &work);

@@ -124,7 +124,7 @@ find_old(struct storage *s, const struct db_device *d, unsigned transport, uint6
 static void
 kick_old(struct storage *s, uint64_t ref)
 {
-	struct msg_kick kick = { .ref = ref, .close_code = 4009, .reason = SLICE("Replaced") };
+	struct msg_kick kick = { .ref = ref, .why = WS_CLOSE_REPLACED };
 
 	if (ref != REF_NONE)
 		post_to_ref(&s->desk, kick, &kick);

@@ -107,8 +107,7 @@ presence_revoke(struct storage *s, const struct db_device *d, const char *reason
 	if (batch_find(s, desk_device_key(&s->desk, d), &v) != 1)
 		return DB_OK;
 	for (unsigned t = 0; t < DIRECTORY_TRANSPORTS; t++) {
-		struct msg_kick kick = { .ref = v.ref[t], .asked_ms = asked_ms,
-		    .close_code = 4011, .reason = SLICE("Credentials revoked") };
+		struct msg_kick kick = { .ref = v.ref[t], .asked_ms = asked_ms, .why = WS_CLOSE_REVOKED };
 
 		if (v.ref[t] == REF_NONE)
 			continue;

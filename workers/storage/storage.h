@@ -23,6 +23,7 @@
 #include "storage/flight.h"
 #include "storage/tally.h"
 #include "store/desk.h"
+#include "ws/close.h"
 
 #define COMMAND_QUEUE_MAX	1000		/* commands waiting for one device */
 #define COMMAND_ATTEMPTS	5		/* how often one is sent to a device that says it never got it */
@@ -297,7 +298,6 @@ bool condition_met(struct slice only_if_json, const struct db_device *d, int64_t
 
 /* rest*.c */
 enum db_result rest(struct storage *s, const struct msg_rest *m);
-enum db_result subscribe(struct storage *s, const struct msg_subscribe *m);
 
 /* rest_share.c: shares that have run out go */
 enum db_result share_tick(struct storage *s);
