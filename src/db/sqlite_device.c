@@ -88,6 +88,31 @@ sqlite_device_by_id(struct db *db, struct slice tenant, struct slice id, bool wh
 }
 
 enum db_result
+sqlite_device_by_ids(struct db *db, struct slice tenant, const struct slice *ids, unsigned n, struct db_page *page)
+{
+	struct sqlite_db *s = sqlite_self(db);
+	sqlite3_stmt *st = sqlite_use(s, STMT_device_by_id);
+	struct db_device d = { .text = BUF_INIT };
+	enum db_result result;
+	int64_t tenant_pk;
+
+	if (st == NULL)
+		return DB_FAILED;
+	result = db_tenant(db, tenant, false, &tenant_pk);
+	for (unsigned i = 0; i < n && result == DB_OK && page_goes_on(page); i++) {
+		bind_i64(st, 1, tenant_pk);
+		bind_text(st, 2, ids[i]);
+		if ((result = sqlite_row(s, st)) != DB_OK)
+			break;
+		read_device(st, false, &d);
+		page_passed_text(page, d.id);
+		result = rows_add_device(db, page, &d);
+		sqlite3_reset(st);
+	}
+	return result == DB_NONE ? DB_OK : result;
+}
+
+enum db_result
 sqlite_device_by_pk(struct db *db, int64_t pk, bool whole, struct db_device *out)
 {
 	struct sqlite_db *s = sqlite_self(db);

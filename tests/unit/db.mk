@@ -1,10 +1,10 @@
-# Unit tests: the store's operations; which rows are a device's; the place of a store that ends with the instance; and that readers answer as the writer does.
+# Unit tests: the store's operations; devices by many ids; tenants remembered; which rows are a device's; the place of a store that ends with the instance; and that readers answer as the writer does.
 DB_TESTS = \
 	tests/unit/db \
 	tests/unit/db_links \
 	tests/unit/db_place \
 	tests/unit/db_same tests/unit/db_page \
-	tests/unit/db_tenants tests/unit/db_usage
+	tests/unit/db_ids tests/unit/db_tenants tests/unit/db_usage
 check_PROGRAMS += $(DB_TESTS)
 TESTS += $(DB_TESTS)
 
@@ -25,6 +25,10 @@ tests_unit_db_place_LDADD = $(DB_TEST_LIBS)
 tests_unit_db_same_SOURCES = tests/unit/db_same.c
 tests_unit_db_same_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_db_same_LDADD = $(DB_TEST_LIBS)
+
+tests_unit_db_ids_SOURCES = tests/unit/db_ids.c
+tests_unit_db_ids_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_db_ids_LDADD = $(DB_TEST_LIBS)
 
 tests_unit_db_tenants_SOURCES = tests/unit/db_tenants.c
 tests_unit_db_tenants_CPPFLAGS = $(UNIT_CPPFLAGS)

@@ -12,8 +12,9 @@ tests_unit_storage_SOURCES = tests/unit/storage.c tests/unit/storage_world.c tes
 tests_unit_storage_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
 tests_unit_storage_LDADD = $(STORAGE_TEST_LIBS)
 # The test sets the wall clock, and lets time pass.
-tests_unit_storage_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=clock_now_ms -Wl,--wrap=clock_mono_ms -Wl,--wrap=clock_mono_us \
+STORAGE_TEST_CLOCKS = -Wl,--wrap=clock_now_ms -Wl,--wrap=clock_mono_ms -Wl,--wrap=clock_mono_us \
 	-Wl,--wrap=clock_boot_ms
+tests_unit_storage_LDFLAGS = $(AM_LDFLAGS) $(STORAGE_TEST_CLOCKS)
 
 tests_unit_storage_kill_SOURCES = tests/unit/storage_kill.c tests/unit/storage_world.c tests/unit/storage_world.h
 tests_unit_storage_kill_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
@@ -62,7 +63,7 @@ tests_unit_storage_numbers_SOURCES = tests/unit/storage.c tests/unit/db_numbers.
 	tests/unit/storage_world.h
 tests_unit_storage_numbers_CPPFLAGS = $(STORAGE_TEST_CPPFLAGS)
 tests_unit_storage_numbers_LDADD = $(STORAGE_TEST_LIBS)
-tests_unit_storage_numbers_LDFLAGS = $(tests_unit_storage_LDFLAGS) -Wl,--wrap=db_open
+tests_unit_storage_numbers_LDFLAGS = $(AM_LDFLAGS) $(STORAGE_TEST_CLOCKS) -Wl,--wrap=db_open
 
 check_PROGRAMS += tests/unit/storage_keys
 TESTS += tests/unit/storage_keys
