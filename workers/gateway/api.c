@@ -206,7 +206,7 @@ bool
 api_waits(const struct conn *c, const struct ask *a)
 {
 	(void)a;
-	return c->phase == CONN_HTTP && c->http->state == REQUEST_ASKED;
+	return conn_phase(c) == CONN_HTTP && c->http->state == REQUEST_ASKED;
 }
 
 void

@@ -1,9 +1,8 @@
 /*
  * conn.c: the connections of a gateway process: their slabs, events and end.
- * What arrives is handed on by phase to http.c and session.c.
+ * What arrives is handed to the state that the connection is in.
  */
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -14,20 +13,14 @@
 #include "base/must.h"
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
-#include "gateway/http.h"
 #include "gateway/limits.h"
 #include "gateway/peer.h"
-#include "gateway/resume.h"
-#include "gateway/session.h"
 #include "gateway/tls_conn.h"
 #include "net/sock.h"
 #include "shm/ref.h"
-#include "ws/frame.h"
 
 #define CHUNK 256u			/* connections of a slab */
-#define CLOSING_S 3			/* how long the peer's close frame is waited for, once ours is written */
-#define CONN_RETRY_MS 5000		/* until a client that was refused may come back, where nothing says better */
-#define LAST_WORDS_S 30			/* how long a peer that does not read keeps ours from being written */
+#define HURRY_S 3			/* what a peer has that has read our last word */
 
 /* A slab knows its gateway, so that a connection need not. */
 struct slab {
@@ -79,34 +72,53 @@ conn_fd(const struct conn *c)
 	return event_get_fd(&c->ev);
 }
 
+static void
+ignore(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
+{
+	(void)g;
+	(void)c;
+	(void)p;
+	(void)n;
+}
+
+/* Nobody has said yet what it is to be. */
+static const struct conn_state opening = { .phase = CONN_CLOSING, .input = ignore, .timer = conn_drop };
+/* All is said: what still comes is thrown away until the peer's half ends too. */
+static const struct conn_state over = { .phase = CONN_CLOSING, .input = ignore, .timer = conn_drop };
+
+void
+conn_become(struct conn *c, const struct conn_state *state)
+{
+	c->state = state;
+}
+
+void
+conn_timer(struct gateway *g, struct conn *c)
+{
+	c->state->timer(g, c);
+}
+
+/* The state frees what it has of the connection. */
+static void
+lose(struct gateway *g, struct conn *c)
+{
+	if (c->state->lost != NULL)
+		c->state->lost(g, c);
+}
+
 void
 conn_input(struct gateway *g, struct conn *c, size_t n)
 {
 	c->heard = true;
 	gateway_count(g, BYTES_IN, (uint64_t)n);
-	switch ((enum conn_phase)c->phase) {
-	case CONN_HTTP:
-		http_input(g, c, (const char *)g->read_buf, n);
-		break;
-	case CONN_AUTH:
-	case CONN_RESUMING:
-		http_hold_input(g, c, (const char *)g->read_buf, n);
-		break;
-	case CONN_SILENT:
-	case CONN_OPEN:
-	case CONN_CLOSING:
-		session_input(g, c, g->read_buf, n);
-		break;
-	case CONN_FREE:
-		must(!"an event of a free connection");
-	}
+	c->state->input(g, c, g->read_buf, n);
 }
 
 void
 conn_ended(struct gateway *g, struct conn *c, bool orderly)
 {
 	c->closed_by_peer = true;
-	if (!orderly || c->phase != CONN_HTTP || !http_ended(g, c))
+	if (!orderly || c->state->ended == NULL || !c->state->ended(g, c))
 		conn_drop(g, c);
 }
 
@@ -223,9 +235,9 @@ conn_new(struct gateway *g, int fd)
 	memset(c, 0, sizeof(*c));
 	c->index = index;
 	c->generation = generation;
-	c->phase = CONN_HTTP;
+	c->state = &opening;
 	if (want_events(g, c, fd) == -1) {
-		c->phase = CONN_FREE;
+		c->state = NULL;
 		c->wheel_next = t->free;
 		t->free = index + 1;
 		return NULL;
@@ -250,7 +262,7 @@ conn_of_ref(struct gateway *g, uint64_t ref)
 	if (ref == REF_NONE || ref_slot(ref) != g->w->slot || ref_slot_gen(ref) != g->w->generation)
 		return NULL;
 	c = conn_at(&g->conns, ref_index(ref));
-	if (c == NULL || c->phase == CONN_FREE || c->doomed || c->generation != ref_gen(ref))
+	if (c == NULL || c->state == NULL || c->doomed || c->generation != ref_gen(ref))
 		return NULL;
 	return c;
 }
@@ -276,10 +288,7 @@ conn_drop(struct gateway *g, struct conn *c)
 	if (c->doomed)
 		return;
 	c->doomed = true;
-	session_end(g, c, "connection_lost");
-	http_end(g, c);
-	if (c->reads)
-		reads_conn_gone(g, c);
+	lose(g, c);
 	fd = conn_fd(c);
 	wheel_clear(&g->wheel, &g->conns, c);
 	output_discard(g, c);
@@ -305,7 +314,7 @@ conn_reap(struct gateway *g)
 		struct conn *c = conn_at(t, t->doomed - 1);
 
 		t->doomed = c->user_next;
-		c->phase = CONN_FREE;
+		c->state = NULL;
 		c->generation = (c->generation + 1) & REF_GEN_MASK;
 		if (c->generation == 0)
 			c->generation = 1;
@@ -328,7 +337,7 @@ conn_drop_when_sent(struct gateway *g, struct conn *c)
 void
 conn_hurry(struct gateway *g, struct conn *c)
 {
-	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + CLOSING_S);
+	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + HURRY_S);
 }
 
 void
@@ -337,12 +346,8 @@ conn_sent(struct gateway *g, struct conn *c)
 	if (c->doomed)
 		return;
 	if (!c->drop_when_sent) {
-		if (c->phase == CONN_CLOSING)
-			conn_hurry(g, c);
-		else if (c->phase == CONN_HTTP)
-			http_sent(g, c);
-		else if (c->phase == CONN_RESUMING)
-			resume_sent(g, c);
+		if (c->state->sent != NULL)
+			c->state->sent(g, c);
 		return;
 	}
 	if (c->closed_by_peer) {
@@ -358,97 +363,10 @@ conn_sent(struct gateway *g, struct conn *c)
 		tls_conn_end(g, c);
 	else
 		net_end(conn_fd(c));
-	if (c->phase != CONN_CLOSING)
-		http_end(g, c);
-	c->phase = CONN_CLOSING;
-	c->reader.ended = true;
+	lose(g, c);
+	c->state = &over;
 	conn_pause_reading(g, c, false);
 	conn_hurry(g, c);
-}
-
-/*
- * Some libraries show a program no close code that they do not know, and 1013 is one of those: a
- * message before says why, and when to come back.
- */
-static void
-tell_retry(struct gateway *g, struct conn *c, enum ws_close row)
-{
-	struct envelope_fault fault;
-	struct buf text = BUF_INIT;
-	struct frame *f;
-	bool busy = c->phase != CONN_OPEN && c->http != NULL && c->http->refusal_retry_ms > 0;
-
-	envelope_fault_set(&fault, row == WS_CLOSE_TOO_MANY ? ERROR_too_many : ERROR_unavailable, NULL,
-	    "%s", ws_close_reason(row));
-	fault.retry_after_ms = busy ? c->http->refusal_retry_ms : CONN_RETRY_MS;
-	envelope_error_put(&text, SLICE_NONE, &fault);
-	f = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&text));
-	output_send(g, c, f);
-	frame_put(f);
-	buf_fini(&text);
-	party_count_out(g, c);
-}
-
-/* cause is what a device's disconnection is stored with. */
-static void
-close_with(struct gateway *g, struct conn *c, uint16_t code, struct slice reason, enum ws_close row)
-{
-	uint8_t bytes[WS_CLOSE_FRAME_MAX];
-	char cause[32];
-	struct frame *f;
-	size_t n;
-
-	if (c->doomed || c->phase == CONN_CLOSING)
-		return;
-	if (row == WS_CLOSE_OVERLOADED || row == WS_CLOSE_TOO_MANY) {
-		tell_retry(g, c, row);
-		if (c->doomed || c->phase == CONN_CLOSING)
-			return;
-	}
-	if (row == WS_CLOSE_REPLACED)
-		gateway_count(g, REPLACED, 1);
-	if (g->conf->ws_close_codes == CONF_CLOSE_CODES_CLASSIC)
-		code = ws_close_classic(code);
-	snprintf(cause, sizeof(cause), "%s", row == WS_CLOSE_NONE ? "closed" : ws_close_name(row));
-	for (char *p = cause; *p != '\0'; p++)
-		*p = (char)tolower((unsigned char)*p);
-	session_end(g, c, cause);
-	if (c->phase != CONN_OPEN)
-		http_end(g, c);
-	c->phase = CONN_CLOSING;
-	conn_pause_reading(g, c, false);	/* the peer's close frame may be behind other things */
-	n = ws_close_put(bytes, code, reason.p, reason.len, NULL);
-	f = frame_raw(slice_bytes(bytes, n));
-	output_send(g, c, f);
-	frame_put(f);
-	/* conn_sent() shortens it as soon as the peer has taken all */
-	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + (g->w->draining ? CLOSING_S : LAST_WORDS_S));
-}
-
-void
-conn_close_code(struct gateway *g, struct conn *c, uint16_t code, struct slice reason)
-{
-	close_with(g, c, code, reason, ws_close_of(code));
-}
-
-void
-conn_close(struct gateway *g, struct conn *c, enum ws_close why)
-{
-	close_with(g, c, ws_close_code(why), slice_of(ws_close_reason(why)), why);
-}
-
-void
-conn_send(struct gateway *g, struct conn *c, const char *type, struct slice re,
-    struct slice payload_json, struct slice cursor)
-{
-	struct frame *f;
-
-	buf_clear(&g->scratch);
-	envelope_put(&g->scratch, type, re, payload_json, cursor);
-	f = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&g->scratch));
-	output_send(g, c, f);
-	frame_put(f);
-	party_count_out(g, c);
 }
 
 void
@@ -457,7 +375,7 @@ conn_table_fini(struct gateway *g)
 	struct conn_table *t = &g->conns;
 
 	for (uint32_t i = 0; i < t->slab_count * CHUNK; i++)
-		if (conn_at(t, i)->phase != CONN_FREE)
+		if (conn_at(t, i)->state != NULL)
 			conn_drop(g, conn_at(t, i));
 	conn_reap(g);
 	for (uint32_t i = 0; i < t->slab_count; i++)

@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #include "base/slice.h"
-#include "ws/close.h"
+#include "gateway/ws.h"
 #include "ws/reader.h"
 
 struct device;
@@ -42,6 +42,26 @@ enum conn_phase {
 	CONN_CLOSING		/* our close frame is sent, the peer's is waited for */
 };
 
+/*
+ * What a connection is at the moment: each state is a table beside the code that does what it says.  Only input and
+ * timer are always there.
+ */
+struct conn_state {
+	enum conn_phase phase;
+	/* Bytes came, in the clear; they may be changed. */
+	void (*input)(struct gateway *g, struct conn *c, uint8_t *p, size_t n);
+	/* The peer sends no more.  true: it is to be answered still; false, or NULL: the connection ends. */
+	bool (*ended)(struct gateway *g, struct conn *c);
+	/* Its second has come: wheel.h. */
+	void (*timer)(struct gateway *g, struct conn *c);
+	/* All that waited has left. */
+	void (*sent)(struct gateway *g, struct conn *c);
+	/* There is more to send than may wait. */
+	void (*full)(struct gateway *g, struct conn *c);
+	/* The connection ends: what the state has of it is freed. */
+	void (*lost)(struct gateway *g, struct conn *c);
+};
+
 enum conn_kind { CONN_NOBODY, CONN_USER, CONN_DEVICE, CONN_ECHO };
 
 struct conn {
@@ -49,10 +69,8 @@ struct conn {
 	struct output *out;		/* owned; NULL: nothing waits */
 	struct tls_conn *tls;		/* owned; NULL: the connection is in the clear */
 	struct ws_reader reader;
-	union {
-		struct http *http;	/* owned; HTTP, and until AUTH and SILENT are over */
-		struct filter *filter;	/* owned; OPEN users: which devices, NULL = all */
-	};
+	struct http *http;		/* owned; HTTP, and until a session is open */
+	struct filter *filter;		/* owned; of users: which devices, NULL = all */
 	union {
 		struct user *user;	/* a reference; kind USER */
 		struct device *device;	/* owned; kind DEVICE */
@@ -81,7 +99,8 @@ struct conn {
 	uint16_t refused_count;
 	uint16_t warn_ms;		/* token_expiring comes so long before the end */
 
-	uint8_t phase, kind;
+	const struct conn_state *state;	/* NULL: a free place */
+	uint8_t kind;
 	bool sees_all : 1, heard : 1, pinged : 1, warned : 1, deflate : 1, writing : 1,
 	    drop_when_sent : 1, doomed : 1, reconnect_told : 1, any_tenant : 1, closed_by_peer : 1,
 	    paused : 1, reads : 1, waits : 1;	/* reads: a reader was asked for it; waits: not read from while
@@ -102,6 +121,13 @@ struct conn {
 	uint8_t address[16];		/* the client's; v4 mapped into v6, zeros: unix socket */
 };
 
+static inline enum conn_phase
+conn_phase(const struct conn *c)
+{
+	return c->state == NULL ? CONN_FREE : c->state->phase;
+}
+static inline bool session_is_open(const struct conn *c) { return conn_phase(c) == CONN_OPEN; }
+
 struct conn_table {
 	struct slab **slabs;
 	uint32_t slab_count;
@@ -110,6 +136,10 @@ struct conn_table {
 	/* index + 1 list of those to be freed at the end of the turn, by user_next */
 	uint32_t doomed;
 };
+
+/* It is that from now on. */
+void conn_become(struct conn *c, const struct conn_state *state);
+void conn_timer(struct gateway *g, struct conn *c);
 
 /* A connection by index; NULL when out of range. */
 struct conn *conn_at(struct conn_table *t, uint32_t index);
@@ -125,12 +155,6 @@ struct conn *conn_of_ref(struct gateway *g, uint64_t ref);
 void conn_peer(const struct conn *c, char out[INET6_ADDRSTRLEN]);
 int conn_fd(const struct conn *c);
 
-/*
- * WebSocket: sends a close frame and waits for the peer's.  Ends the session first: nothing more is
- * delivered.
- */
-void conn_close(struct gateway *g, struct conn *c, enum ws_close why);
-void conn_close_code(struct gateway *g, struct conn *c, uint16_t code, struct slice reason);
 /* The peer sends no more; orderly: it said so, and may wait for an answer. */
 void conn_ended(struct gateway *g, struct conn *c, bool orderly);
 /* Ends the TCP connection without a word.  The struct is freed at the end of the turn. */
@@ -156,9 +180,5 @@ static inline bool conn_is_read(const struct conn *c) { return !c->paused && !c-
 void conn_change_events(struct gateway *g, struct conn *c);
 /* n bytes in g->read_buf came from the client, in the clear. */
 void conn_input(struct gateway *g, struct conn *c, size_t n);
-
-/* Sends one text message {"type","re","payload","cursor"}; re and cursor may be none. */
-void conn_send(struct gateway *g, struct conn *c, const char *type, struct slice re,
-    struct slice payload_json, struct slice cursor);
 
 #endif

@@ -73,12 +73,12 @@ give(struct gateway *g, struct delivery *d, struct conn *c)
 
 	if (c == d->apart || c->doomed)
 		return;
-	if (c->phase == CONN_RESUMING) {
+	if (conn_phase(c) == CONN_RESUMING) {
 		if (d->m->kind != PUBLISH_CONFLATED)	/* telemetry: newer values follow */
 			resume_hold(g, c, d->m->place, d->status, frame_of(g, d));
 		return;
 	}
-	if (c->phase != CONN_OPEN || !dashboard_is_news(c, d->m->place, d->status))
+	if (conn_phase(c) != CONN_OPEN || !dashboard_is_news(c, d->m->place, d->status))
 		return;
 	if (d->followed && (re = follow_re(g, c, d->command)).p != NULL) {
 		give_apart(g, d->m, c, re);
@@ -158,15 +158,15 @@ give_ref(struct gateway *g, struct delivery *d, struct conn *c)
 	const struct msg_publish *m = d->m;
 	struct ask *a = m->to == PUBLISH_ANSWER ? ask_find(g, m->request) : NULL;
 
-	if (c != NULL && c->phase == CONN_HTTP) {
+	if (c != NULL && conn_phase(c) == CONN_HTTP) {
 		api_command_changed(g, c, a, m->payload_json);
-	} else if (c != NULL && c->phase == CONN_OPEN && a != NULL) {
+	} else if (c != NULL && conn_phase(c) == CONN_OPEN && a != NULL) {
 		give_apart(g, m, c, ask_re(a));
 		if (ask_re(a).p != NULL && command_json_id(m->payload_json, d->command)) {
 			follow_add(g, c, d->command, ask_re(a));
 			d->followed = true;
 		}
-	} else if (c != NULL && c->phase == CONN_OPEN && may_still_hear(g, m, c)) {
+	} else if (c != NULL && conn_phase(c) == CONN_OPEN && may_still_hear(g, m, c)) {
 		give_apart(g, m, c, d->followed ? follow_re(g, c, d->command) : SLICE_NONE);
 	}
 	if (a != NULL)
@@ -237,9 +237,9 @@ deliver_gap(struct gateway *g, const struct msg_gap *m)
 
 		if (c->kind != CONN_USER || c->doomed)
 			continue;
-		if (c->phase == CONN_RESUMING)
+		if (conn_phase(c) == CONN_RESUMING)
 			resume_dropped(c);
-		if (c->phase != CONN_OPEN)
+		if (conn_phase(c) != CONN_OPEN)
 			continue;
 		session_gap(g, c, (int64_t)m->dropped, m->since);
 	}

@@ -96,7 +96,7 @@ device_refused(struct gateway *g, const struct msg_store_reply *m)
 {
 	struct conn *c = conn_of_ref(g, m->ref);
 
-	if (c != NULL && c->phase == CONN_OPEN && c->kind == CONN_DEVICE)
+	if (c != NULL && conn_phase(c) == CONN_OPEN && c->kind == CONN_DEVICE)
 		session_refused(g, c, SLICE_NONE, m);
 }
 
@@ -327,7 +327,7 @@ device_deliver(struct gateway *g, const struct msg_device_send *m)
 {
 	struct conn *c = conn_of_ref(g, m->ref);
 
-	if (c != NULL && c->phase == CONN_OPEN && c->kind == CONN_DEVICE) {
+	if (c != NULL && conn_phase(c) == CONN_OPEN && c->kind == CONN_DEVICE) {
 		char type[72];
 
 		must(m->type.len < sizeof(type));
@@ -335,7 +335,7 @@ device_deliver(struct gateway *g, const struct msg_device_send *m)
 		type[m->type.len] = '\0';
 		device_asked(c->device, 1);
 		conn_send(g, c, type, SLICE_NONE, m->payload_json, SLICE_NONE);
-		if (c->phase == CONN_OPEN)
+		if (conn_phase(c) == CONN_OPEN)
 			return;
 	}
 

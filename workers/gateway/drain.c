@@ -23,9 +23,9 @@ tell_all(struct gateway *g)
 	for (uint32_t i = 0; conn_at(&g->conns, i) != NULL; i++) {
 		struct conn *c = conn_at(&g->conns, i);
 
-		if (c->phase == CONN_CLOSING)
+		if (conn_phase(c) == CONN_CLOSING)
 			conn_hurry(g, c);
-		if (c->phase != CONN_OPEN || c->kind == CONN_ECHO)
+		if (conn_phase(c) != CONN_OPEN || c->kind == CONN_ECHO)
 			continue;
 		buf_clear(&g->payload);
 		buf_puts(&g->payload, "{\"afterMs\":");
@@ -58,7 +58,7 @@ drain_start(struct gateway *g, int64_t deadline_mono_ms)
 static void
 leave(struct gateway *g, struct conn *c)
 {
-	switch ((enum conn_phase)c->phase) {
+	switch (conn_phase(c)) {
 	case CONN_OPEN:
 	case CONN_AUTH:
 	case CONN_RESUMING:
@@ -81,7 +81,7 @@ leave(struct gateway *g, struct conn *c)
 static bool
 waits_for_a_command(const struct conn *c)
 {
-	return c->phase == CONN_HTTP && c->http->state == REQUEST_ASKED && c->http->waiting;
+	return conn_phase(c) == CONN_HTTP && c->http->state == REQUEST_ASKED && c->http->waiting;
 }
 
 /*
@@ -94,10 +94,10 @@ end_waiting(struct gateway *g)
 	struct conn *c;
 
 	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++)
-		if (c->phase != CONN_FREE && !c->doomed && !c->late && !waits_for_a_command(c))
+		if (conn_phase(c) != CONN_FREE && !c->doomed && !c->late && !waits_for_a_command(c))
 			return;
 	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++)
-		if (c->phase != CONN_FREE && !c->doomed && !c->late && !c->http->as_it_is)
+		if (conn_phase(c) != CONN_FREE && !c->doomed && !c->late && !c->http->as_it_is)
 			http_wait_no_more(g, c);
 }
 
@@ -136,7 +136,7 @@ drain_tick(struct gateway *g)
 				break;
 			continue;
 		}
-		if (c->doomed || c->phase == CONN_FREE || c->phase == CONN_CLOSING)
+		if (c->doomed || conn_phase(c) == CONN_FREE || conn_phase(c) == CONN_CLOSING)
 			continue;
 		leave(g, c);
 		g->drain.allowance--;

@@ -164,7 +164,7 @@ on_kick(struct gateway *g, const struct msg_kick *m)
 {
 	struct conn *c = conn_of_ref(g, m->ref);
 
-	if (c == NULL || c->phase == CONN_HTTP)
+	if (c == NULL || conn_phase(c) == CONN_HTTP)
 		return;
 	conn_close(g, c, (enum ws_close)m->why);
 	note_revocation(g, m->asked_ms);
@@ -234,7 +234,7 @@ gateway_mail(struct worker *w, const struct mail *mail)
 
 		UNPACK(audience, mail, &m);
 		c = conn_of_ref(g, m.ref);
-		if (c != NULL && c->phase == CONN_OPEN && c->kind == CONN_DEVICE) {
+		if (c != NULL && conn_phase(c) == CONN_OPEN && c->kind == CONN_DEVICE) {
 			device_set_audience(c->device, m.audience);
 			note_revocation(g, m.asked_ms);
 		}
@@ -301,7 +301,7 @@ gateway_batch_end(struct worker *w)
 static void
 fire(void *arg, struct conn *c)
 {
-	session_timer(arg, c);
+	conn_timer(arg, c);
 }
 
 static void
@@ -340,7 +340,7 @@ gateway_reload(struct worker *w)
 	limits_reload(g);
 	tell_reload(g);
 	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++)
-		if (c->phase == CONN_OPEN || c->phase == CONN_AUTH || c->phase == CONN_RESUMING)
+		if (conn_phase(c) == CONN_OPEN || conn_phase(c) == CONN_AUTH || conn_phase(c) == CONN_RESUMING)
 			session_rights_changed(g, c);
 	if (load_auth(g) == -1)
 		log_error("the keys in force stay as they were");

@@ -45,19 +45,12 @@ set_due(struct gateway *g, struct conn *c, uint32_t seconds)
 }
 
 void
-http_begin(struct gateway *g, struct conn *c)
-{
-	c->http = must_alloc(sizeof(*c->http));
-	set_due(g, c, http_handshake_s(g));
-}
-
-void
 http_end(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
 
 	(void)g;
-	if (c->phase == CONN_OPEN || c->phase == CONN_CLOSING || h == NULL)
+	if (h == NULL)
 		return;
 	buf_fini(&h->in);
 	buf_fini(&h->body);
@@ -196,7 +189,7 @@ http_refuse_too_fast(struct gateway *g, struct conn *c, int64_t retry_after_ms)
 
 	h->refusal = 0;
 	http_respond_retry(g, c, ERROR_rate_limited, retry_after_ms);
-	if (!c->hushed || c->doomed || c->phase != CONN_HTTP || h->state != REQUEST_HEAD)
+	if (!c->hushed || c->doomed || conn_phase(c) != CONN_HTTP || h->state != REQUEST_HEAD)
 		return;
 	h->state = REQUEST_RESTING;
 	conn_pause_reading(g, c, true);
@@ -335,7 +328,7 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 	struct http *h = c->http;
 	size_t used = 0;
 
-	while (!c->doomed && c->phase == CONN_HTTP &&
+	while (!c->doomed && conn_phase(c) == CONN_HTTP &&
 	    (h->state == REQUEST_HEAD || h->state == REQUEST_BODY) && !output_is_behind(c)) {
 		if (h->state == REQUEST_HEAD) {
 			struct http_head head;
@@ -363,12 +356,12 @@ parse(struct gateway *g, struct conn *c, const char *p, size_t n)
 			}
 			if (!c->admin && is_socket_route(&head, g)) {
 				upgrade_request(g, c, &head, (struct slice){ p + used, n - used });
-				if (c->doomed || c->phase != CONN_HTTP)
+				if (c->doomed || conn_phase(c) != CONN_HTTP)
 					return n;
 				continue;
 			}
 			if (!take_head(g, c, &head)) {
-				if (!c->doomed && c->phase == CONN_HTTP && h->state == REQUEST_HELD)
+				if (!c->doomed && conn_phase(c) == CONN_HTTP && h->state == REQUEST_HELD)
 					used -= (size_t)len;
 				continue;
 			}
@@ -408,7 +401,7 @@ run(struct gateway *g, struct conn *c, const char *p, size_t n)
 		h->in = (struct buf)BUF_INIT;
 		h->parsing = true;
 		used = parse(g, c, all.data, all.len);
-		if (!c->doomed && c->phase == CONN_HTTP) {
+		if (!c->doomed && conn_phase(c) == CONN_HTTP) {
 			h->parsing = false;
 			buf_consume(&all, used);
 			if (all.len > 0)
@@ -421,18 +414,18 @@ run(struct gateway *g, struct conn *c, const char *p, size_t n)
 	} else {
 		h->parsing = true;
 		used = parse(g, c, p, n);
-		if (!c->doomed && c->phase == CONN_HTTP) {
+		if (!c->doomed && conn_phase(c) == CONN_HTTP) {
 			h->parsing = false;
 			if (used < n)
 				buf_put(&h->in, p + used, n - used);
 		}
 	}
-	if (!c->doomed && c->phase == CONN_HTTP && h->in.len > IN_MAX)
+	if (!c->doomed && conn_phase(c) == CONN_HTTP && h->in.len > IN_MAX)
 		conn_pause_reading(g, c, true);
 }
 
-void
-http_input(struct gateway *g, struct conn *c, const char *p, size_t n)
+static void
+input(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
 {
 	struct http *h = c->http;
 
@@ -445,11 +438,12 @@ http_input(struct gateway *g, struct conn *c, const char *p, size_t n)
 			conn_pause_reading(g, c, true);
 		return;
 	}
-	run(g, c, p, n);
+	run(g, c, (const char *)p, n);
 }
 
-bool
-http_ended(struct gateway *g, struct conn *c)
+/* A FIN.  true: something that the client asked for is still to be answered; false: nothing, or not all of it came. */
+static bool
+ended(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
 
@@ -485,8 +479,9 @@ continue_parsing(struct gateway *g, struct conn *c)
 		run(g, c, "", 0);
 }
 
-void
-http_sent(struct gateway *g, struct conn *c)
+/* The answers have been written: on with requests that waited for that. */
+static void
+sent(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
 
@@ -522,7 +517,7 @@ http_go_on(struct gateway *g, struct conn *c)
 }
 
 void
-http_hold_input(struct gateway *g, struct conn *c, const char *p, size_t n)
+http_hold_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
 {
 	buf_put(&c->http->in, p, n);
 	if (c->http->in.len > IN_MAX)
@@ -550,8 +545,8 @@ http_wait_no_more(struct gateway *g, struct conn *c)
 		api_look_at_command(g, c);
 }
 
-void
-http_timer(struct gateway *g, struct conn *c)
+static void
+timer(struct gateway *g, struct conn *c)
 {
 	struct http *h = c->http;
 
@@ -574,4 +569,23 @@ http_timer(struct gateway *g, struct conn *c)
 		refuse(g, c, 408);
 	else
 		conn_drop(g, c);
+}
+
+static void
+lost(struct gateway *g, struct conn *c)
+{
+	http_end(g, c);
+	reads_conn_gone(g, c);
+}
+
+static const struct conn_state speaks = {
+	.phase = CONN_HTTP, .input = input, .ended = ended, .timer = timer, .sent = sent, .lost = lost
+};
+
+void
+http_begin(struct gateway *g, struct conn *c)
+{
+	conn_become(c, &speaks);
+	c->http = must_alloc(sizeof(*c->http));
+	set_due(g, c, http_handshake_s(g));
 }

@@ -71,15 +71,8 @@ void http_begin(struct gateway *g, struct conn *c);
 /* Frees what HTTP holds; harmless when there is nothing. */
 void http_end(struct gateway *g, struct conn *c);
 
-void http_input(struct gateway *g, struct conn *c, const char *p, size_t n);
-/*
- * The client sends no more (a FIN).  true: something that it asked for is still to be answered; false: nothing, or not
- * all of it came.
- */
-bool http_ended(struct gateway *g, struct conn *c);
 /* Keeps bytes that came after an upgrade until the session is open; bounded. */
-void http_hold_input(struct gateway *g, struct conn *c, const char *p, size_t n);
-void http_timer(struct gateway *g, struct conn *c);
+void http_hold_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n);
 /* The request in hand is answered when this command ends. */
 void http_wait(struct gateway *g, struct conn *c, const uint8_t command[UUID_LEN]);
 /* … or now, as it is: 202 where it has not ended. */
@@ -91,8 +84,6 @@ void http_wait_no_more(struct gateway *g, struct conn *c);
  */
 void http_hold(struct gateway *g, struct conn *c);
 void http_unhold(struct gateway *g, struct conn *c);
-/* The answers have been written: on with requests that waited for that. */
-void http_sent(struct gateway *g, struct conn *c);
 
 /*
  * Answers the request in hand, whose head is `head`, with 429: when its body has come, so that the

@@ -203,8 +203,7 @@ void
 keysets_hold_upgrade(struct gateway *g, struct conn *c, struct slice token)
 {
 	hold(g, c, HELD_UPGRADE, SLICE_NONE, token);
-	c->phase = CONN_AUTH;
-	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + 10);
+	upgrade_wait(g, c);
 }
 
 void
@@ -228,11 +227,11 @@ judge(struct gateway *g, struct held *h)
 	struct slice re = h->has_re ? (struct slice){ h->text + h->token_len, h->re_len } :
 	    SLICE_NONE;
 
-	if (c != NULL && h->kind == HELD_UPGRADE && c->phase == CONN_AUTH)
+	if (c != NULL && h->kind == HELD_UPGRADE && conn_phase(c) == CONN_AUTH)
 		upgrade_with_token(g, c, token);
-	else if (c != NULL && h->kind == HELD_REQUEST && c->phase == CONN_HTTP)
+	else if (c != NULL && h->kind == HELD_REQUEST && conn_phase(c) == CONN_HTTP)
 		http_unhold(g, c);
-	else if (c != NULL && h->kind == HELD_REFRESH && c->phase == CONN_OPEN)
+	else if (c != NULL && h->kind == HELD_REFRESH && conn_phase(c) == CONN_OPEN)
 		session_refresh(g, c, re, token);
 	free(h);
 }

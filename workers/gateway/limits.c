@@ -155,7 +155,7 @@ limits_reload(struct gateway *g)
 	struct conn *c;
 
 	for (uint32_t i = 0; (c = conn_at(&g->conns, i)) != NULL; i++) {
-		if (c->phase == CONN_FREE || c->doomed || c->admin || c->guest)
+		if (conn_phase(c) == CONN_FREE || c->doomed || c->admin || c->guest)
 			continue;
 		peer_recount(g, c);
 		if (c->kind == CONN_USER) {
@@ -189,7 +189,7 @@ limits_read_size(const struct gateway *g, const struct conn *c)
 {
 	if (c->refused_count > g->conf->limits_message_burst && !is_quiet(g, c))
 		return READ_HUSHED;
-	return c->phase == CONN_OPEN ? READ_SESSION : GATEWAY_READ_SIZE;
+	return conn_phase(c) == CONN_OPEN ? READ_SESSION : GATEWAY_READ_SIZE;
 }
 
 /* One of it was refused.  Beyond the first ones it is not read from for about wait_ms. */
@@ -215,7 +215,7 @@ note_refused(struct gateway *g, struct conn *c, int64_t wait_ms)
 	    wait_ms > HUSH_MAX_MS ? HUSH_MAX_MS : wait_ms);
 	c->hushed = true;
 	gateway_count(g, HUSHED, 1);
-	if (c->phase != CONN_HTTP)
+	if (conn_phase(c) != CONN_HTTP)
 		conn_pause_reading(g, c, true);
 }
 
@@ -234,7 +234,7 @@ limits_tick(struct gateway *g)
 		if (c == NULL)
 			continue;
 		c->hushed = false;
-		if (c->phase == CONN_HTTP)
+		if (conn_phase(c) == CONN_HTTP)
 			http_go_on(g, c);
 		else
 			conn_pause_reading(g, c, false);

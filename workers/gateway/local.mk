@@ -31,4 +31,5 @@ libworkers_a_SOURCES += \
 	workers/gateway/turns.c workers/gateway/turns.h \
 	workers/gateway/upgrade.c workers/gateway/upgrade.h \
 	workers/gateway/users.c workers/gateway/users.h \
-	workers/gateway/wheel.c workers/gateway/wheel.h
+	workers/gateway/wheel.c workers/gateway/wheel.h \
+	workers/gateway/ws.c workers/gateway/ws.h

@@ -272,7 +272,7 @@ refill(struct gateway *g, struct conn *c, struct output *o)
 	}
 	if (o->pong == NULL && o->aside.count == 0 && dropped == 0)
 		return false;
-	if (c->phase == CONN_CLOSING)		/* nothing follows our close frame */
+	if (conn_phase(c) == CONN_CLOSING)		/* nothing follows our close frame */
 		return false;
 	if (o->pong != NULL)
 		queue_push(o, o->pong);
@@ -390,7 +390,7 @@ write_out(struct gateway *g, struct conn *c)
 static void
 make_room(struct gateway *g, struct conn *c, struct output *o)
 {
-	if (!o->blocked && c->phase != CONN_AUTH)
+	if (!o->blocked && conn_phase(c) != CONN_AUTH)
 		write_out(g, c);
 }
 
@@ -449,18 +449,14 @@ output_send(struct gateway *g, struct conn *c, struct frame *f)
 	 * HTTP answers no more requests before it was sent, and what is replayed in AUTH was measured by
 	 * who sent it.
 	 */
-	if (f->header_len != 0 && c->phase != CONN_AUTH && !find_room(g, c, o, f)) {
-		if (c->phase == CONN_CLOSING)
-			conn_drop(g, c);
-		else if (!c->doomed) {
-			gateway_count(g, SLOW_CONSUMERS, 1);
-			conn_close(g, c, WS_CLOSE_SLOW_CONSUMER);
-		}
+	if (f->header_len != 0 && conn_phase(c) != CONN_AUTH && !find_room(g, c, o, f)) {
+		if (!c->doomed && c->state->full != NULL)
+			c->state->full(g, c);
 		return;
 	}
 	queue_push(o, frame_get(f));
 	/* the 101 waits for the answer about the token, and leaves with it: output_release() */
-	if (c->phase != CONN_AUTH)
+	if (conn_phase(c) != CONN_AUTH)
 		mark_dirty(g, c, o);
 }
 

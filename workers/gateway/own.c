@@ -47,7 +47,7 @@ take(struct gateway *g, struct conn *c)
 static bool
 waits(const struct conn *c, const struct ask *a)
 {
-	return c->phase == CONN_HTTP && c->http->state == REQUEST_HELD && c->http->own != NULL &&
+	return conn_phase(c) == CONN_HTTP && c->http->state == REQUEST_HELD && c->http->own != NULL &&
 	    c->http->own->request == a->request;
 }
 

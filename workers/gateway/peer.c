@@ -143,7 +143,7 @@ peer_recount(struct gateway *g, struct conn *c)
 
 	limits_recount(g, LIMITS_ALL, limits_all, &c->holds);
 	/* Of a proxy's connection each request names another client, until it is a WebSocket. */
-	if (c->awaits_proxy || (c->by_proxy && c->phase == CONN_HTTP))
+	if (c->awaits_proxy || (c->by_proxy && conn_phase(c) == CONN_HTTP))
 		return;
 	if ((c->holds & LIMITS_ADDRESS || !peer_is_trusted(g, c->address)) &&
 	    address_thing(g, c->address, &thing))

@@ -193,6 +193,8 @@ reads_conn_gone(struct gateway *g, struct conn *c)
 	struct msg_asker_gone m = { .ref = conn_ref(g, c) };
 	int slot = -1;
 
+	if (!c->reads)
+		return;
 	c->reads = false;
 	for (struct read *r = g->reads.first, *next; r != NULL; r = next) {
 		next = r->next;

@@ -68,7 +68,7 @@ resume_free(struct resuming **rp)
 static struct resuming *
 resuming_of(const struct conn *c)
 {
-	return c->phase == CONN_RESUMING && !c->doomed ? c->http->resuming : NULL;
+	return conn_phase(c) == CONN_RESUMING && !c->doomed ? c->http->resuming : NULL;
 }
 
 static bool
@@ -124,6 +124,12 @@ ask_part(struct gateway *g, struct conn *c)
 	reads_ask(g, a, resume, &m, true);
 }
 
+/* Accepted, and given what it missed before it takes and gives. */
+static const struct conn_state resumes = {
+	.phase = CONN_RESUMING, .input = http_hold_input, .timer = resume_failed, .sent = resume_sent, .full = ws_slow,
+	.lost = ws_lost
+};
+
 void
 resume_begin(struct gateway *g, struct conn *c)
 {
@@ -132,7 +138,7 @@ resume_begin(struct gateway *g, struct conn *c)
 	r->fresh = !c->http->resumes;
 	r->begin = r->fresh ? RESUME_NOW : RESUME_CURSOR;
 	c->http->resuming = r;
-	c->phase = CONN_RESUMING;
+	conn_become(c, &resumes);
 	if (!r->fresh)
 		output_release(g, c);	/* the handshake leaves; with one that begins now it is for the greeting to */
 	ask_part(g, c);
@@ -282,7 +288,7 @@ finish(struct gateway *g, struct conn *c, const struct msg_resume_part *m)
 	news = give_held(g, c, r);
 	until = r->fresh ? 0 : r->until;	/* what it stood behind, and is told all the same, does no harm */
 	resume_free(&r);
-	if (c->phase != CONN_RESUMING || c->doomed)
+	if (conn_phase(c) != CONN_RESUMING || c->doomed)
 		return;
 	if (news)
 		until = 0;

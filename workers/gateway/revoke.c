@@ -17,7 +17,7 @@ is_in_force(struct gateway *g, const struct conn *c)
 	if (c->kind == CONN_USER || c->kind == CONN_DEVICE)
 		return auth_allows(g->auth, c->key, tenant_name(party_tenant(c)),
 		    c->kind == CONN_USER ? (enum role)c->role : ROLE_DEVICE);
-	if (c->phase != CONN_HTTP)
+	if (conn_phase(c) != CONN_HTTP)
 		return true;		/* not open yet, or nobody's */
 	h = c->http;
 	return (h->state != REQUEST_BODY && h->state != REQUEST_ASKED) ||
@@ -33,9 +33,9 @@ revoke_tick(struct gateway *g)
 	if (r->version != auth_keys_version(g->auth))
 		*r = (struct revoke){ .version = auth_keys_version(g->auth) };
 	for (unsigned n = 0; n < REVOKE_STEP && (c = conn_at(&g->conns, r->next)) != NULL; r->next++) {
-		if (c->phase == CONN_FREE || c->doomed || is_in_force(g, c))
+		if (conn_phase(c) == CONN_FREE || c->doomed || is_in_force(g, c))
 			continue;
-		if (c->phase == CONN_HTTP)
+		if (conn_phase(c) == CONN_HTTP)
 			http_revoke(g, c);
 		else
 			conn_close(g, c, WS_CLOSE_INVALID_TOKEN);

@@ -133,10 +133,10 @@ room_leave(struct gateway *g, struct conn *c)
 static bool
 is_busy(const struct conn *c)
 {
-	if (c->drop_when_sent || c->phase == CONN_CLOSING)
+	if (c->drop_when_sent || conn_phase(c) == CONN_CLOSING)
 		return false;
-	if (c->phase != CONN_HTTP)
-		return c->phase == CONN_AUTH || c->phase == CONN_RESUMING;
+	if (conn_phase(c) != CONN_HTTP)
+		return conn_phase(c) == CONN_AUTH || conn_phase(c) == CONN_RESUMING;
 	return c->http->state == REQUEST_ASKED || c->http->state == REQUEST_HELD ||
 	    (c->room_list == ROOM_KNOWN && c->http->state == REQUEST_BODY);
 }
@@ -189,7 +189,7 @@ tell(struct gateway *g)
 static void
 end(struct gateway *g, struct conn *c)
 {
-	if (c->phase == CONN_HTTP && !c->over_tls && !c->by_proxy && !c->drop_when_sent && !c->http->answered)
+	if (conn_phase(c) == CONN_HTTP && !c->over_tls && !c->by_proxy && !c->drop_when_sent && !c->http->answered)
 		accept_say_no(g, conn_fd(c), 503, ROOM_RETRY_MS);
 	conn_drop(g, c);
 	tell(g);

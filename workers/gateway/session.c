@@ -20,18 +20,11 @@
 #include "gateway/resume.h"
 #include "gateway/session.h"
 #include "gateway/upgrade.h"
+#include "gateway/ws.h"
 #include "net/sock.h"
 #include "ws/frame.h"
 
 #define WARN_MS 60000			/* token_expiring comes at most so long before the end */
-
-static uint32_t
-heartbeat_s(const struct gateway *g)
-{
-	int64_t s = (g->conf->limits_heartbeat_ms + 999) / 1000;
-
-	return s > 0 ? (uint32_t)s : 1;
-}
 
 void
 session_rearm(struct gateway *g, struct conn *c)
@@ -87,9 +80,24 @@ expiry(struct gateway *g, struct conn *c)
 	buf_putc(&b, '}');
 	conn_send(g, c, "token_expiring", SLICE_NONE, buf_slice(&b), SLICE_NONE);
 	buf_fini(&b);
-	if (c->phase == CONN_OPEN)
+	if (conn_phase(c) == CONN_OPEN)
 		session_rearm(g, c);
 }
+
+/* Its second has come. */
+static void
+timer(struct gateway *g, struct conn *c)
+{
+	expiry(g, c);
+	if (session_is_open(c) && g->wheel.now >= c->ping_s)
+		ws_heartbeat(g, c);
+	if (session_is_open(c) && !c->doomed)
+		session_rearm(g, c);
+}
+
+static const struct conn_state open = {
+	.phase = CONN_OPEN, .input = ws_input, .timer = timer, .full = ws_slow, .lost = ws_lost
+};
 
 /* HTTP is over: what the client sent behind its handshake is the session's first input. */
 static void
@@ -98,11 +106,11 @@ open_session(struct gateway *g, struct conn *c, enum conn_kind kind, struct buf 
 	*early = c->http->in;
 	c->http->in = (struct buf)BUF_INIT;
 	http_end(g, c);
-	c->phase = CONN_OPEN;
+	conn_become(c, &open);
 	c->kind = (uint8_t)kind;
 	c->filter = NULL;
 	c->heard = true;
-	c->ping_s = g->wheel.now + heartbeat_s(g);
+	c->ping_s = g->wheel.now + ws_heartbeat_s(g);
 	session_rearm(g, c);
 	output_release(g, c);
 	conn_pause_reading(g, c, false);
@@ -112,7 +120,7 @@ static void
 take_early(struct gateway *g, struct conn *c, struct buf *early)
 {
 	if (early->len > 0 && !c->doomed)
-		session_input(g, c, (uint8_t *)early->data, early->len);
+		ws_input(g, c, (uint8_t *)early->data, early->len);
 	buf_fini(early);
 }
 
@@ -303,10 +311,8 @@ session_end(struct gateway *g, struct conn *c, const char *reason)
 		gateway_count(g, WS_USERS, -1);
 		limits_leave(g, c, tenant_name(c->user->tenant), user_name(c->user));
 		party_leave(g, c);
-		if (c->phase == CONN_OPEN) {	/* while it resumes HTTP's state stands there */
-			free(c->filter);
-			c->filter = NULL;
-		}
+		free(c->filter);
+		c->filter = NULL;
 		break;
 	case CONN_DEVICE: {
 		struct device *d = c->device;
@@ -333,45 +339,6 @@ session_end(struct gateway *g, struct conn *c, const char *reason)
 		break;
 	}
 	c->kind = CONN_NOBODY;
-}
-
-/*
- * Control frames count like messages, and beyond the rate the connection rests and ends as with
- * those; but the newest ping is answered all the same (RFC 6455 section 5.5.2 wants an answer).
- */
-static void
-on_ping(struct gateway *g, struct conn *c, const struct ws_message *m)
-{
-	int64_t wait_ms;
-	bool newest = c->kind != CONN_ECHO && !limits_message(g, c, &wait_ms);
-
-	if (c->phase == CONN_CLOSING || c->doomed)
-		return;
-	if (c->kind == CONN_DEVICE)
-		device_heard(g, c->device);
-	output_pong(g, c, slice_bytes(m->data, m->len), newest);
-}
-
-static void
-on_pong(struct gateway *g, struct conn *c)
-{
-	int64_t wait_ms;
-
-	if (c->kind == CONN_DEVICE)
-		device_heard(g, c->device);
-	if (c->pong_owed)		/* asked for by us: it counts for nothing */
-		c->pong_owed = false;
-	else if (c->kind != CONN_ECHO)
-		(void)limits_message(g, c, &wait_ms);
-}
-
-static void
-echo(struct gateway *g, struct conn *c, const struct ws_message *m, uint8_t opcode)
-{
-	struct frame *f = frame_new(WS_FIN | opcode, slice_bytes(m->data, m->len));
-
-	output_send(g, c, f);
-	frame_put(f);
 }
 
 static void
@@ -415,7 +382,7 @@ bool
 session_waits(const struct conn *c, const struct ask *a)
 {
 	(void)a;
-	return c->phase == CONN_OPEN;
+	return conn_phase(c) == CONN_OPEN;
 }
 
 void
@@ -466,14 +433,14 @@ session_answer_at(struct gateway *g, struct conn *c, const char *type)
 }
 
 /* The first message with ?auth=message: it is the token or nothing. */
-static void
-first_message(struct gateway *g, struct conn *c, const struct ws_message *m)
+void
+session_first(struct gateway *g, struct conn *c, struct slice text)
 {
 	struct envelope *e = &g->envelope;
 	struct envelope_fault fault;
 	struct slice device;
 
-	if (envelope_parse(e, slice_bytes(m->data, m->len), ENVELOPE_FROM_USER, &fault) == -1 ||
+	if (envelope_parse(e, text, ENVELOPE_FROM_USER, &fault) == -1 ||
 	    e->type != MSG_TYPE_auth) {
 		upgrade_refuse(g, c, REFUSE_MISSING, "the first message is no token");
 		return;
@@ -505,20 +472,20 @@ may_pass(struct gateway *g, struct conn *c, bool is_auth, int64_t *retry_after_m
 	return false;
 }
 
-static void
-message(struct gateway *g, struct conn *c, const struct ws_message *m)
+void
+session_message(struct gateway *g, struct conn *c, struct slice text)
 {
 	struct envelope_fault fault;
 	int64_t retry_after_ms;
 	bool device = c->kind == CONN_DEVICE;
 	/* Read first: answers that are owed are not limited, and of what is dropped the sender is told the id. */
-	bool good = envelope_parse(&g->envelope, slice_bytes(m->data, m->len),
+	bool good = envelope_parse(&g->envelope, text,
 	    device ? ENVELOPE_FROM_DEVICE : ENVELOPE_FROM_USER, &fault) == 0;
 
 	party_count_in(g, c);
 	g->owed = device && good && g->envelope.type == MSG_TYPE_command_ack && device_owes(c->device);
 	if (!g->owed && !may_pass(g, c, good && g->envelope.type == MSG_TYPE_auth, &retry_after_ms)) {
-		if (c->phase != CONN_OPEN)
+		if (conn_phase(c) != CONN_OPEN)
 			return;
 		envelope_fault_set(&fault, ERROR_rate_limited, NULL, NULL);
 		fault.retry_after_ms = retry_after_ms;
@@ -543,170 +510,6 @@ message(struct gateway *g, struct conn *c, const struct ws_message *m)
 		device_message(g, c);
 	else
 		dashboard_message(g, c);
-}
-
-static void
-on_close_frame(struct gateway *g, struct conn *c, const struct ws_message *m)
-{
-	uint8_t bytes[WS_CLOSE_FRAME_MAX];
-	struct frame *f;
-	size_t n;
-
-	c->closed_by_peer = true;
-	if (c->phase == CONN_CLOSING) {		/* the answer to ours */
-		conn_drop_when_sent(g, c);
-		return;
-	}
-	session_end(g, c, "closed");
-	if (c->phase != CONN_OPEN)
-		http_end(g, c);
-	c->phase = CONN_CLOSING;
-	n = ws_close_reply(bytes, m->code, NULL);
-	f = frame_raw(slice_bytes(bytes, n));
-	output_send(g, c, f);
-	frame_put(f);
-	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + 3);
-	conn_drop_when_sent(g, c);
-}
-
-static void
-on_message(struct gateway *g, struct conn *c, enum ws_event event, const struct ws_message *m)
-{
-	if (c->phase == CONN_SILENT) {
-		if (event == WS_EVENT_TEXT)
-			first_message(g, c, m);
-		else
-			upgrade_refuse(g, c, REFUSE_MISSING, "the first message is no token");
-	} else if (c->phase == CONN_OPEN && c->kind == CONN_ECHO) {
-		echo(g, c, m, event == WS_EVENT_TEXT ? WS_OP_TEXT : WS_OP_BINARY);
-	} else if (c->phase == CONN_OPEN && event == WS_EVENT_BINARY) {
-		conn_close(g, c, WS_CLOSE_UNSUPPORTED);
-	} else if (c->phase == CONN_OPEN) {
-		message(g, c, m);
-	}
-}
-
-/* With the code's own reason; behind that of 1002, which is many things, what it was. */
-static void
-close_faulty(struct gateway *g, struct conn *c, const struct ws_message *m)
-{
-	enum ws_close row = ws_close_of(m->code);
-	char reason[WS_REASON_MAX + 1];
-
-	if (row != WS_CLOSE_PROTOCOL) {
-		conn_close(g, c, row != WS_CLOSE_NONE ? row : WS_CLOSE_INTERNAL);
-		return;
-	}
-	snprintf(reason, sizeof(reason), "%s: %s", ws_close_reason(row), m->why);
-	conn_close_code(g, c, m->code, slice_of(reason));
-}
-
-void
-session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
-{
-	const struct ws_limits *limits = c->kind == CONN_ECHO ? &g->echo_limits : &g->limits;
-	struct ws_message m;
-	enum ws_event event;
-	size_t used;
-
-	do {
-		/* the first message was a device's token: the rest waits */
-		if (c->phase == CONN_AUTH || c->phase == CONN_RESUMING) {
-			if (n > 0)
-				http_hold_input(g, c, (const char *)p, n);
-			return;
-		}
-		event = ws_reader_next(&c->reader, limits, p, n, &used, &m);
-		p += used;
-		n -= used;
-		switch (event) {
-		case WS_EVENT_TEXT:
-		case WS_EVENT_BINARY:
-			on_message(g, c, event, &m);
-			break;
-		case WS_EVENT_PING:
-			if (c->phase != CONN_CLOSING)
-				on_ping(g, c, &m);
-			break;
-		case WS_EVENT_CLOSE:
-			on_close_frame(g, c, &m);
-			break;
-		case WS_EVENT_ERROR:
-			/* Behind our close frame nobody is told, and the rest goes unread:
-			 * a reset could overtake that frame. */
-			if (c->phase != CONN_CLOSING) {
-				gateway_count(g, PROTOCOL_ERRORS, 1);
-				log_debug("WebSocket closed with %u: %s", (unsigned)m.code, m.why);
-				close_faulty(g, c, &m);
-			}
-			conn_drop_when_sent(g, c);
-			break;
-		case WS_EVENT_PONG:
-			if (c->phase != CONN_CLOSING)
-				on_pong(g, c);
-			break;
-		case WS_EVENT_NEED_MORE:
-			break;
-		}
-	} while (event != WS_EVENT_NEED_MORE && !c->doomed);
-}
-
-/*
- * No answer between two pings: there is nobody any more.  But an answer may be late because what
- * stands before our ping is being read slowly.
- */
-static void
-heartbeat(struct gateway *g, struct conn *c)
-{
-	struct frame *f;
-
-	/* Not heard: but is it listened to, and does it not read? */
-	if (c->pinged && !c->heard && !c->waits && !net_is_read(conn_fd(c), heartbeat_s(g) * INT64_C(1000))) {
-		gateway_count(g, HEARTBEAT_LOST, 1);
-		session_end(g, c, "heartbeat_timeout");
-		conn_drop(g, c);
-		return;
-	}
-	c->pinged = true;
-	c->heard = false;
-	c->ping_s = g->wheel.now + heartbeat_s(g);
-	if (c->writing)			/* what waits tells as much as one more ping behind it */
-		return;
-	c->pong_owed = true;
-	f = frame_new(WS_FIN | WS_OP_PING, SLICE_NONE);
-	output_send(g, c, f);
-	frame_put(f);
-}
-
-void
-session_timer(struct gateway *g, struct conn *c)
-{
-	switch ((enum conn_phase)c->phase) {
-	case CONN_HTTP:
-		http_timer(g, c);
-		break;
-	case CONN_AUTH:
-		conn_close(g, c, WS_CLOSE_OVERLOADED);
-		break;
-	case CONN_RESUMING:
-		resume_failed(g, c);
-		break;
-	case CONN_SILENT:
-		upgrade_refuse(g, c, REFUSE_MISSING, "no token came");
-		break;
-	case CONN_OPEN:
-		expiry(g, c);
-		if (c->phase == CONN_OPEN && g->wheel.now >= c->ping_s)
-			heartbeat(g, c);
-		if (c->phase == CONN_OPEN && !c->doomed)
-			session_rearm(g, c);
-		break;
-	case CONN_CLOSING:
-		conn_drop(g, c);
-		break;
-	case CONN_FREE:
-		must(!"a timer of a free connection");
-	}
 }
 
 /* The connection lives until then: its present token is good. */
@@ -799,6 +602,6 @@ session_refresh(struct gateway *g, struct conn *c, struct slice re, struct slice
 	}
 	c->role = (uint8_t)who.role;
 	session_rights_changed(g, c);
-	if (c->phase == CONN_OPEN)
+	if (conn_phase(c) == CONN_OPEN)
 		extend(g, c, re, who.expires_ms, who.key, who.token);
 }

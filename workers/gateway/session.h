@@ -34,10 +34,10 @@ void session_open_echo(struct gateway *g, struct conn *c);
  */
 void session_token(struct gateway *g, struct conn *c, int64_t expires_ms, uint32_t key, uint32_t token);
 
-/* Bytes of a WebSocket; they are changed (unmasked). */
-void session_input(struct gateway *g, struct conn *c, uint8_t *p, size_t n);
-/* Its second has come: pings, expiry, silence. */
-void session_timer(struct gateway *g, struct conn *c);
+/* A text message of an open session. */
+void session_message(struct gateway *g, struct conn *c, struct slice text);
+/* The first one of a connection with ?auth=message. */
+void session_first(struct gateway *g, struct conn *c, struct slice text);
 /* Works out the next due second anew (after a refresh, at opening). */
 void session_rearm(struct gateway *g, struct conn *c);
 

@@ -282,7 +282,7 @@ tell_storage(struct gateway *g, uint16_t kind, struct msg_whose whose)
 			gateway_count(g, TURNS_REFUSED, 1);
 		return -1;
 	}
-	if (turns_waiting(&g->to_storage) > 0 && c != NULL && c->phase == CONN_OPEN)
+	if (turns_waiting(&g->to_storage) > 0 && c != NULL && conn_phase(c) == CONN_OPEN)
 		hold(g, c);
 	return 0;
 }

@@ -92,7 +92,7 @@ ticket_taken(struct gateway *g, const struct msg_ticket_taken *m)
 	if (a == NULL)
 		return;
 	ask_free(g, a);
-	if (c == NULL || c->phase != CONN_AUTH)
+	if (c == NULL || conn_phase(c) != CONN_AUTH)
 		return;
 	if (m->code == ERROR_unavailable) {
 		conn_close(g, c, WS_CLOSE_OVERLOADED);

@@ -209,7 +209,7 @@ handshake_failed(struct gateway *g, struct conn *c)
 	conn_peer(c, peer);
 	log_debug("%s: TLS handshake failed: %s", peer,
 	    tls->fault != NULL ? tls->fault : "the connection ended");
-	if (!tls->spoke_http || c->phase != CONN_HTTP) {
+	if (!tls->spoke_http || conn_phase(c) != CONN_HTTP) {
 		conn_drop(g, c);
 		return;
 	}

@@ -28,6 +28,7 @@
 
 #define SUBPROTOCOL "belay.v1"
 #define TOKEN_PREFIX "belay.token."
+#define WAIT_S 10			/* for the answer about a token */
 
 static struct ws_str
 ws_str_of(struct slice s)
@@ -171,6 +172,34 @@ refuse_upgrade(struct gateway *g, struct conn *c, const struct ws_upgrade *u, in
 	conn_drop_when_sent(g, c);
 }
 
+static void
+no_answer(struct gateway *g, struct conn *c)
+{
+	conn_close(g, c, WS_CLOSE_OVERLOADED);
+}
+
+static void
+no_token(struct gateway *g, struct conn *c)
+{
+	upgrade_refuse(g, c, REFUSE_MISSING, "no token came");
+}
+
+/* 101 is written; whose token it is, is asked. */
+static const struct conn_state waits = {
+	.phase = CONN_AUTH, .input = http_hold_input, .timer = no_answer, .lost = ws_lost
+};
+/* 101 is sent; the first message has to bring the token. */
+static const struct conn_state silent = {
+	.phase = CONN_SILENT, .input = ws_input, .timer = no_token, .full = ws_slow, .lost = ws_lost
+};
+
+void
+upgrade_wait(struct gateway *g, struct conn *c)
+{
+	conn_become(c, &waits);
+	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + WAIT_S);
+}
+
 void
 upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head, struct slice rest)
 {
@@ -216,7 +245,7 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 	limits_init(g, c);
 	gateway_count(g, UPGRADES, 1);
 	if (c->guest) {
-		c->phase = CONN_AUTH;
+		conn_become(c, &waits);
 		answer(g, c, response, len);
 		conn_close(g, c, WS_CLOSE_TOO_MANY);
 		return;
@@ -226,7 +255,7 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 		session_open_echo(g, c);
 	} else {
 		found = find_token(g, head, from_subprotocol, &token);
-		c->phase = found == CREDENTIAL_MESSAGE ? CONN_SILENT : CONN_AUTH;
+		conn_become(c, found == CREDENTIAL_MESSAGE ? &silent : &waits);
 		answer(g, c, response, len);
 		if (!peer_admit_upgrade(g, c)) {
 			conn_close(g, c, WS_CLOSE_TOO_MANY);
@@ -253,17 +282,14 @@ upgrade_request(struct gateway *g, struct conn *c, const struct http_head *head,
 	}
 	if (rest.len == 0 || c->doomed)
 		return;
-	if (c->phase == CONN_AUTH)
-		http_hold_input(g, c, rest.p, rest.len);
-	else
-		session_input(g, c, (uint8_t *)(uintptr_t)rest.p, rest.len);
+	c->state->input(g, c, (uint8_t *)(uintptr_t)rest.p, rest.len);
 }
 
 bool
 upgrade_waits(const struct conn *c, const struct ask *a)
 {
 	(void)a;
-	return c->phase == CONN_AUTH;
+	return conn_phase(c) == CONN_AUTH;
 }
 
 void
@@ -283,8 +309,7 @@ ask_about_device(struct gateway *g, struct conn *c, struct msg_device_auth *m)
 
 	m->request = a->request;
 	m->ref = conn_ref(g, c);
-	c->phase = CONN_AUTH;
-	wheel_set(&g->wheel, &g->conns, c, g->wheel.now + 10);
+	upgrade_wait(g, c);
 	if (gateway_tell_storage(g, device_auth, m) == -1)
 		ask_failed(g, a, tell_refusal());
 }
@@ -377,10 +402,10 @@ upgrade_welcome(struct gateway *g, const struct msg_device_welcome *m)
 
 	if (a != NULL)
 		ask_free(g, a);
-	if (c != NULL && c->phase == CONN_AUTH && m->code == ERROR_NONE &&
+	if (c != NULL && conn_phase(c) == CONN_AUTH && m->code == ERROR_NONE &&
 	    !auth_allows(g->auth, c->key, m->tenant, ROLE_DEVICE))
 		upgrade_refuse(g, c, REFUSE_INVALID, "its key was removed meanwhile");
-	if (c == NULL || c->phase != CONN_AUTH) {
+	if (c == NULL || conn_phase(c) != CONN_AUTH) {
 		/* The client left meanwhile, or was sent away: what was claimed for it must be given back. */
 		if (m->code == ERROR_NONE) {
 			struct msg_device_gone gone = {

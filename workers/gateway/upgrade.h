@@ -27,6 +27,8 @@ void upgrade_request(struct gateway *g, struct conn *c, const struct http_head *
  * reason.  The connection is a WebSocket already; device is taken from c->http.
  */
 void upgrade_with_token(struct gateway *g, struct conn *c, struct slice token);
+/* The client waits until it is known whose its token is. */
+void upgrade_wait(struct gateway *g, struct conn *c);
 /* A user was verified: ?tenantId= and ?charger= are looked at. */
 void upgrade_open_user(struct gateway *g, struct conn *c, struct identity *who);
 /* The token of an Authorization header; p is NULL when there is none. */

@@ -131,7 +131,7 @@ do_user(struct gateway *g, struct work *work, const struct user *u)
 static bool
 takes_messages(const struct gateway *g, const struct conn *c)
 {
-	return c->role == ROLE_SERVICE && c->phase == CONN_OPEN && !c->doomed &&
+	return c->role == ROLE_SERVICE && conn_phase(c) == CONN_OPEN && !c->doomed &&
 	    (c->out == NULL || c->out->held < g->conf->limits_send_buffer_bytes / 2);
 }
 
