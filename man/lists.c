@@ -230,7 +230,7 @@ static void
 put_route(const char *method, const char *path, const char *who, const char *body, const char *what)
 {
 	static const struct { const char *name, *words; } whos[] = {
-		{ "ANYONE", "anyone" }, { "USER", "any user" }, { "VIEW", "needs view" },
+		{ "ANYONE", "public" }, { "USER", "any user" }, { "VIEW", "needs view" },
 		    { "CONTROL", "needs control" },
 		{ "ADMIN", "needs admin" }, { "OWNER", "the owner" },
 		    { "SERVICE", "role service or admin" },
@@ -245,7 +245,7 @@ put_route(const char *method, const char *path, const char *who, const char *bod
 			who = whos[i].words;
 	printf(".It Ic %s Pa %s\n", method, path);
 	put_text(what, true);
-	printf("For: %s.\n", who);
+	printf("Access: %s.\n", who);
 	if (strcmp(body, "NONE") != 0)
 		printf("Body:\n.Ic %s .\n", body);
 }

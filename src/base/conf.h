@@ -28,6 +28,8 @@ struct conf_list {
 	WORD(CONF_LOG_LEVEL_INFO, "info") WORD(CONF_LOG_LEVEL_DEBUG, "debug")
 #define CONF_WORDS_accept(WORD) \
 	WORD(CONF_ACCEPT_SHARED, "shared") WORD(CONF_ACCEPT_REUSEPORT, "reuseport")
+#define CONF_WORDS_device_tokens(WORD) \
+	WORD(CONF_DEVICE_TOKENS_BELAY, "belay") WORD(CONF_DEVICE_TOKENS_ANY, "any")
 #define CONF_WORDS_tenant_members(WORD) \
 	WORD(CONF_TENANT_MEMBERS_NONE, "none") WORD(CONF_TENANT_MEMBERS_VIEW, "view")
 #define CONF_WORDS_forwarded(WORD) \
@@ -44,6 +46,7 @@ struct conf_list {
 /* the order of enum log_level */
 enum conf_log_level { CONF_WORDS_log_level(CONF_WORD_CONSTANT) };
 enum conf_accept { CONF_WORDS_accept(CONF_WORD_CONSTANT) };
+enum conf_device_tokens { CONF_WORDS_device_tokens(CONF_WORD_CONSTANT) };
 enum conf_tenant_members { CONF_WORDS_tenant_members(CONF_WORD_CONSTANT) };
 enum conf_forwarded { CONF_WORDS_forwarded(CONF_WORD_CONSTANT) };
 enum conf_close_codes { CONF_WORDS_close_codes(CONF_WORD_CONSTANT) };
