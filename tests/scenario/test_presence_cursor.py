@@ -7,7 +7,7 @@ import signal
 import pytest
 
 import belay
-from belay import eventually
+from belay import eventually, token
 from conftest import check_log
 
 
@@ -156,6 +156,31 @@ async def test_readers_that_do_not_answer(start):
         os.kill(pid, signal.SIGCONT)
     c = await daemon.user()
     assert cursor_of(c)
+
+
+async def test_nothing_comes_before_the_greeting(start):
+    """What a back end sent stood before `connected`, where a reader had not said yet where the connection stands."""
+    daemon = start({"store.readers": 1, "server.hang_time": "10m"})
+    backend = token("backend", role="service")
+
+    async def is_there():
+        _, body = await daemon.rest("GET", "/v1/websocket/user/u1/status", bearer=backend)
+        return body["connected"]
+
+    pid = daemon.workers("reader")["reader 1"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        opening = asyncio.ensure_future(daemon.user())
+        await eventually(is_there)
+        for path, body in (("/v1/websocket/send/u1", {}), ("/v1/websocket/broadcast", {"userIds": ["u1"]})):
+            status, _ = await daemon.rest("POST", path, {"type": "x_news", "payload": {}, **body}, backend)
+            assert status == 200
+        c = await opening
+        assert c.connected["type"] == "connected"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for _ in "12":
+        await c.expect("x_news")
 
 
 async def test_reader_killed_while_dashboards_come(start):

@@ -12,6 +12,7 @@
 #include "gateway/conn.h"
 #include "gateway/gateway.h"
 #include "gateway/http.h"
+#include "gateway/resume.h"
 #include "gateway/session.h"
 #include "gateway/users.h"
 #include "http/uri.h"
@@ -104,6 +105,10 @@ do_connection(struct gateway *g, struct work *work, struct conn *c)
 			buf_clear(&g->scratch);
 			envelope_put(&g->scratch, type, SLICE_NONE, m->payload_json, SLICE_NONE);
 			work->frame = frame_new(WS_FIN | WS_OP_TEXT, buf_slice(&g->scratch));
+		}
+		if (conn_phase(c) == CONN_RESUMING) {	/* behind its greeting */
+			resume_hold(g, c, 0, false, work->frame);
+			break;
 		}
 		output_send(g, c, work->frame);
 		party_count_out(g, c);
