@@ -32,6 +32,8 @@ wheel_set(struct wheel *wheel, struct conn_table *table, struct conn *c, uint32_
 {
 	uint32_t *head;
 
+	if (c->doomed)			/* it is given back before anything is due */
+		return;
 	if (due_s <= wheel->now)
 		due_s = wheel->now + 1;
 	if (c->due_s == due_s)

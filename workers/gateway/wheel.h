@@ -20,7 +20,7 @@ struct wheel {
 };
 
 void wheel_init(struct wheel *wheel, uint32_t now_s);
-/* Sets the due second, replacing an earlier setting. Seconds gone by fire at the next turn. */
+/* Sets the due second, replacing an earlier setting; not of one that has ended.  Seconds gone by fire next. */
 void wheel_set(struct wheel *wheel, struct conn_table *table, struct conn *c, uint32_t due_s);
 void wheel_clear(struct wheel *wheel, struct conn_table *table, struct conn *c);
 /*
