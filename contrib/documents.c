@@ -299,12 +299,13 @@ integer(int64_t min, int64_t max)
 	return s;
 }
 
+/* By propertyNames: generators of types know no patternProperties, and would refuse all names but one. */
 static json_t *
 condition(void)
 {
-	return json_pack("{s:s, s:{s:o}, s:{s:{}}, s:b}", "type", "object", "properties",
-	    "seenWithinMs", integer(0, INT64_MAX), "patternProperties", "^status\\..",
-	    "additionalProperties", 0);
+	return json_pack("{s:s, s:{s:o}, s:{s:s}, s:b}", "type", "object", "properties",
+	    "seenWithinMs", integer(0, INT64_MAX), "propertyNames", "pattern", "^(seenWithinMs|status\\..+)$",
+	    "additionalProperties", 1);
 }
 
 static json_t *

@@ -6,7 +6,7 @@ belay_build_packages="gcc libc6-dev make autoconf automake pkg-config libevent-d
 	libsqlite3-dev libconfig-dev zlib1g-dev libcurl4-openssl-dev"
 belay_test_packages="libcmocka-dev mandoc git sqlite3 openssl curl haproxy procps python3 python3-pytest
 	python3-pytest-asyncio python3-pytest-xdist python3-websockets python3-aiohttp python3-jwt python3-cryptography
-	python3-jsonschema prometheus systemd"
+	python3-jsonschema prometheus systemd node-typescript"
 
 # Prints those of the packages given that are not installed.
 belay_missing_packages() {

@@ -31,9 +31,10 @@ def pytest_configure(config):
 
 
 # Files that tests/run.sh runs on the plain build alone (-m "not once" leaves them out): they are about processes that end, about
-# storage and cost, and what clients send in them is sent in other files, too.  All others run under the sanitizers besides.
+# storage and cost, and what clients send in them is sent in other files, too; or start no server.  All others run under the
+# sanitizers besides.
 ONCE = set("""
-    bench cost faults lifecycle linear readers tenants
+    bench contract_typescript cost faults lifecycle linear readers tenants
     """.split())
 
 
