@@ -219,23 +219,13 @@ claims_role(const json_t *value, struct identity *out)
 	strcpy(out->role_name, name);
 }
 
-static bool
-tenant_fits(struct slice tenant, const char *pattern)
-{
-	size_t n = strlen(pattern);
-
-	if (n == 0 || pattern[n - 1] != '*')
-		return slice_is(tenant, pattern);
-	return tenant.len >= n - 1 && memcmp(tenant.p, pattern, n - 1) == 0;
-}
-
 bool
 claims_within(const struct claims_rules *rules, struct slice tenant, enum role role)
 {
 	bool fits = rules->tenants.n == 0;
 
 	for (size_t i = 0; i < rules->tenants.n && !fits; i++)
-		fits = tenant_fits(tenant, rules->tenants.v[i]);
+		fits = text_is_like(tenant, slice_of(rules->tenants.v[i]));
 	return fits && !(rules->no_roles && (role == ROLE_ADMIN || role == ROLE_SERVICE));
 }
 

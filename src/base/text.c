@@ -1,6 +1,8 @@
 /*
  * text.c: the form of ids and tokens.  Every process; owns nothing.
  */
+#include <string.h>
+
 #include "base/text.h"
 
 const bool text_in_token[256] = {
@@ -25,4 +27,14 @@ text_is_id(struct slice s, size_t max)
 		if (!in_id[(unsigned char)s.p[i]])
 			return false;
 	return true;
+}
+
+bool
+text_is_like(struct slice s, struct slice pattern)
+{
+	size_t n = pattern.len;
+
+	if (n == 0 || pattern.p[n - 1] != '*')
+		return slice_eq(s, pattern);
+	return s.len >= n - 1 && memcmp(s.p, pattern.p, n - 1) == 0;
 }

@@ -74,4 +74,7 @@ text_utf8_len(const char *p, size_t n)
 /* Is it an id of the protocol: 1 to max characters of [A-Za-z0-9._:@|+=-]? */
 bool text_is_id(struct slice s, size_t max);
 
+/* Is it the pattern, or, where that ends with a *, does it begin so? */
+bool text_is_like(struct slice s, struct slice pattern);
+
 #endif

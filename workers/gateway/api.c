@@ -10,6 +10,7 @@
 #include "auth/device_token.h"
 #include "base/json.h"
 #include "base/must.h"
+#include "base/text.h"
 #include "gateway/api.h"
 #include "gateway/api_command.h"
 #include "gateway/api_health.h"
@@ -52,18 +53,6 @@ refuse_token(struct gateway *g, struct conn *c, enum auth_verdict verdict, const
 	return false;
 }
 
-static struct slice
-trimmed(struct slice v)
-{
-	while (v.len > 0 && (v.p[0] == ' ' || v.p[0] == '\t')) {
-		v.p++;
-		v.len--;
-	}
-	while (v.len > 0 && (v.p[v.len - 1] == ' ' || v.p[v.len - 1] == '\t'))
-		v.len--;
-	return v;
-}
-
 /* Takes what stands before the next semicolon off *rest, and the semicolon. */
 static struct slice
 next_part(struct slice *rest)
@@ -73,12 +62,12 @@ next_part(struct slice *rest)
 
 	if (at == NULL) {
 		*rest = SLICE("");
-		return trimmed(part);
+		return text_trim(part);
 	}
 	part.len = (size_t)(at - rest->p);
 	rest->p = at + 1;
 	rest->len -= part.len + 1;
-	return trimmed(part);
+	return text_trim(part);
 }
 
 /* RFC 8259 section 8.1: JSON is UTF-8.  Parameters that say nothing of that mean nothing here. */

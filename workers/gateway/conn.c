@@ -81,10 +81,11 @@ ignore(struct gateway *g, struct conn *c, uint8_t *p, size_t n)
 	(void)n;
 }
 
-/* Nobody has said yet what it is to be. */
-static const struct conn_state opening = { .phase = CONN_CLOSING, .input = ignore, .timer = conn_drop };
-/* All is said: what still comes is thrown away until the peer's half ends too. */
-static const struct conn_state over = { .phase = CONN_CLOSING, .input = ignore, .timer = conn_drop };
+/*
+ * Nothing is said with it, and what comes is thrown away: nobody has said yet what it is to be, or all is said and
+ * the peer's half is to end too.
+ */
+static const struct conn_state mute = { .phase = CONN_CLOSING, .input = ignore, .timer = conn_drop };
 
 void
 conn_become(struct conn *c, const struct conn_state *state)
@@ -235,7 +236,7 @@ conn_new(struct gateway *g, int fd)
 	memset(c, 0, sizeof(*c));
 	c->index = index;
 	c->generation = generation;
-	c->state = &opening;
+	c->state = &mute;
 	if (want_events(g, c, fd) == -1) {
 		c->state = NULL;
 		c->wheel_next = t->free;
@@ -364,7 +365,7 @@ conn_sent(struct gateway *g, struct conn *c)
 	else
 		net_end(conn_fd(c));
 	lose(g, c);
-	c->state = &over;
+	c->state = &mute;
 	conn_pause_reading(g, c, false);
 	conn_hurry(g, c);
 }

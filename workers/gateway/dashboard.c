@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/must.h"
 #include "base/names.h"
+#include "base/text.h"
 #include "gateway/conn.h"
 #include "gateway/dashboard.h"
 #include "gateway/gateway.h"
@@ -418,14 +419,9 @@ is_user_type(const struct gateway *g, struct slice type)
 	if (!schema_is_type_name(type) ||
 	    msg_type_find(type, SCHEMA_DEVICE | SCHEMA_USER | SCHEMA_SERVER) != MSG_TYPE_NONE)
 		return false;
-	for (size_t i = 0; i < types->n; i++) {
-		struct slice like = slice_of(types->v[i]);
-		size_t begin = like.len - 1;
-
-		if (slice_eq(type, like) ||
-		    (like.p[begin] == '*' && type.len >= begin && memcmp(type.p, like.p, begin) == 0))
+	for (size_t i = 0; i < types->n; i++)
+		if (text_is_like(type, slice_of(types->v[i])))
 			return true;
-	}
 	return false;
 }
 

@@ -140,19 +140,9 @@ enum stores {
 static enum stores
 route_stores(uint32_t route)
 {
-	switch (route) {
-	case ROUTE_device_register:
-	case ROUTE_device_update:
-	case ROUTE_device_event:
-	case ROUTE_device_state:
-	case ROUTE_share_add:
-	case ROUTE_visitor_approve:
+	if (store_rate_more(route))
 		return STORES_MORE;
-	case ROUTE_visitor_deny:
-		return STORES_FACT;
-	default:
-		return withdraws(route) ? STORES_FACT : STORES_NOTHING;
-	}
+	return route == ROUTE_visitor_deny || withdraws(route) ? STORES_FACT : STORES_NOTHING;
 }
 
 static enum stores

@@ -4,14 +4,7 @@
  */
 #include "http/route.h"
 #include "storage/rest.h"
-
-/* What withdraws or removes is never refused for want of room. */
-static bool
-stores_more(enum http_route route)
-{
-	return route == ROUTE_device_register || route == ROUTE_device_update || route == ROUTE_share_add ||
-	    route == ROUTE_visitor_approve || route == ROUTE_device_event || route == ROUTE_device_state;
-}
+#include "store/rate.h"
 
 enum db_result
 rest(struct storage *s, const struct msg_rest *m)
@@ -23,7 +16,7 @@ rest(struct storage *s, const struct msg_rest *m)
 		.target = m->target, .query = m->query, .own = m->own, .own_hash = m->own_hash, .m = m
 	};
 
-	if (stores_more(r.route))
+	if (store_rate_more(r.route))
 		TRY(quota_admit(s, m->tenant, m->request, m->ref, &room));
 	if (!room)
 		return DB_OK;

@@ -4,6 +4,7 @@
  */
 #include "base/conf.h"
 #include "base/stats_names.h"
+#include "http/route.h"
 #include "msg/audience.h"
 #include "shm/buckets.h"
 #include "store/rate.h"
@@ -60,4 +61,20 @@ store_rate_owe(struct worker *w, struct slice tenant, size_t len)
 	rate = rate_of(w, len);
 	if (buckets_owe(w->shm, key_of(w, tenant), &rate, DEBT_NS, (uint64_t)w->mono_ms * MS_NS) == -1)
 		worker_count(w, STAT_LIMITS_UNCOUNTED, 1);
+}
+
+bool
+store_rate_more(uint32_t route)
+{
+	switch (route) {
+	case ROUTE_device_register:
+	case ROUTE_device_update:
+	case ROUTE_device_event:
+	case ROUTE_device_state:
+	case ROUTE_share_add:
+	case ROUTE_visitor_approve:
+		return true;
+	default:
+		return false;
+	}
 }

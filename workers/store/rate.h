@@ -9,6 +9,7 @@
 #ifndef BELAY_STORE_RATE_H
 #define BELAY_STORE_RATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,5 +21,8 @@ struct worker;
 int64_t store_rate_take(struct worker *w, struct slice tenant, size_t len);
 /* A record that is never refused: it is counted, and what the tenant asks for next waits, 10 seconds at most. */
 void store_rate_owe(struct worker *w, struct slice tenant, size_t len);
+
+/* Does this REST request (enum http_route) store more?  What withdraws or removes is never refused for want of room. */
+bool store_rate_more(uint32_t route);
 
 #endif
